@@ -1,0 +1,129 @@
+package kind
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fown"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"golang.org/x/sys/unix"
+
+	"ckpt/image"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// Dump is one dump: what every kind may know of the container.
+type Dump struct {
+	Log *slog.Logger
+	// Out is the image being written; nil while only checking.
+	Out *image.Writer
+	// Procs are the container's processes (without ckpt's init), parents first.
+	Procs []*Proc
+	// HostPID and VPID translate; ok is false for an id that is not the container's.
+	HostPID func(pidns.VPID) (pidns.HostPID, bool)
+	VPID    func(pidns.HostPID) (pidns.VPID, bool)
+	// InitHost is the host pid of vpid 1.
+	InitHost pidns.HostPID
+	// OwnNet: the container has a network namespace of its own.
+	OwnNet bool
+	// Privileged: ckpt is root in the first user namespace.
+	Privileged bool
+	// Inside runs the calls that build adds in the container's init, that is
+	// in all of the container's namespaces. Not available while checking (nil).
+	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
+	// FileID gives the id in files.img of the open file description that a
+	// process holds as descriptor fd; ok is false when it holds none. Usable
+	// from Finish on.
+	FileID func(p *Proc, fd int) (id uint32, ok bool)
+	// AddFile saves a file that no descriptor holds (a mapped file, an
+	// executable, a working directory, a socket in flight) and returns its id.
+	// The same file under the same path gives the same id.
+	AddFile func(p *Proc, f *os.File, link string) (id uint32, err error)
+	// NewID hands out numbers for what image entries tie together (pipe ids,
+	// shmids, tty ids): one counter a name.
+	NewID func(what string) uint32
+	// IsLog tells whether this is the container's own log, which a restore
+	// replaces by the new container's.
+	IsLog func(unix.Stat_t) bool
+}
+
+// Proc is a process being saved. Kinds fill its messages; the driver writes them.
+type Proc struct {
+	VPID   pidns.VPID
+	Host   pidns.HostPID
+	Parent *Proc // nil: a child of ckpt's init, or vpid 1 itself
+	PGID   pidns.VPID
+	SID    pidns.VPID
+	Comm   string
+	Zombie bool
+	// Status, Stat: as they were when the process was stopped.
+	FS     *procfs.Proc
+	Status *procfs.Status
+	Stat   *procfs.Stat
+	Maps   []procfs.Map // nil for a zombie; without ckpt's own
+	Fds    []*Desc
+	// PIDFD refers to the process.
+	PIDFD *os.File
+	// Threads: the leader first. A zombie has one, without Traced.
+	Threads []*Task
+	// StopSignal is the signal that stopped the process (group stop); 0: none.
+	StopSignal unix.Signal
+	// Shares: processes saved before this one that share the object (clone
+	// flags); nil: its own.
+	SharesVM, SharesFiles, SharesFS, SharesSighand *Proc
+
+	TC    *criu_core.TaskCoreEntry
+	IDs   *criu_core.TaskKobjIdsEntry
+	MM    *mm.MmEntry
+	FSE   *fs.FsEntry
+	Extra *image.Task
+}
+
+// Task is a thread being saved.
+type Task struct {
+	VTID pidns.VPID
+	Host pidns.HostPID
+	// Traced is nil for a zombie, for a dead leader, and while only checking.
+	Traced *tracee.Thread
+	FS     *procfs.Proc
+	Status *procfs.Status
+	Stat   *procfs.Stat
+	// Before is /proc/TID/syscall and /proc/TID/stack before the stop, and
+	// the CPU and clock facts needed to compute the rest of a sleep.
+	Before Before
+	// Regs as found; a thread kind corrects them (restarted calls, rseq).
+	Regs  tracee.Regs
+	Core  *criu_core.CoreEntry
+	Extra *image.Thread
+}
+
+// Before is what a running thread showed just before it was stopped.
+type Before struct {
+	Syscall string // /proc/TID/syscall
+	Stack   string // /proc/TID/stack
+}
+
+// Desc is a descriptor being saved: the first one seen of its open file description.
+type Desc struct {
+	ID   uint32 // in files.img
+	Proc *Proc
+	FD   int
+	// File refers to the same open file description (pidfd_getfd(2)): its
+	// flags and position are the target's own. Change nothing through it.
+	File *os.File
+	Link string // readlink /proc/PID/fd/N
+	Info *procfs.FDInfo
+	Stat unix.Stat_t
+	// Cloexec belongs to the descriptor, not to the description.
+	Cloexec bool
+	// Entry is what Dump returned.
+	Entry *fdinfo.FileEntry
+}
+
+// Owner reads F_GETOWN_EX and F_GETSIG of a descriptor, ids translated.
+func (d *Dump) Owner(desc *Desc) (*fown.FownEntry, error) { return owner(d, desc) }

@@ -1,0 +1,95 @@
+// Package kind holds the contracts that every kind of kernel object has to
+// meet to be saved and brought back. A kind is a value of functions, built by
+// its package's Kind function anew for every dump and restore, so that state
+// it keeps between calls lives exactly as long as the run.
+package kind
+
+import (
+	"os"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+
+	"ckpt/tracee"
+)
+
+// File is one sort of open file description.
+//
+// Errors are plain (fmt.Errorf("…: %w")); the driver adds process and
+// descriptor. A refusal is made with failure.Unsupportedf, its way out with
+// failure.WithHint.
+type File struct {
+	// Name as a user would say it: "unix socket".
+	Name string
+	// Type says which entries of files.img this kind restores.
+	Type fdinfo.FdTypes
+	// Restores narrows Type down where two kinds share one; nil: all of Type.
+	Restores func(*fdinfo.FileEntry) bool
+	// Owns tells whether the descriptor is of this kind. It must not block
+	// and must not change anything. The first kind of all.Files that owns wins.
+	Owns func(*Desc) bool
+	// Refuse looks, without changing anything, whether Dump would refuse.
+	// It runs on the running container too (ckpt check). May be nil.
+	Refuse func(*Dump, *Desc) error
+	// Dump saves one open file description. The processes are stopped. Dump
+	// leaves the object as it was. d.ID is the id the entry must carry.
+	Dump func(*Dump, *Desc) (*fdinfo.FileEntry, error)
+	// Finish runs once after Dump saw every descriptor: queues, pairs,
+	// whatever needs the whole view. May be nil.
+	Finish func(*Dump) error
+	// Restore makes the object. It runs on a thread that is in the
+	// container's mount, network, ipc and uts namespaces, after every
+	// process exists (Restore.Table knows their host pids). The file must
+	// have its status flags, position and owner (RestoreOwner) set.
+	Restore func(*Restore, *fdinfo.FileEntry) (*os.File, error)
+	// Link is a second pass, once every file has been made: things that
+	// point at others (descriptors queued in sockets). May be nil.
+	Link func(*Restore, *fdinfo.FileEntry, *os.File) error
+	// Inside adds calls that run in the first process that holds the file,
+	// after its whole descriptor table is in place; fd is its number there.
+	// For what the kernel records by the caller's descriptor number or
+	// identity (epoll). May be nil.
+	Inside func(r *Restore, e *fdinfo.FileEntry, fd int, s *tracee.Script) error
+	// Limits is one sentence on what is not kept, "" if all is.
+	Limits string
+}
+
+// Process is one sort of state that every process has.
+type Process struct {
+	Name string
+	// Observe reads what /proc and ptrace show. No code runs in the process.
+	// It runs on the running container too (ckpt check). May be nil.
+	Observe func(*Dump, *Proc) error
+	// Ask adds calls that run in the leading thread; the function it returns
+	// reads their results after they ran. May be nil.
+	Ask func(*Dump, *Proc, *tracee.Script) (read func() error, err error)
+	// Late runs when nothing will run in any process any more: what the
+	// saving itself could have changed (pending signals). May be nil.
+	Late func(*Dump, *Proc) error
+	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
+	Restore func(*Restore, *Target) error
+	Limits  string
+}
+
+// Thread is one sort of state that every thread has. As Process, a thread each.
+type Thread struct {
+	Name    string
+	Observe func(*Dump, *Proc, *Task) error
+	Ask     func(*Dump, *Proc, *Task, *tracee.Script) (read func() error, err error)
+	Late    func(*Dump, *Proc, *Task) error
+	Restore func(*Restore, *Target, *TargetThread) error
+	Limits  string
+}
+
+// Namespace is the contents of one sort of namespace of the container.
+type Namespace struct {
+	Name string
+	// Dump saves it; calls inside the namespace go through Dump.Inside.
+	Dump func(*Dump) error
+	// Restore fills the new namespace, before any process is rebuilt. It
+	// runs on a thread that is in it.
+	Restore func(*Restore) error
+	// Finish runs after every process has been rebuilt, still before any
+	// runs: what their rebuilding could have changed. May be nil.
+	Finish func(*Restore) error
+	Limits string
+}

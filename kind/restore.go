@@ -1,0 +1,91 @@
+package kind
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fown"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+
+	"ckpt/image"
+	"ckpt/pidns"
+	"ckpt/tracee"
+)
+
+// Restore is one restore: what every kind may know of it.
+type Restore struct {
+	Log      *slog.Logger
+	In       *image.Reader
+	Manifest *image.Manifest
+	// Entries are the entries of files.img by id, Extras those of ckpt-files.img.
+	Entries map[uint32]*fdinfo.FileEntry
+	Extras  map[uint32]*image.FileExtra
+	// Targets are the processes being rebuilt, parents first.
+	Targets []*Target
+	// HostPID translates a virtual id of the container.
+	HostPID func(pidns.VPID) (pidns.HostPID, bool)
+	// Privileged: ckpt is root in the first user namespace.
+	Privileged bool
+	// AllowChanged: paths whose files may differ from what the image says.
+	AllowChanged func(path string) bool
+	// LogFile is the new container's log.
+	LogFile *os.File
+	// File makes, or gives again, the open file description of an entry.
+	// The driver owns and closes it.
+	File func(id uint32) (*os.File, error)
+	// Undo registers what takes back a change that outlives the processes
+	// (a socket's name in the file system). The last registered runs first.
+	Undo func(what string, fn func() error)
+}
+
+// Target is a process being rebuilt: a bare child at the right ids, which
+// runs the scripts that kinds add to.
+//
+// Order: Main runs in the leading thread of each process (memory and
+// descriptors are already in place), then each thread's own script, then,
+// once all of that is done in every process, Late in the leading thread.
+type Target struct {
+	VPID    pidns.VPID
+	Host    pidns.HostPID
+	Entry   *pstree.PstreeEntry
+	TC      *criu_core.TaskCoreEntry
+	IDs     *criu_core.TaskKobjIdsEntry
+	MM      *mm.MmEntry
+	FSE     *fs.FsEntry
+	Fds     []*fdinfo.FdinfoEntry
+	Extra   *image.Task
+	Threads []*TargetThread // leader first
+	// Zombie: nothing is rebuilt but its ids, name and exit status.
+	Zombie bool
+	// OwnsVM ...: false when an earlier target shares the object and has
+	// rebuilt it already.
+	OwnsVM, OwnsFiles, OwnsFS, OwnsSighand bool
+
+	Main *tracee.Script
+	Late *tracee.Script
+	// Fetch adds calls to s that bring f into the process and returns the
+	// step whose result is its descriptor: the lowest free number. The
+	// process must close it again.
+	Fetch func(s *tracee.Script, f *os.File) tracee.Step
+}
+
+// TargetThread is a thread being rebuilt.
+type TargetThread struct {
+	VTID   pidns.VPID
+	Traced *tracee.Thread
+	Core   *criu_core.CoreEntry
+	Extra  *image.Thread
+	// Script runs in the thread once; the last things (seccomp) go to Last,
+	// which runs after every Late script.
+	Script *tracee.Script
+	Last   *tracee.Script
+	// Regs are set when all scripts have run.
+	Regs tracee.Regs
+}
+
+// RestoreOwner sets F_SETOWN_EX and F_SETSIG of f as the image says.
+func (r *Restore) RestoreOwner(f *os.File, e *fown.FownEntry) error { return restoreOwner(r, f, e) }
