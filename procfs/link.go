@@ -1,0 +1,36 @@
+package procfs
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Link is readlink(2) of a file of the directory: "exe", "cwd", "root",
+// "ns/pid", "map_files/…". A deleted file reads as "/path (deleted)".
+func (p *Proc) Link(rel string) (string, error) {
+	for size := 256; ; size *= 4 {
+		b := make([]byte, size)
+		n, err := unix.Readlinkat(p.fd, rel, b)
+		if err != nil {
+			return "", p.wrap("read link", rel, err)
+		}
+		if n < size {
+			return string(b[:n]), nil
+		}
+	}
+}
+
+// OpenLink opens what a link of the directory leads to, the very object and
+// not a path. flags as of open(2); O_PATH is enough for fstat and fchdir.
+func (p *Proc) OpenLink(rel string, flags int) (*os.File, error) { return p.OpenFile(rel, flags) }
+
+// StatLink is stat(2) of what a link of the directory leads to. Of "ns/…" the
+// device and inode identify the namespace (namespaces(7)).
+func (p *Proc) StatLink(rel string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(p.fd, rel, &st, 0); err != nil {
+		return st, p.wrap("stat", rel, err)
+	}
+	return st, nil
+}
