@@ -23,8 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Manifest is ckpt.img: one entry, written last, so that its presence means
-// the image is whole.
+// Manifest is ckpt.img, written last: it says what the other files must be.
 type Manifest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Format        uint32                 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`                     // version of ckpt's own files
@@ -165,6 +164,51 @@ func (x *Manifest) GetMemory() uint64 {
 	return 0
 }
 
+// Seal is the second entry of ckpt.img.
+type Seal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Crc32C        uint32                 `protobuf:"fixed32,1,opt,name=crc32c,proto3" json:"crc32c,omitempty"` // of everything in front of this entry's length
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Seal) Reset() {
+	*x = Seal{}
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Seal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Seal) ProtoMessage() {}
+
+func (x *Seal) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Seal.ProtoReflect.Descriptor instead.
+func (*Seal) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Seal) GetCrc32C() uint32 {
+	if x != nil {
+		return x.Crc32C
+	}
+	return 0
+}
+
 // Identity is one row of the remap table.
 type Identity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -180,7 +224,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -192,7 +236,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -205,7 +249,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Identity) GetId() uint32 {
@@ -261,7 +305,7 @@ type FileSum struct {
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +317,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +330,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *FileSum) GetName() string {
@@ -322,7 +366,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -334,7 +378,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -347,7 +391,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Machine) GetKernel() string {
@@ -386,13 +430,14 @@ type Task struct {
 	ThpDisabled   uint32                 `protobuf:"varint,3,opt,name=thp_disabled,json=thpDisabled,proto3" json:"thp_disabled,omitempty"` // PR_GET_THP_DISABLE as returned
 	TimerSlackNs  uint32                 `protobuf:"varint,5,opt,name=timer_slack_ns,json=timerSlackNs,proto3" json:"timer_slack_ns,omitempty"`
 	StopSignal    uint32                 `protobuf:"varint,7,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"` // group stop: by which signal
+	Cmdline       []string               `protobuf:"bytes,8,rep,name=cmdline,proto3" json:"cmdline,omitempty"`                          // for inspect: the arguments as /proc/PID/cmdline showed them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +449,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +462,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -455,6 +500,13 @@ func (x *Task) GetStopSignal() uint32 {
 	return 0
 }
 
+func (x *Task) GetCmdline() []string {
+	if x != nil {
+		return x.Cmdline
+	}
+	return nil
+}
+
 // Thread is what a core entry has no field for.
 type Thread struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -478,7 +530,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +542,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +555,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -618,7 +670,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +682,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +695,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -700,7 +752,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	" \x03(\v2\r.ckpt.FileSumR\x04sums\x12'\n" +
 	"\amachine\x18\v \x01(\v2\r.ckpt.MachineR\amachine\x12\x1b\n" +
 	"\tlog_files\x18\f \x03(\rR\blogFiles\x12\x16\n" +
-	"\x06memory\x18\r \x01(\x04R\x06memory\"\x80\x01\n" +
+	"\x06memory\x18\r \x01(\x04R\x06memory\"\x1e\n" +
+	"\x04Seal\x12\x16\n" +
+	"\x06crc32c\x18\x01 \x01(\aR\x06crc32c\"\x80\x01\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04tgid\x18\x02 \x01(\rR\x04tgid\x12\x12\n" +
@@ -717,7 +771,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x1c\n" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
-	"xstateSize\"\xba\x01\n" +
+	"xstateSize\"\xd4\x01\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -725,7 +779,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\fthp_disabled\x18\x03 \x01(\rR\vthpDisabled\x12$\n" +
 	"\x0etimer_slack_ns\x18\x05 \x01(\rR\ftimerSlackNs\x12\x1f\n" +
 	"\vstop_signal\x18\a \x01(\rR\n" +
-	"stopSignal\"\x9e\x03\n" +
+	"stopSignal\x12\x18\n" +
+	"\acmdline\x18\b \x03(\tR\acmdline\"\x9e\x03\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04vtid\x18\x01 \x01(\rR\x04vtid\x12\x16\n" +
 	"\x06xstate\x18\x02 \x01(\fR\x06xstate\x12\"\n" +
@@ -767,21 +822,22 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),  // 0: ckpt.Manifest
-	(*Identity)(nil),  // 1: ckpt.Identity
-	(*FileSum)(nil),   // 2: ckpt.FileSum
-	(*Machine)(nil),   // 3: ckpt.Machine
-	(*Task)(nil),      // 4: ckpt.Task
-	(*Thread)(nil),    // 5: ckpt.Thread
-	(*FileExtra)(nil), // 6: ckpt.FileExtra
+	(*Seal)(nil),      // 1: ckpt.Seal
+	(*Identity)(nil),  // 2: ckpt.Identity
+	(*FileSum)(nil),   // 3: ckpt.FileSum
+	(*Machine)(nil),   // 4: ckpt.Machine
+	(*Task)(nil),      // 5: ckpt.Task
+	(*Thread)(nil),    // 6: ckpt.Thread
+	(*FileExtra)(nil), // 7: ckpt.FileExtra
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	1, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	2, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	3, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	5, // 3: ckpt.Task.threads:type_name -> ckpt.Thread
+	2, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	3, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	4, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	6, // 3: ckpt.Task.threads:type_name -> ckpt.Thread
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
@@ -800,7 +856,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,189 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+)
+
+// partial is what the name of an unfinished image ends with.
+const partial = ".partial"
+
+// place is where a directory will stand: its parent, held open so that a
+// rename still works when the thread's mount namespace has changed.
+type place struct {
+	parent *os.File
+	path   string // as the user gave it
+	name   string // last component
+}
+
+func (p *place) close() { _ = p.parent.Close() }
+
+// findPlace checks that an image can be put at dir: absent, or an empty
+// directory that a rename can replace.
+func findPlace(dir string) (*place, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(abs, partial) {
+		return nil, failure.Mark(failure.ErrUsage, fmt.Errorf("%s: names in %s are kept for unfinished images", dir, partial))
+	}
+	// A link to an empty directory: rename(2) would not follow it.
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
+	if abs == "/" {
+		return nil, failure.Mark(failure.ErrUsage, fmt.Errorf("an image cannot be put at /"))
+	}
+	parent, err := os.Open(filepath.Dir(abs))
+	if err != nil {
+		return nil, err
+	}
+	p := &place{parent: parent, path: dir, name: filepath.Base(abs)}
+	if err := p.checkEmpty(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *place) checkEmpty() error {
+	fd, err := unix.Openat(int(p.parent.Fd()), p.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return occupied(p.path, "it is not a directory")
+	case err != nil:
+		return fmt.Errorf("open %s: %w", p.path, err)
+	}
+	d := os.NewFile(uintptr(fd), p.path)
+	defer d.Close()
+	if names, _ := d.Readdirnames(1); len(names) > 0 {
+		return occupied(p.path, "it is not empty")
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", p.path, err)
+	}
+	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return failure.WithHint(fmt.Errorf("%s is a mount point, which a finished image cannot be renamed to", p.path),
+			"give a name inside it: "+filepath.Join(p.path, "image"))
+	}
+	return nil
+}
+
+func occupied(path, why string) error {
+	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %s: %w", path, why, os.ErrExist),
+		"give a name that does not exist, or an empty directory")
+}
+
+// makePartial makes and locks the directory NAME.partial. One left behind by
+// a dump that ended (its lock went with it, flock(2)) is removed.
+func (p *place) makePartial() (*os.File, error) {
+	name := p.name + partial
+	parent := int(p.parent.Fd())
+	for range 10 {
+		err := unix.Mkdirat(parent, name, 0o700)
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return nil, fmt.Errorf("make %s: %w", p.path+partial, err)
+		}
+		stale := err != nil
+		d, err := p.lockPartial(name)
+		if err != nil {
+			return nil, err
+		}
+		if d == nil { // removed in between by another dump: it is that one's now
+			continue
+		}
+		if !stale {
+			return d, nil
+		}
+		err = removeImage(d)
+		_ = d.Close()
+		if err == nil {
+			err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, failure.WithHint(fmt.Errorf("clear %s, left by a dump that did not finish: %w", p.path+partial, err),
+				"look what it is and remove it: rm -r "+p.path+partial)
+		}
+	}
+	return nil, fmt.Errorf("make %s: other dumps keep taking it away", p.path+partial)
+}
+
+// lockPartial opens and locks the directory; nil when it is not there any more.
+func (p *place) lockPartial(name string) (*os.File, error) {
+	fd, err := unix.Openat(int(p.parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", p.path+partial, err)
+	}
+	d := os.NewFile(uintptr(fd), p.path+partial)
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = d.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, failure.WithHint(fmt.Errorf("another dump is writing %s", p.path+partial),
+				"wait for it, or give another name")
+		}
+		return nil, fmt.Errorf("lock %s: %w", p.path+partial, err)
+	}
+	var held, there unix.Stat_t
+	if err := unix.Fstat(fd, &held); err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("stat %s: %w", p.path+partial, err)
+	}
+	err = unix.Fstatat(int(p.parent.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || held.Ino != there.Ino || held.Dev != there.Dev {
+		_ = d.Close()
+		return nil, nil
+	}
+	return d, nil
+}
+
+// removeImage removes the files of an image and nothing else: a directory
+// that holds anything foreign is somebody's, whatever its name.
+func removeImage(d *os.File) error {
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if !strings.HasSuffix(n, suffix) {
+			return fmt.Errorf("it holds %s, which is no file of an image", n)
+		}
+	}
+	for _, n := range names {
+		if err := unix.Unlinkat(int(d.Fd()), n, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove %s: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// finish renames NAME.partial to NAME and makes that durable.
+func (p *place) finish() error {
+	fd := int(p.parent.Fd())
+	err := unix.Renameat2(fd, p.name+partial, fd, p.name, unix.RENAME_NOREPLACE)
+	if err != nil {
+		// An empty directory stands there, or the file system knows no flags
+		// (EINVAL): rename(2) replaces a directory only when it is empty.
+		err = unix.Renameat(fd, p.name+partial, fd, p.name)
+	}
+	if err != nil {
+		return fmt.Errorf("rename %s to %s: %w", p.path+partial, p.path, err)
+	}
+	if err := unix.Fsync(fd); err != nil {
+		return fmt.Errorf("sync the directory of %s: %w", p.path, err)
+	}
+	return nil
+}

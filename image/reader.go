@@ -1,0 +1,279 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+)
+
+// Reader reads an image directory. It holds the directory open and names no
+// path again, so it goes on working when the thread's mount namespace has
+// changed. It may be used from several goroutines at once.
+type Reader struct {
+	dir      *os.File
+	manifest *Manifest
+	sums     map[string]*FileSum // nil: an image of criu's, which has none
+	sizes    map[string]int64    // every file of the image
+}
+
+// Open opens a whole image: the manifest decodes, its version is known, every
+// file is there and has its size. Contents are checked as they are read, and
+// by Verify. An image of criu's has no manifest and no sums.
+func Open(dir string) (*Reader, error) {
+	if strings.HasSuffix(filepath.Clean(dir), partial) {
+		return nil, failure.Mark(failure.ErrDamaged, unfinished(dir))
+	}
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		if _, part := os.Lstat(filepath.Clean(dir) + partial); part == nil && errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%s does not exist: %w", dir, unfinished(filepath.Clean(dir)+partial))
+		}
+		return nil, err
+	}
+	r := &Reader{dir: d, sizes: map[string]int64{}}
+	if err := r.load(); err != nil {
+		_ = d.Close()
+		var all []error
+		for _, e := range failure.All(err) {
+			all = append(all, fmt.Errorf("%s: %w", dir, e))
+		}
+		return nil, errors.Join(all...)
+	}
+	return r, nil
+}
+
+func unfinished(path string) error {
+	return failure.WithHint(fmt.Errorf("%s is an unfinished image", path),
+		"the dump that wrote it still runs, or did not succeed: dump again")
+}
+
+// Close closes the directory.
+func (r *Reader) Close() error { return r.dir.Close() }
+
+// Manifest is what ckpt itself wrote about the image; nil for one of criu's.
+func (r *Reader) Manifest() *Manifest { return r.manifest }
+
+// Has tells whether there is a file of format f for id.
+func (r *Reader) Has(f Format, id string) bool {
+	_, ok := r.sizes[f.Name(id)]
+	return ok
+}
+
+// Size is the size of all files together, in bytes.
+func (r *Reader) Size() int64 {
+	var sum int64
+	for _, n := range r.sizes {
+		sum += n
+	}
+	return sum
+}
+
+func (r *Reader) load() error {
+	names, err := r.dir.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("read the directory: %w", err)
+	}
+	for _, n := range names {
+		if !strings.HasSuffix(n, suffix) {
+			continue // criu.log, stats-dump
+		}
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(r.dir.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("stat %s: %w", n, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return failure.Damagedf("%s is not a regular file", n)
+		}
+		r.sizes[n] = st.Size
+	}
+	switch {
+	case r.Has(manifestFormat, ""):
+	case r.Has(Inventory, ""):
+		return nil
+	default:
+		return failure.Damagedf("it holds no image: neither %s nor %s", manifestFormat.Name(""), Inventory.Name(""))
+	}
+	if err := r.loadManifest(); err != nil {
+		return err
+	}
+	return r.compare()
+}
+
+func (r *Reader) loadManifest() error {
+	d, err := r.Decode(manifestFormat, "")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	var m Manifest
+	if err := d.Next(&m); err != nil {
+		return d.atEnd(err, "it has no entry")
+	}
+	end := d.Offset()
+	var seal Seal
+	if err := d.Next(&seal); err != nil {
+		return d.atEnd(err, "it has no checksum")
+	}
+	b := make([]byte, end)
+	if _, err := d.r.ReadAt(b, 0); err != nil {
+		return fmt.Errorf("read %s: %w", d.name, err)
+	}
+	if crc32.Checksum(b, castagnoli) != seal.Crc32C {
+		return d.damaged(0, "checksum")
+	}
+	if m.Format > Version {
+		return failure.WithHint(failure.Mark(failure.ErrIncompatible,
+			fmt.Errorf("the image has format %d, this ckpt reads up to %d", m.Format, Version)),
+			"a newer ckpt made it: use that one, or a newer one still")
+	}
+	r.manifest = &m
+	return nil
+}
+
+// compare sets the files that are there against those of the manifest.
+func (r *Reader) compare() error {
+	r.sums = map[string]*FileSum{}
+	var bad []error
+	for _, s := range r.manifest.Sums {
+		size, ok := r.sizes[s.Name]
+		switch {
+		case !ok:
+			bad = append(bad, failure.Damagedf("%s is missing", s.Name))
+		case size < 0 || uint64(size) < s.Size:
+			bad = append(bad, failure.Damagedf("%s is cut off: %s of %s are left", s.Name, humanBytes(size), humanBytes(int64(s.Size))))
+		case uint64(size) > s.Size:
+			bad = append(bad, failure.Damagedf("%s has grown from %s to %s", s.Name, humanBytes(int64(s.Size)), humanBytes(size)))
+		case len(s.Crc32C) != chunks(s.Size):
+			bad = append(bad, failure.Damagedf("%s has %d checksums, not %d", s.Name, len(s.Crc32C), chunks(s.Size)))
+		}
+		r.sums[s.Name] = s
+	}
+	for name := range r.sizes {
+		if r.sums[name] == nil && name != manifestFormat.Name("") {
+			bad = append(bad, failure.Damagedf("%s does not belong to the image", name))
+		}
+	}
+	sortErrors(bad)
+	return errors.Join(bad...)
+}
+
+func sortErrors(errs []error) {
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+}
+
+// Verify reads every file and compares every checksum. Each damage is an
+// error of its own in the joined result (failure.All). An image of criu's has
+// no checksums: that is an error, too.
+func (r *Reader) Verify(ctx context.Context) error {
+	if r.sums == nil {
+		return failure.Unsupportedf("the image is one of criu's and has no checksums")
+	}
+	var parts []part
+	for _, s := range r.manifest.Sums {
+		parts = append(parts, partsOf(s.Name, s.Size)...)
+	}
+	var mu sync.Mutex
+	var bad []error
+	err := sumParts(ctx, r.open, parts, func(p part, sum uint32, err error) {
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			err = failure.Damagedf("%s is cut off", p.name)
+		case err == nil && sum != r.sums[p.name].Crc32C[p.index]:
+			err = failure.Damagedf("%s is damaged at %s (checksum)", p.name, humanBytes(p.offset()))
+		case err == nil:
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		bad = append(bad, err)
+	})
+	if err != nil {
+		return err
+	}
+	sortErrors(bad)
+	return errors.Join(bad...)
+}
+
+// File opens a file of the image by its name, unchecked; nil if there is none.
+func (r *Reader) File(name string) (*os.File, error) {
+	f, _, err := r.openFile(name)
+	return f, err
+}
+
+func (r *Reader) openFile(name string) (*os.File, int64, error) {
+	size, ok := r.sizes[name]
+	if !ok {
+		return nil, 0, nil
+	}
+	f, err := r.open(name)
+	return f, size, err
+}
+
+func (r *Reader) open(name string) (*os.File, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	// O_NONBLOCK: were it a FIFO by now, open(2) would wait for ever.
+	fd, err := unix.Openat(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// Each calls fn for every entry of a file; fn may read the raw data behind
+// the entry with data(n). A file that does not exist has no entries.
+func Each[M proto.Message](r *Reader, f Format, id string, fn func(m M, data func(n int) ([]byte, error)) error) error {
+	d, err := r.Decode(f, id)
+	if err != nil || d == nil {
+		return err
+	}
+	defer d.Close()
+	for {
+		m := newMessage[M]()
+		if err := d.Next(m); err != nil {
+			return d.unlessEnd(err)
+		}
+		if err := fn(m, d.Data); err != nil {
+			return err
+		}
+	}
+}
+
+// One reads a file that has exactly one entry.
+func One[M proto.Message](r *Reader, f Format, id string) (M, error) {
+	var none M
+	d, err := r.Decode(f, id)
+	if err != nil {
+		return none, err
+	}
+	if d == nil {
+		return none, failure.Damagedf("%s is missing", f.Name(id))
+	}
+	defer d.Close()
+	m := newMessage[M]()
+	if err := d.Next(m); err != nil {
+		return none, d.atEnd(err, "it has no entry")
+	}
+	if d.Rest() > 0 {
+		return none, d.damaged(d.Offset(), "more than one entry")
+	}
+	return m, nil
+}
+
+func newMessage[M proto.Message]() M {
+	var none M
+	return none.ProtoReflect().New().Interface().(M)
+}

@@ -1,0 +1,228 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+)
+
+// flushAt bounds what a file of entries keeps in memory, in bytes.
+const flushAt = 1 << 20
+
+// Writer writes an image into DIR.partial. Its methods may be called from
+// several goroutines at once.
+type Writer struct {
+	place *place
+	dir   *os.File // DIR.partial, locked as long as it is open
+
+	mu    sync.Mutex
+	lists map[string]*list // files of entries
+	raw   map[string]*os.File
+	pages map[string]*PagesWriter // by pagemap id
+	next  uint32                  // last pages id handed out
+	done  bool
+}
+
+// list is a file that grows by entries.
+type list struct {
+	file *os.File // nil until the buffer has once been flushed
+	buf  []byte
+	sum  summer
+}
+
+// Create starts an image that will stand at dir, which must be absent or an
+// empty directory. Commit or Abort ends it.
+func Create(dir string) (*Writer, error) {
+	p, err := findPlace(dir)
+	if err != nil {
+		return nil, err
+	}
+	d, err := p.makePartial()
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return &Writer{place: p, dir: d, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}}, nil
+}
+
+// Add appends an entry to the file of format f; id tells apart the files of a
+// format that has one a process or object ("core-12.img"), "" where there is
+// only one. data, if any, follows the entry raw (pipes-data, sk-queues).
+func (w *Writer) Add(f Format, id string, m proto.Message, data ...[]byte) error {
+	name := f.Name(id)
+	if err := checkName(name); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.lists[name]
+	if l == nil {
+		if w.raw[name] != nil {
+			return fmt.Errorf("%s is written by someone else", name)
+		}
+		l = &list{buf: f.header()}
+		w.lists[name] = l
+	}
+	buf, err := AppendEntry(l.buf, m)
+	if err != nil {
+		return fmt.Errorf("encode an entry of %s: %w", name, err)
+	}
+	for _, d := range data {
+		buf = append(buf, d...)
+	}
+	l.buf = buf
+	if len(l.buf) < flushAt {
+		return nil
+	}
+	return w.flush(name, l)
+}
+
+// AppendEntry appends m to b the way entries stand in a file.
+func AppendEntry(b []byte, m proto.Message) ([]byte, error) {
+	at := len(b)
+	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(append(b, 0, 0, 0, 0), m)
+	if err != nil {
+		return nil, err
+	}
+	n := len(b) - at - 4
+	if n > maxEntry {
+		return nil, fmt.Errorf("entry of %d bytes: at most %d are possible", n, maxEntry)
+	}
+	le32(b[:at], uint32(n))
+	return b, nil
+}
+
+// Raw starts a file of one entry with contents of any size behind it
+// (ghost-file): header and entry are written, and the file stands where the
+// contents begin. The caller closes it before Commit.
+func (w *Writer) Raw(f Format, id string, m proto.Message) (*os.File, error) {
+	b, err := AppendEntry(f.header(), m)
+	if err != nil {
+		return nil, fmt.Errorf("encode an entry of %s: %w", f.Name(id), err)
+	}
+	file, err := w.File(f.Name(id))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := file.Write(b); err != nil {
+		return nil, writeError(f.Name(id), err)
+	}
+	return file, nil
+}
+
+// File makes a file of the image with no header of ours. Its name must end in
+// ".img". The caller closes it before Commit.
+func (w *Writer) File(name string) (*os.File, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.file(name)
+}
+
+func (w *Writer) file(name string) (*os.File, error) {
+	if w.lists[name] != nil {
+		return nil, fmt.Errorf("%s is being written as entries", name)
+	}
+	f, err := w.open(name)
+	if err == nil {
+		w.raw[name] = f
+	}
+	return f, err
+}
+
+func (w *Writer) open(name string) (*os.File, error) {
+	if w.done {
+		return nil, fmt.Errorf("make %s: the image is finished", name)
+	}
+	fd, err := unix.Openat(int(w.dir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, writeError(name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// flush writes what l holds. Preconditions: w.mu is held, or nobody else
+// knows of l any more.
+func (w *Writer) flush(name string, l *list) error {
+	if l.file == nil {
+		f, err := w.open(name)
+		if err != nil {
+			return err
+		}
+		l.file = f
+	}
+	l.sum.add(l.buf)
+	if _, err := l.file.Write(l.buf); err != nil {
+		return writeError(name, err)
+	}
+	l.buf = l.buf[:0]
+	return nil
+}
+
+// writeError says which file could not be written.
+func writeError(name string, err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	err = fmt.Errorf("write %s: %w", name, err)
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return failure.WithHint(err, "make room there, or put the image on another file system")
+	case errors.Is(err, unix.EFBIG):
+		return failure.WithHint(err, "raise the limit on file sizes (ulimit -f)")
+	}
+	return err
+}
+
+// Abort removes DIR.partial. After Commit succeeded it does nothing.
+func (w *Writer) Abort() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return nil
+	}
+	w.done = true
+	w.closeFiles()
+	err := w.clear()
+	w.close()
+	return err
+}
+
+func (w *Writer) clear() error {
+	if _, err := w.dir.Seek(0, 0); err != nil {
+		return fmt.Errorf("read %s: %w", w.dir.Name(), err)
+	}
+	if err := removeImage(w.dir); err != nil {
+		return fmt.Errorf("remove %s: %w", w.dir.Name(), err)
+	}
+	if err := unix.Unlinkat(int(w.place.parent.Fd()), w.place.name+partial, unix.AT_REMOVEDIR); err != nil {
+		return fmt.Errorf("remove %s: %w", w.dir.Name(), err)
+	}
+	return nil
+}
+
+// closeFiles closes what callers left open too: closing twice does no harm.
+func (w *Writer) closeFiles() {
+	for _, f := range w.raw {
+		_ = f.Close()
+	}
+	for _, l := range w.lists {
+		if l.file != nil {
+			_ = l.file.Close()
+		}
+	}
+}
+
+func (w *Writer) close() {
+	_ = w.dir.Close()
+	w.place.close()
+}
