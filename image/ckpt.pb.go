@@ -664,6 +664,12 @@ type FileExtra struct {
 	MtimeNs       int64                  `protobuf:"varint,3,opt,name=mtime_ns,json=mtimeNs,proto3" json:"mtime_ns,omitempty"`
 	Dev           uint64                 `protobuf:"varint,4,opt,name=dev,proto3" json:"dev,omitempty"`
 	Ino           uint64                 `protobuf:"varint,5,opt,name=ino,proto3" json:"ino,omitempty"`
+	ExpiresNs     int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`           // timerfd, absolute on a wall clock: when, nanoseconds since 1970
+	EpollFiles    []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"` // epoll: entry in files.img of each tfd, in their order
+	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`           // pidfd: of which process or thread
+	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD
+	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
+	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +735,109 @@ func (x *FileExtra) GetDev() uint64 {
 func (x *FileExtra) GetIno() uint64 {
 	if x != nil {
 		return x.Ino
+	}
+	return 0
+}
+
+func (x *FileExtra) GetExpiresNs() int64 {
+	if x != nil {
+		return x.ExpiresNs
+	}
+	return 0
+}
+
+func (x *FileExtra) GetEpollFiles() []uint32 {
+	if x != nil {
+		return x.EpollFiles
+	}
+	return nil
+}
+
+func (x *FileExtra) GetPidfdVpid() uint32 {
+	if x != nil {
+		return x.PidfdVpid
+	}
+	return 0
+}
+
+func (x *FileExtra) GetPidfdThread() bool {
+	if x != nil {
+		return x.PidfdThread
+	}
+	return false
+}
+
+func (x *FileExtra) GetPeerCred() *Ucred {
+	if x != nil {
+		return x.PeerCred
+	}
+	return nil
+}
+
+func (x *FileExtra) GetPeerName() []byte {
+	if x != nil {
+		return x.PeerName
+	}
+	return nil
+}
+
+// Ucred is struct ucred of unix(7), ids as seen inside.
+type Ucred struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ucred) Reset() {
+	*x = Ucred{}
+	mi := &file_image_ckpt_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ucred) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ucred) ProtoMessage() {}
+
+func (x *Ucred) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
+func (*Ucred) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Ucred) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Ucred) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Ucred) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
 	}
 	return 0
 }
@@ -801,13 +910,26 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\acap_amb\x18\f \x01(\x04R\x06capAmb\x12 \n" +
 	"\fno_new_privs\x18\r \x01(\bR\n" +
 	"noNewPrivs\x12\x12\n" +
-	"\x04dead\x18\x0e \x01(\bR\x04dead\"x\n" +
+	"\x04dead\x18\x0e \x01(\bR\x04dead\"\xc1\x02\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
 	"\bmtime_ns\x18\x03 \x01(\x03R\amtimeNs\x12\x10\n" +
 	"\x03dev\x18\x04 \x01(\x04R\x03dev\x12\x10\n" +
-	"\x03ino\x18\x05 \x01(\x04R\x03inoB\fZ\n" +
+	"\x03ino\x18\x05 \x01(\x04R\x03ino\x12\x1d\n" +
+	"\n" +
+	"expires_ns\x18\x10 \x01(\x03R\texpiresNs\x12\x1f\n" +
+	"\vepoll_files\x18\x11 \x03(\rR\n" +
+	"epollFiles\x12\x1d\n" +
+	"\n" +
+	"pidfd_vpid\x18\x12 \x01(\rR\tpidfdVpid\x12!\n" +
+	"\fpidfd_thread\x18\x13 \x01(\bR\vpidfdThread\x12(\n" +
+	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1b\n" +
+	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\"=\n" +
+	"\x05Ucred\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gidB\fZ\n" +
 	"ckpt/imageb\x06proto3"
 
 var (
@@ -822,7 +944,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),  // 0: ckpt.Manifest
 	(*Seal)(nil),      // 1: ckpt.Seal
@@ -832,17 +954,19 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*Task)(nil),      // 5: ckpt.Task
 	(*Thread)(nil),    // 6: ckpt.Thread
 	(*FileExtra)(nil), // 7: ckpt.FileExtra
+	(*Ucred)(nil),     // 8: ckpt.Ucred
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	3, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	4, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	6, // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8, // 4: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -856,7 +980,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
