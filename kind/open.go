@@ -1,0 +1,59 @@
+package kind
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// settable are the status flags that F_SETFL of fcntl(2) changes; the others
+// can only be given to open(2).
+const settable = unix.O_APPEND | unix.O_NONBLOCK | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME
+
+// creating are the flags that say how open(2) finds the file, not what the
+// description is. F_GETFL still shows the bit of O_TMPFILE.
+const creating = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY |
+	unix.O_TMPFILE&^unix.O_DIRECTORY | unix.O_CLOEXEC
+
+// OpenFlags makes saved flags fit for opening the same file again: nothing is
+// made or cut, no terminal becomes the controlling one.
+func OpenFlags(saved uint32) int {
+	return int(saved)&^creating&^unix.O_ASYNC | unix.O_NOCTTY | unix.O_CLOEXEC
+}
+
+// Reopen opens the file behind f anew, through ckpt's own descriptor in the
+// host's /proc (the thread sees the container's): another open file
+// description of the same inode, with the saved flags. It works for pipes
+// and for files without a name; not for sockets.
+func (r *Restore) Reopen(f *os.File, saved uint32) (*os.File, error) {
+	// O_NONBLOCK lest a pipe without the other end blocks; O_DIRECT is refused
+	// by open(2) for pipes, F_SETFL takes it.
+	flags := OpenFlags(saved)&^unix.O_DIRECT | unix.O_NONBLOCK
+	fd, err := unix.Openat(int(r.HostProc.Fd()), "thread-self/fd/"+strconv.Itoa(int(f.Fd())), flags, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reopen %s: %w", f.Name(), err)
+	}
+	return NewFile(fd, saved, f.Name())
+}
+
+// NewFile is os.NewFile for a description that is to have the saved status
+// flags: they are set here. Go's poller is kept out of it (os.NewFile would
+// add a descriptor that does not block). It owns fd, also when it fails.
+func NewFile(fd int, saved uint32, name string) (*os.File, error) {
+	have, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil && have&unix.O_PATH == 0 && have&unix.O_NONBLOCK != 0 {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, have&^unix.O_NONBLOCK)
+		have &^= unix.O_NONBLOCK
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err == nil && have&unix.O_PATH == 0 && have&settable != int(saved)&settable {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, int(saved)&settable)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("set status flags %#o of %s: %w", saved, name, err)
+	}
+	return f, nil
+}
