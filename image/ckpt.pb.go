@@ -429,8 +429,10 @@ type Task struct {
 	NoNewPrivs    bool                   `protobuf:"varint,2,opt,name=no_new_privs,json=noNewPrivs,proto3" json:"no_new_privs,omitempty"`
 	ThpDisabled   uint32                 `protobuf:"varint,3,opt,name=thp_disabled,json=thpDisabled,proto3" json:"thp_disabled,omitempty"` // PR_GET_THP_DISABLE as returned
 	TimerSlackNs  uint32                 `protobuf:"varint,5,opt,name=timer_slack_ns,json=timerSlackNs,proto3" json:"timer_slack_ns,omitempty"`
-	StopSignal    uint32                 `protobuf:"varint,7,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"` // group stop: by which signal
-	Cmdline       []string               `protobuf:"bytes,8,rep,name=cmdline,proto3" json:"cmdline,omitempty"`                          // for inspect: the arguments as /proc/PID/cmdline showed them
+	StopSignal    uint32                 `protobuf:"varint,7,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`  // group stop: by which signal
+	Cmdline       []string               `protobuf:"bytes,8,rep,name=cmdline,proto3" json:"cmdline,omitempty"`                           // for inspect: the arguments as /proc/PID/cmdline showed them
+	ExitSignal    uint32                 `protobuf:"varint,20,opt,name=exit_signal,json=exitSignal,proto3" json:"exit_signal,omitempty"` // what the parent gets when it exits (clone(2)); 17 SIGCHLD
+	Vmas          []*VMA                 `protobuf:"bytes,21,rep,name=vmas,proto3" json:"vmas,omitempty"`                                // where mm_entry lacks a field
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,6 +505,20 @@ func (x *Task) GetStopSignal() uint32 {
 func (x *Task) GetCmdline() []string {
 	if x != nil {
 		return x.Cmdline
+	}
+	return nil
+}
+
+func (x *Task) GetExitSignal() uint32 {
+	if x != nil {
+		return x.ExitSignal
+	}
+	return 0
+}
+
+func (x *Task) GetVmas() []*VMA {
+	if x != nil {
+		return x.Vmas
 	}
 	return nil
 }
@@ -842,6 +858,91 @@ func (x *Ucred) GetGid() uint32 {
 	return 0
 }
 
+// VMA is what vma_entry lacks, for those mappings that have it.
+type VMA struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         uint64                 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
+	OnFault       bool                   `protobuf:"varint,3,opt,name=on_fault,json=onFault,proto3" json:"on_fault,omitempty"`    // mlock2(2) MLOCK_ONFAULT
+	Droppable     bool                   `protobuf:"varint,4,opt,name=droppable,proto3" json:"droppable,omitempty"`               // MAP_DROPPABLE
+	Sealed        bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`                     // mseal(2)
+	PageSize      uint64                 `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // hugetlb: bytes a page; 0: not hugetlb
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VMA) Reset() {
+	*x = VMA{}
+	mi := &file_image_ckpt_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VMA) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VMA) ProtoMessage() {}
+
+func (x *VMA) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VMA.ProtoReflect.Descriptor instead.
+func (*VMA) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VMA) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *VMA) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VMA) GetOnFault() bool {
+	if x != nil {
+		return x.OnFault
+	}
+	return false
+}
+
+func (x *VMA) GetDroppable() bool {
+	if x != nil {
+		return x.Droppable
+	}
+	return false
+}
+
+func (x *VMA) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
+}
+
+func (x *VMA) GetPageSize() uint64 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
 var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
@@ -880,7 +981,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x1c\n" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
-	"xstateSize\"\xd4\x01\n" +
+	"xstateSize\"\x94\x02\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -889,7 +990,10 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x0etimer_slack_ns\x18\x05 \x01(\rR\ftimerSlackNs\x12\x1f\n" +
 	"\vstop_signal\x18\a \x01(\rR\n" +
 	"stopSignal\x12\x18\n" +
-	"\acmdline\x18\b \x03(\tR\acmdline\"\x9e\x03\n" +
+	"\acmdline\x18\b \x03(\tR\acmdline\x12\x1f\n" +
+	"\vexit_signal\x18\x14 \x01(\rR\n" +
+	"exitSignal\x12\x1d\n" +
+	"\x04vmas\x18\x15 \x03(\v2\t.ckpt.VMAR\x04vmas\"\x9e\x03\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04vtid\x18\x01 \x01(\rR\x04vtid\x12\x16\n" +
 	"\x06xstate\x18\x02 \x01(\fR\x06xstate\x12\"\n" +
@@ -929,7 +1033,14 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x05Ucred\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x03 \x01(\rR\x03gidB\fZ\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\"\x9d\x01\n" +
+	"\x03VMA\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
+	"\bon_fault\x18\x03 \x01(\bR\aonFault\x12\x1c\n" +
+	"\tdroppable\x18\x04 \x01(\bR\tdroppable\x12\x16\n" +
+	"\x06sealed\x18\x05 \x01(\bR\x06sealed\x12\x1b\n" +
+	"\tpage_size\x18\x06 \x01(\x04R\bpageSizeB\fZ\n" +
 	"ckpt/imageb\x06proto3"
 
 var (
@@ -944,7 +1055,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),  // 0: ckpt.Manifest
 	(*Seal)(nil),      // 1: ckpt.Seal
@@ -955,18 +1066,20 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*Thread)(nil),    // 6: ckpt.Thread
 	(*FileExtra)(nil), // 7: ckpt.FileExtra
 	(*Ucred)(nil),     // 8: ckpt.Ucred
+	(*VMA)(nil),       // 9: ckpt.VMA
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	3, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	4, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	6, // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	8, // 4: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	9, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
+	8, // 5: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -980,7 +1093,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -3,6 +3,7 @@ package kind
 import (
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
@@ -66,7 +67,7 @@ type Proc struct {
 	Status *procfs.Status
 	Stat   *procfs.Stat
 	Maps   []procfs.Map // nil for a zombie; without ckpt's own
-	Fds    []*Desc
+	Fds    []Descriptor // by number; empty where SharesFiles is set
 	// PIDFD refers to the process.
 	PIDFD *os.File
 	// Threads: the leader first. A zombie has one, without Traced.
@@ -102,13 +103,27 @@ type Task struct {
 	Extra *image.Thread
 }
 
-// Before is what a running thread showed just before it was stopped.
+// Before is what a running thread showed just before it was stopped. The
+// driver fills it; ExecStart and CPU only where Syscall names a sleep, since
+// /proc/TID/sched is dear.
 type Before struct {
-	Syscall string // /proc/TID/syscall
-	Stack   string // /proc/TID/stack
+	Syscall   string  // /proc/TID/syscall: "running", or number, arguments, stack and instruction pointers
+	Stack     string  // /proc/TID/stack while in restart_syscall(2); "" where not permitted
+	ExecStart float64 // se.exec_start of /proc/TID/sched, ms of the clock of CPU
+	CPU       int     // the CPU it last ran on
 }
 
-// Desc is a descriptor being saved: the first one seen of its open file description.
+// Descriptor is a number in a process's table of descriptors. The flag
+// FD_CLOEXEC belongs to it, all else to the open file description.
+type Descriptor struct {
+	FD      int
+	Cloexec bool
+	Desc    *Desc
+}
+
+// Desc is an open file description being saved. Proc and FD are the first
+// descriptor seen of it; FD is -1 for a file that no descriptor holds
+// (Dump.AddFile).
 type Desc struct {
 	ID   uint32 // in files.img
 	Proc *Proc
@@ -119,11 +134,30 @@ type Desc struct {
 	Link string // readlink /proc/PID/fd/N
 	Info *procfs.FDInfo
 	Stat unix.Stat_t
-	// Cloexec belongs to the descriptor, not to the description.
-	Cloexec bool
 	// Entry is what Dump returned.
 	Entry *fdinfo.FileEntry
 }
 
 // Owner reads F_GETOWN_EX and F_GETSIG of a descriptor, ids translated.
 func (d *Dump) Owner(desc *Desc) (*fown.FownEntry, error) { return owner(d, desc) }
+
+// HasTask tells whether the thread of that host id has been met.
+func (p *Proc) HasTask(h pidns.HostPID) bool {
+	return slices.ContainsFunc(p.Threads, func(t *Task) bool { return t.Host == h })
+}
+
+// RemoveTask forgets a thread that has exited.
+func (p *Proc) RemoveTask(t *Task) {
+	p.Threads = slices.DeleteFunc(p.Threads, func(o *Task) bool { return o == t })
+}
+
+// Lead is a thread that can run calls for the process: the leader, or, when
+// it has exited before the others, the first that is left. nil for a zombie.
+func (p *Proc) Lead() *Task {
+	for _, t := range p.Threads {
+		if t.Status == nil || !t.Status.Zombie() {
+			return t
+		}
+	}
+	return nil
+}

@@ -5,6 +5,7 @@
 package kind
 
 import (
+	"context"
 	"os"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
@@ -54,6 +55,9 @@ type File struct {
 }
 
 // Process is one sort of state that every process has.
+//
+// Where processes share the object (clone flags), Dump sees it in each;
+// Restore acts only where Target.Owns… says so.
 type Process struct {
 	Name string
 	// Observe reads what /proc and ptrace show. No code runs in the process.
@@ -65,6 +69,9 @@ type Process struct {
 	// Late runs when nothing will run in any process any more: what the
 	// saving itself could have changed (pending signals). May be nil.
 	Late func(*Dump, *Proc) error
+	// Bulk copies what is large, last of all, and tells how many bytes it
+	// wrote. It ends early with ctx. May be nil.
+	Bulk func(context.Context, *Dump, *Proc) (bytes uint64, err error)
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	Limits  string
@@ -77,7 +84,14 @@ type Thread struct {
 	Ask     func(*Dump, *Proc, *Task, *tracee.Script) (read func() error, err error)
 	Late    func(*Dump, *Proc, *Task) error
 	Restore func(*Restore, *Target, *TargetThread) error
-	Limits  string
+	// Resume prepares a thread that goes on running after a dump, or after
+	// one that failed at any point after the stop: only Task.Traced,
+	// Task.Regs and Task.Before are sure to be set. May be nil.
+	Resume func(*Proc, *Task) error
+	// Final gives a rebuilt thread its own state for good; no code of ckpt
+	// runs in it afterwards. May be nil.
+	Final  func(*Target, *TargetThread) error
+	Limits string
 }
 
 // Namespace is the contents of one sort of namespace of the container.

@@ -13,6 +13,7 @@ import (
 
 	"ckpt/image"
 	"ckpt/pidns"
+	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
@@ -34,6 +35,11 @@ type Restore struct {
 	AllowChanged func(path string) bool
 	// LogFile is the new container's log.
 	LogFile *os.File
+	// HostProc is the host's /proc: "self/fd/N" under it reopens a
+	// descriptor of ckpt, although the thread sees the container's /proc.
+	HostProc *os.File
+	// Inside runs calls in the container's init.
+	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	// File makes, or gives again, the open file description of an entry.
 	// The driver owns and closes it.
 	File func(id uint32) (*os.File, error)
@@ -67,11 +73,23 @@ type Target struct {
 
 	Main *tracee.Script
 	Late *tracee.Script
+	// Area is where the scripts themselves stand: the same range in every
+	// process, free in all of them; Shared is where init keeps the shared
+	// anonymous memory that every child inherits (see kind/memory).
+	Area, Shared Range
+	// StubMaps are the mappings of the bare child.
+	StubMaps []procfs.Map
 	// Fetch adds calls to s that bring f into the process and returns the
 	// step whose result is its descriptor: the lowest free number. The
 	// process must close it again.
 	Fetch func(s *tracee.Script, f *os.File) tracee.Step
 }
+
+// Range is [Start, End) of addresses.
+type Range struct{ Start, End uint64 }
+
+// Len is the range's size in bytes.
+func (r Range) Len() uint64 { return r.End - r.Start }
 
 // TargetThread is a thread being rebuilt.
 type TargetThread struct {

@@ -1,0 +1,142 @@
+// Package dump is the order of work when a container is saved. It knows no
+// kind of resource: those stand in the tables of kind/all.
+//
+// The container is stopped, looked at, asked, and its memory copied; then the
+// image is made safe on disk, and only then the container is ended. Until
+// that instant every step can be taken back, and if ckpt is killed the kernel
+// takes it back (tracee heals what was injected).
+package dump
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/pidns"
+)
+
+// Source is the container to be saved.
+type Source struct {
+	Name     string
+	Command  []string
+	InitHost pidns.HostPID // host pid of vpid 1
+	MainVPID pidns.VPID
+	NoInit   bool // vpid 1 is the command itself and part of the image
+	OwnNet   bool
+	LogPath  string // "" if it has no log
+}
+
+// Options of a dump.
+type Options struct {
+	Dir          string
+	LeaveRunning bool
+	Log          *slog.Logger
+	// Commit is called once the image is whole and on disk, right before the
+	// container is ended. May be nil.
+	Commit func(dir string) error
+}
+
+// Result tells what a dump did.
+type Result struct {
+	Processes int           `json:"processes"`
+	Threads   int           `json:"threads"`
+	Bytes     uint64        `json:"bytes"` // of process memory written
+	Frozen    time.Duration `json:"frozen_ns"`
+	Total     time.Duration `json:"total_ns"`
+}
+
+// Run saves the container into o.Dir. On any error, and when ctx ends, the
+// container goes on as it was and o.Dir does not exist.
+func Run(ctx context.Context, src Source, o Options) (*Result, error) {
+	var res *Result
+	err := onTracerThread(func() (err error) {
+		res, err = run(ctx, src, o)
+		return err
+	})
+	if err != nil && ctx.Err() != nil {
+		err = failure.Mark(failure.ErrInterrupted, err)
+	}
+	return res, err
+}
+
+// onTracerThread runs fn on an OS thread of its own, since every ptrace
+// request must come from the thread that attached (ptrace(2)). The thread
+// ends with fn, and with it whatever is still traced is let go.
+func onTracerThread(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread must not be used again
+		done <- fn()
+	}()
+	return <-done
+}
+
+func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
+	began := time.Now()
+	out, err := image.Create(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			out.Abort()
+		}
+	}()
+
+	s := newSession(src, o.Log, out)
+	stopped := time.Now()
+	if err := s.freeze(ctx); err != nil {
+		return nil, errors.Join(err, s.thaw())
+	}
+	defer func() { err = errors.Join(err, s.thaw()) }() // does nothing once the container has ended
+
+	if err := s.save(ctx); err != nil {
+		return nil, err
+	}
+	res := &Result{Processes: len(s.d.Procs), Threads: s.threads(), Bytes: s.bytes}
+	if o.LeaveRunning {
+		if err := s.thaw(); err != nil {
+			return nil, err
+		}
+		res.Frozen = time.Since(stopped)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := out.Commit(s.manifest()); err != nil {
+		return nil, err
+	}
+	if o.LeaveRunning {
+		res.Total = time.Since(began)
+		return res, nil
+	}
+	if o.Commit != nil {
+		if err := o.Commit(o.Dir); err != nil {
+			return nil, err
+		}
+	}
+	s.end()
+	res.Frozen, res.Total = time.Since(stopped), time.Since(began)
+	return res, nil
+}
+
+// end kills the container. Its pid namespace dies with vpid 1
+// (pid_namespaces(7)); threads that ckpt traces stay zombies until ckpt has
+// waited for them.
+func (s *session) end() {
+	_ = unix.Kill(int(s.src.InitHost), unix.SIGKILL) // still stopped and traced by us: cannot have been reused
+	s.ended = true
+	for {
+		var ws unix.WaitStatus
+		_, err := unix.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kernel"
+	"ckpt/kind"
+	"ckpt/procfs"
+)
+
+// objectKey is what two descriptors of one open file description always have
+// in common, cheap to read; kcmp(2) decides among those that agree.
+type objectKey struct {
+	ino   uint64
+	mntID int
+	flags int
+}
+
+// collectFiles finds the open file description behind every descriptor.
+// What no kind owns, or its kind refuses, is gathered, not returned at once.
+func (s *session) collectFiles() (refused []error, err error) {
+	for _, p := range s.d.Procs {
+		if p.Zombie || p.SharesFiles != nil {
+			continue
+		}
+		fds, err := p.FS.FDs()
+		if err != nil {
+			return nil, s.fail(p, "list its descriptors", err)
+		}
+		if p.PIDFD == nil {
+			fd, err := unix.PidfdOpen(int(p.Lead().Host), pidfdFlags(p))
+			if err != nil {
+				return nil, s.fail(p, "open a pidfd", err)
+			}
+			p.PIDFD = os.NewFile(uintptr(fd), "pidfd")
+		}
+		for _, fd := range fds {
+			d, err := s.describe(p, fd)
+			if err != nil {
+				return nil, s.fail(p, fmt.Sprintf("fd %d", fd), err)
+			}
+			p.Fds = append(p.Fds, d)
+			if o := d.Desc; o.Proc == p && o.FD == fd {
+				if err := s.refuse(o); err != nil {
+					refused = append(refused, err)
+				}
+			}
+		}
+	}
+	return refused, nil
+}
+
+// pidfdFlags: a process whose leader has exited is reached through another thread.
+func pidfdFlags(p *kind.Proc) int {
+	if p.Lead().Host != p.Host {
+		return unix.PIDFD_THREAD
+	}
+	return 0
+}
+
+// describe looks at descriptor fd of p: its Desc is one seen before where it
+// is the same open file description, else a new one.
+func (s *session) describe(p *kind.Proc, fd int) (kind.Descriptor, error) {
+	info, err := p.FS.FDInfo(fd)
+	if err != nil {
+		return kind.Descriptor{}, err
+	}
+	d, err := s.description(p, fd, info)
+	return kind.Descriptor{FD: fd, Cloexec: info.Flags&unix.O_CLOEXEC != 0, Desc: d}, err
+}
+
+func (s *session) description(p *kind.Proc, fd int, info *procfs.FDInfo) (*kind.Desc, error) {
+	key := objectKey{info.Ino, info.MntID, info.Flags &^ unix.O_CLOEXEC}
+	for _, d := range s.byObject[key] {
+		if d.FD < 0 {
+			continue
+		}
+		n, err := kernel.Kcmp(int(d.Proc.Lead().Host), int(p.Lead().Host), kernel.KcmpFile, d.FD, fd)
+		if err != nil {
+			return nil, fmt.Errorf("compare (kcmp): %w", err)
+		}
+		if n == 0 {
+			return d, nil
+		}
+	}
+	link, err := p.FS.FDLink(fd)
+	if err != nil {
+		return nil, err
+	}
+	n, err := unix.PidfdGetfd(int(p.PIDFD.Fd()), fd, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate it (pidfd_getfd): %w", err)
+	}
+	d := &kind.Desc{Proc: p, FD: fd, File: os.NewFile(uintptr(n), link), Link: link, Info: info}
+	if err := unix.Fstat(n, &d.Stat); err != nil {
+		return nil, fmt.Errorf("stat: %w", err)
+	}
+	s.keep(key, d)
+	return d, nil
+}
+
+func (s *session) keep(key objectKey, d *kind.Desc) {
+	d.ID = s.newID("file")
+	s.files = append(s.files, d)
+	s.byObject[key] = append(s.byObject[key], d)
+	if s.isLog(d.Stat) {
+		s.logFiles = append(s.logFiles, d.ID)
+	}
+}
+
+// kindOf is the first kind that owns d.
+func (s *session) kindOf(d *kind.Desc) (*kind.File, error) {
+	for i := range s.kinds.Files {
+		if k := &s.kinds.Files[i]; k.Owns(d) {
+			return k, nil
+		}
+	}
+	return nil, failure.Unsupportedf("%s: files of this sort are not carried", d.Link)
+}
+
+func (s *session) refuse(d *kind.Desc) error {
+	k, err := s.kindOf(d)
+	if err == nil && k.Refuse != nil {
+		err = k.Refuse(s.d, d)
+	}
+	return s.failFile(d, err)
+}
+
+// saveFiles lets each kind save its descriptions, then finish, and writes
+// the entries.
+func (s *session) saveFiles() error {
+	var refused []error
+	for _, d := range s.files {
+		if d.Entry == nil {
+			refused = append(refused, s.saveFile(d))
+		}
+	}
+	if err := errors.Join(refused...); err != nil {
+		return err
+	}
+	for _, k := range s.kinds.Files {
+		if k.Finish == nil {
+			continue
+		}
+		if err := k.Finish(s.d); err != nil {
+			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
+		}
+	}
+	for _, d := range s.files { // Finish may have added some
+		if err := s.add(d.Entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) saveFile(d *kind.Desc) error {
+	k, err := s.kindOf(d)
+	if err != nil {
+		return s.failFile(d, err)
+	}
+	e, err := k.Dump(s.d, d)
+	if err != nil {
+		return s.failFile(d, err)
+	}
+	e.Type, e.Id = k.Type.Enum(), proto.Uint32(d.ID)
+	d.Entry = e
+	return nil
+}
+
+// addFile is Dump.AddFile.
+func (s *session) addFile(p *kind.Proc, f *os.File, link string) (uint32, error) {
+	d := &kind.Desc{Proc: p, FD: -1, File: f, Link: link}
+	if err := unix.Fstat(int(f.Fd()), &d.Stat); err != nil {
+		return 0, fmt.Errorf("stat %s: %w", link, err)
+	}
+	info, err := s.self.FDInfo(int(f.Fd()))
+	if err != nil {
+		return 0, err
+	}
+	d.Info = info
+	key := objectKey{info.Ino, -1, info.Flags &^ unix.O_CLOEXEC}
+	for _, o := range s.byObject[key] {
+		if o.FD < 0 && o.Link == link && o.Stat.Dev == d.Stat.Dev {
+			return o.ID, nil
+		}
+	}
+	s.keep(key, d)
+	return d.ID, s.saveFile(d)
+}
+
+// fileID is Dump.FileID.
+func (s *session) fileID(p *kind.Proc, fd int) (uint32, bool) {
+	if p.SharesFiles != nil {
+		p = p.SharesFiles
+	}
+	for _, d := range p.Fds {
+		if d.FD == fd {
+			return d.Desc.ID, true
+		}
+	}
+	return 0, false
+}
+
+// writeFdinfo writes the descriptor table of p.
+func (s *session) writeFdinfo(p *kind.Proc) error {
+	for _, d := range p.Fds {
+		flags := uint32(0)
+		if d.Cloexec {
+			flags = unix.FD_CLOEXEC
+		}
+		if err := s.out.Add(image.FDInfo, image.FDInfo.ID(uint64(p.IDs.GetFilesId())), &fdinfo.FdinfoEntry{
+			Id: proto.Uint32(d.Desc.ID), Flags: proto.Uint32(flags), Type: d.Desc.Entry.Type, Fd: proto.Uint32(uint32(d.FD)),
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) failFile(d *kind.Desc, err error) error {
+	if err == nil {
+		return nil
+	}
+	what := d.Link
+	if d.FD >= 0 {
+		what = fmt.Sprintf("fd %d", d.FD)
+	}
+	return s.fail(d.Proc, what, err)
+}

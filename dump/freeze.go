@@ -1,0 +1,243 @@
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// stopPatience bounds how long a thread may take to stop. A thread is deaf
+// to ptrace only while the kernel holds it in an uninterruptible wait.
+const stopPatience = 10 * time.Second
+
+// freeze stops every thread of the container. It walks the tree again and
+// again until a walk finds nothing new: a stopped process can no longer fork,
+// so the last walk is exact.
+func (s *session) freeze(ctx context.Context) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		pids, err := walk(int(s.src.InitHost))
+		if err != nil {
+			return &failure.Error{Doing: "dump", Err: fmt.Errorf("find the container's processes: %w", err)}
+		}
+		var fresh []*kind.Task
+		for _, pid := range pids {
+			ts, err := s.seizeAll(pid)
+			fresh = append(fresh, ts...)
+			if err != nil {
+				return err
+			}
+		}
+		if err := s.waitAll(ctx, fresh); err != nil {
+			return err
+		}
+		if len(fresh) == 0 {
+			return s.settle(pids)
+		}
+	}
+}
+
+// walk lists vpid 1 and all its descendants by host pid, parents first. Every
+// process of a pid namespace is a descendant of its vpid 1, as ckpt exec too
+// makes its processes there.
+func walk(init int) ([]int, error) {
+	pids := []int{init}
+	for i := 0; i < len(pids); i++ {
+		p, err := procfs.Open(pids[i])
+		if err != nil {
+			if i > 0 && errors.Is(err, unix.ESRCH) {
+				continue // ended since its parent was read
+			}
+			return nil, err
+		}
+		children, err := p.Children()
+		p.Close()
+		if err != nil {
+			if i > 0 && errors.Is(err, unix.ESRCH) {
+				continue
+			}
+			return nil, err
+		}
+		pids = append(pids, children...)
+	}
+	return pids, nil
+}
+
+// seizeAll attaches to the threads of pid that are not yet attached, and
+// returns them; they have been asked to stop.
+func (s *session) seizeAll(pid int) (fresh []*kind.Task, err error) {
+	p := s.procs[pid]
+	if p == nil {
+		fs, err := procfs.Open(pid)
+		if err != nil {
+			return nil, ignoreGone(err)
+		}
+		p = &kind.Proc{Host: pidns.HostPID(pid), FS: fs}
+		s.procs[pid] = p
+		s.order = append(s.order, p)
+	}
+	tids, err := p.FS.Tasks()
+	if err != nil {
+		return nil, ignoreGone(err)
+	}
+	for _, tid := range tids {
+		if p.HasTask(pidns.HostPID(tid)) {
+			continue
+		}
+		t, err := s.seize(p, tid)
+		if err != nil {
+			return fresh, err
+		}
+		if t != nil {
+			p.Threads = append(p.Threads, t)
+			fresh = append(fresh, t)
+		}
+	}
+	return fresh, nil
+}
+
+// seize attaches to one thread. A thread that has exited, or exits now, is nil.
+func (s *session) seize(p *kind.Proc, tid int) (*kind.Task, error) {
+	fs, err := p.FS.Thread(tid)
+	if err != nil {
+		return nil, ignoreGone(err)
+	}
+	t := &kind.Task{Host: pidns.HostPID(tid), FS: fs}
+	t.Before = before(fs)
+	t.Traced, err = tracee.Seize(tid, tracee.Options{SuspendSeccomp: s.d.Privileged})
+	if err == nil {
+		err = t.Traced.Interrupt()
+	}
+	if err == nil {
+		return t, nil
+	}
+	if st, serr := fs.Stat(); serr != nil || st.State == 'Z' || st.State == 'X' {
+		return nil, nil // a zombie cannot be traced, and need not be: it is looked at in settle
+	}
+	if errors.Is(err, unix.EPERM) {
+		if st, serr := fs.Status(); serr == nil && st.TracerPid != 0 {
+			err = failure.Unsupportedf("it is being traced by host pid %d (a debugger)", st.TracerPid)
+		}
+	}
+	return nil, s.fail(p, "stop it", err)
+}
+
+// before notes what only a running thread shows.
+func before(fs *procfs.Proc) (b kind.Before) {
+	b.Syscall, _ = fs.Syscall()
+	nr, _, _ := strings.Cut(b.Syscall, " ")
+	switch nr {
+	case strconv.Itoa(unix.SYS_RESTART_SYSCALL):
+		b.Stack, _ = fs.Stack() // not permitted to ordinary users: then the call is guessed from its arguments
+	case strconv.Itoa(unix.SYS_NANOSLEEP), strconv.Itoa(unix.SYS_CLOCK_NANOSLEEP):
+	case "running", "":
+		return b
+	}
+	b.ExecStart, _ = fs.SchedExecStart()
+	if st, err := fs.Stat(); err == nil {
+		b.CPU = st.Processor
+	}
+	return b
+}
+
+// waitAll waits until the threads just seized have stopped, and notes their
+// registers at once: whatever happens from here on, they are what the thread
+// goes on with.
+func (s *session) waitAll(ctx context.Context, fresh []*kind.Task) error {
+	deadline := time.Now().Add(stopPatience)
+	for _, t := range fresh {
+		p := s.procs[t.Traced.PID]
+		sig, err := t.Traced.WaitStoppedUntil(ctx, deadline)
+		if errors.Is(err, tracee.ErrGone) {
+			p.RemoveTask(t)
+			continue
+		}
+		if err != nil {
+			return s.fail(p, "stop it", err)
+		}
+		if sig != 0 {
+			p.StopSignal = sig
+		}
+		if t.Regs, err = t.Traced.Regs(); err != nil {
+			return s.fail(p, "read its registers", err)
+		}
+	}
+	return nil
+}
+
+// settle keeps, of all that was met, the processes of the last walk, in its
+// order (parents first), and reads what they are.
+func (s *session) settle(pids []int) error {
+	s.order = s.order[:0]
+	for _, pid := range pids {
+		p := s.procs[pid]
+		if p == nil {
+			continue
+		}
+		if err := s.identify(p); err != nil {
+			return err
+		}
+		s.order = append(s.order, p)
+	}
+	return s.arrange()
+}
+
+// thaw lets the container run on as if nothing had happened.
+func (s *session) thaw() error {
+	if s.ended {
+		return nil
+	}
+	s.ended = true
+	var errs []error
+	for i := len(s.injected) - 1; i >= 0; i-- {
+		if err := s.injected[i].Remove(); err != nil {
+			errs = append(errs, fmt.Errorf("take back what was injected: %w", err))
+		}
+	}
+	for _, p := range s.procs {
+		for _, t := range p.Threads {
+			if t.Traced == nil {
+				continue
+			}
+			for _, k := range s.kinds.Threads {
+				if k.Resume != nil {
+					if err := k.Resume(p, t); err != nil {
+						errs = append(errs, s.fail(p, k.Name, err))
+					}
+				}
+			}
+			if err := t.Traced.Detach(0); err != nil && !errors.Is(err, unix.ESRCH) {
+				errs = append(errs, s.fail(p, "let it go on", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// fail tells of which process err is.
+func (s *session) fail(p *kind.Proc, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure.Error{Doing: "dump", VPID: int(p.VPID), Comm: p.Comm, What: what, Err: err}
+}

@@ -1,0 +1,165 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kernel"
+	"ckpt/kind"
+	"ckpt/pidns"
+)
+
+// identify reads who a stopped process is.
+func (s *session) identify(p *kind.Proc) (err error) {
+	if p.Status, err = p.FS.Status(); err != nil {
+		return s.fail(p, "", err)
+	}
+	if p.Stat, err = p.FS.Stat(); err != nil {
+		return s.fail(p, "", err)
+	}
+	p.Comm = p.Status.Name
+	p.VPID = innermost(p.Status.NSpid)
+	p.PGID, p.SID = innermost(p.Status.NSpgid), innermost(p.Status.NSsid)
+	for _, t := range p.Threads {
+		if err := s.identifyThread(t); err != nil {
+			return s.fail(p, "", err)
+		}
+	}
+	p.Zombie = p.Status.Zombie() && len(p.Threads) == 0
+	if lead := s.leader(p); p.Status.Zombie() || p.Zombie {
+		p.Threads = append([]*kind.Task{lead}, p.Threads...) // the dead leader, or the zombie itself
+	}
+	slices.SortStableFunc(p.Threads, func(a, b *kind.Task) int {
+		if (a.VTID == p.VPID) != (b.VTID == p.VPID) {
+			if a.VTID == p.VPID {
+				return -1
+			}
+			return 1
+		}
+		return int(a.VTID - b.VTID)
+	})
+	return nil
+}
+
+func (s *session) leader(p *kind.Proc) *kind.Task {
+	return &kind.Task{VTID: p.VPID, Host: p.Host, FS: p.FS, Status: p.Status, Stat: p.Stat}
+}
+
+func (s *session) identifyThread(t *kind.Task) (err error) {
+	if t.Status, err = t.FS.Status(); err != nil {
+		return err
+	}
+	if t.Stat, err = t.FS.Stat(); err != nil {
+		return err
+	}
+	t.VTID = innermost(t.Status.NSpid)
+	if t.Traced != nil {
+		t.Traced.VPID, t.Traced.VTID = int(innermost(t.Status.NStgid)), int(t.VTID)
+	}
+	return nil
+}
+
+// innermost is a task's id in its own pid namespace; 0: what it names lies
+// outside (a session or group from before the container).
+func innermost(ns []int) pidns.VPID {
+	if len(ns) == 0 {
+		return 0
+	}
+	return pidns.VPID(ns[len(ns)-1])
+}
+
+// arrange ties the processes together: parents, shared objects, and which of
+// them go into the image.
+func (s *session) arrange() error {
+	byHost := map[int]*kind.Proc{}
+	for _, p := range s.order {
+		byHost[int(p.Host)] = p
+	}
+	s.init = byHost[int(s.src.InitHost)]
+	if s.init == nil || s.init.VPID != pidns.Init {
+		return &failure.Error{Doing: "dump", Err: fmt.Errorf("host pid %d is not the first process of a container", s.src.InitHost)}
+	}
+	level := len(s.init.Status.NSpid)
+	s.d.Procs = nil
+	for _, p := range s.order {
+		if p == s.init && !s.src.NoInit {
+			continue
+		}
+		if p.Zombie && byHost[p.Stat.PPid] == s.init && !s.src.NoInit && p.VPID != s.src.MainVPID {
+			continue // ckpt's init reaps it the moment it runs again; nobody else can see it
+		}
+		if len(p.Status.NSpid) != level {
+			return s.fail(p, "", failure.Unsupportedf("it lives in a pid namespace inside the container; nested containers are not carried yet"))
+		}
+		if parent := byHost[p.Stat.PPid]; parent != s.init || s.src.NoInit {
+			p.Parent = parent
+		}
+		p.TC, p.IDs = &criu_core.TaskCoreEntry{}, &criu_core.TaskKobjIdsEntry{}
+		p.MM, p.FSE = &mm.MmEntry{}, &fs.FsEntry{}
+		p.Extra = &image.Task{}
+		for _, t := range p.Threads {
+			t.Core = &criu_core.CoreEntry{ThreadCore: &criu_core.ThreadCoreEntry{}}
+			t.Extra = &image.Thread{Vtid: uint32(t.VTID)}
+		}
+		s.d.Procs = append(s.d.Procs, p)
+	}
+	main := slices.IndexFunc(s.d.Procs, func(p *kind.Proc) bool { return p.VPID == s.src.MainVPID })
+	if main < 0 || s.d.Procs[main].Zombie {
+		return &failure.Error{Doing: "dump", Err: errors.New("its command has just ended")}
+	}
+	return s.findShared()
+}
+
+// findShared gives every process the ids of its address space, descriptor
+// table, fs and signal handlers: equal ids, shared object (clone(2) flags).
+// kcmp(2) orders objects, so one sort an object finds all that are shared.
+func (s *session) findShared() error {
+	var live []*kind.Proc
+	for _, p := range s.d.Procs {
+		if !p.Zombie {
+			live = append(live, p)
+		}
+	}
+	for _, o := range []struct {
+		t     kernel.KcmpType
+		id    func(*kind.Proc) **uint32
+		first func(*kind.Proc) **kind.Proc
+	}{
+		{kernel.KcmpVM, func(p *kind.Proc) **uint32 { return &p.IDs.VmId }, func(p *kind.Proc) **kind.Proc { return &p.SharesVM }},
+		{kernel.KcmpFiles, func(p *kind.Proc) **uint32 { return &p.IDs.FilesId }, func(p *kind.Proc) **kind.Proc { return &p.SharesFiles }},
+		{kernel.KcmpFS, func(p *kind.Proc) **uint32 { return &p.IDs.FsId }, func(p *kind.Proc) **kind.Proc { return &p.SharesFS }},
+		{kernel.KcmpSighand, func(p *kind.Proc) **uint32 { return &p.IDs.SighandId }, func(p *kind.Proc) **kind.Proc { return &p.SharesSighand }},
+	} {
+		var failed error
+		compare := func(a, b *kind.Proc) int {
+			n, err := kernel.Kcmp(int(a.Lead().Host), int(b.Lead().Host), o.t, 0, 0)
+			failed = errors.Join(failed, err)
+			return n
+		}
+		sorted := slices.Clone(live)
+		slices.SortStableFunc(sorted, compare) // stable: the first of equals is the one saved first
+		for i, p := range sorted {
+			if i > 0 && compare(sorted[i-1], p) == 0 {
+				before := sorted[i-1]
+				*o.id(p) = *o.id(before)
+				if *o.first(p) = *o.first(before); *o.first(p) == nil {
+					*o.first(p) = before
+				}
+				continue
+			}
+			*o.id(p) = proto.Uint32(s.newID(fmt.Sprint("kcmp ", o.t)))
+		}
+		if failed != nil {
+			return &failure.Error{Doing: "dump", What: "compare what processes share (kcmp)", Err: failed}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package dump
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/tracee"
+)
+
+// areaSize is the room for scripts in a process being asked, in bytes. The
+// pages are touched only as far as a script needs them.
+const areaSize = 1 << 20
+
+// save writes everything but the manifest. The container is frozen.
+func (s *session) save(ctx context.Context) error {
+	if err := s.examine(); err != nil {
+		return err
+	}
+	for _, p := range s.d.Procs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.ask(p); err != nil {
+			return err
+		}
+	}
+	for _, k := range s.kinds.Namespaces {
+		if err := k.Dump(s.d); err != nil {
+			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
+		}
+	}
+	if err := s.readLastPID(); err != nil {
+		return err
+	}
+	if err := s.late(); err != nil {
+		return err
+	}
+	if err := s.bulk(ctx); err != nil {
+		return err
+	}
+	if err := s.saveFiles(); err != nil {
+		return err
+	}
+	return s.write()
+}
+
+// examine looks at everything that can be seen without running code in a
+// process, and gathers all that stands in the way of a dump.
+func (s *session) examine() error {
+	refused, err := s.collectFiles()
+	if err != nil {
+		return err
+	}
+	refused = append(refused, s.checkTree()...)
+	for _, p := range s.d.Procs {
+		if p.Zombie {
+			continue
+		}
+		for _, k := range s.kinds.Processes {
+			if k.Observe != nil {
+				refused = append(refused, s.fail(p, k.Name, k.Observe(s.d, p)))
+			}
+		}
+		for _, t := range p.Threads {
+			for _, k := range s.kinds.Threads {
+				if k.Observe != nil {
+					refused = append(refused, s.failThread(p, t, k.Name, k.Observe(s.d, p, t)))
+				}
+			}
+		}
+	}
+	return errors.Join(refused...)
+}
+
+// ask runs the calls of every kind in p and in each of its threads.
+func (s *session) ask(p *kind.Proc) (err error) {
+	if p.Zombie {
+		return nil
+	}
+	lead := p.Lead()
+	inj, err := tracee.Inject(lead.Traced, p.Maps, areaSize)
+	if err != nil {
+		return s.fail(p, "run calls in it", err)
+	}
+	s.injected = append(s.injected, inj)
+	defer func() {
+		s.injected = s.injected[:len(s.injected)-1]
+		err = errors.Join(err, s.fail(p, "take back what was injected", inj.Remove()))
+	}()
+
+	var reads []func() error
+	script := tracee.NewScript(inj.Site().Base)
+	for _, k := range s.kinds.Processes {
+		if k.Ask == nil {
+			continue
+		}
+		read, err := k.Ask(s.d, p, script)
+		if err != nil {
+			return s.fail(p, k.Name, err)
+		}
+		reads = append(reads, s.named(p, k.Name, read))
+	}
+	if err := s.runScript(inj, p, lead, script, reads); err != nil {
+		return err
+	}
+	for _, t := range p.Threads {
+		if t.Traced == nil {
+			continue
+		}
+		if err := s.askThread(inj, p, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) askThread(inj *tracee.Injection, p *kind.Proc, t *kind.Task) error {
+	var reads []func() error
+	script := tracee.NewScript(inj.Site().Base)
+	for _, k := range s.kinds.Threads {
+		if k.Ask == nil {
+			continue
+		}
+		read, err := k.Ask(s.d, p, t, script)
+		if err != nil {
+			return s.failThread(p, t, k.Name, err)
+		}
+		reads = append(reads, s.named(p, k.Name, read))
+	}
+	return s.runScript(inj, p, t, script, reads)
+}
+
+func (s *session) runScript(inj *tracee.Injection, p *kind.Proc, t *kind.Task, script *tracee.Script, reads []func() error) error {
+	if script.Len() == 0 {
+		return nil
+	}
+	if script.Size() > inj.Site().Size {
+		return s.fail(p, "run calls in it", fmt.Errorf("%d bytes of calls do not fit into %d", script.Size(), inj.Site().Size))
+	}
+	if err := inj.Run(t.Traced, script); err != nil {
+		return s.failThread(p, t, "run calls in it", err)
+	}
+	for _, read := range reads {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) named(p *kind.Proc, what string, read func() error) func() error {
+	return func() error {
+		if read == nil {
+			return nil
+		}
+		return s.fail(p, what, read())
+	}
+}
+
+// inside is Dump.Inside: calls in vpid 1, and so in all of the container's
+// namespaces.
+func (s *session) inside(build, read func(*tracee.Script) error) error {
+	if s.inits == nil {
+		maps, err := s.init.FS.MapsOnly()
+		if err != nil {
+			return err
+		}
+		inj, err := tracee.Inject(s.init.Lead().Traced, maps, areaSize)
+		if err != nil {
+			return fmt.Errorf("run calls in the container's init: %w", err)
+		}
+		s.inits, s.injected = inj, append(s.injected, inj)
+	}
+	script := tracee.NewScript(s.inits.Site().Base)
+	if err := build(script); err != nil {
+		return err
+	}
+	if err := s.inits.Run(s.init.Lead().Traced, script); err != nil {
+		return fmt.Errorf("run calls in the container's init: %w", err)
+	}
+	return read(script)
+}
+
+func (s *session) late() error {
+	for _, p := range s.d.Procs {
+		if p.Zombie {
+			continue
+		}
+		for _, k := range s.kinds.Processes {
+			if k.Late != nil {
+				if err := k.Late(s.d, p); err != nil {
+					return s.fail(p, k.Name, err)
+				}
+			}
+		}
+		for _, t := range p.Threads {
+			for _, k := range s.kinds.Threads {
+				if k.Late != nil && t.Traced != nil {
+					if err := k.Late(s.d, p, t); err != nil {
+						return s.failThread(p, t, k.Name, err)
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *session) bulk(ctx context.Context) error {
+	for _, p := range s.d.Procs {
+		for _, k := range s.kinds.Processes {
+			if k.Bulk == nil || p.Zombie {
+				continue
+			}
+			n, err := k.Bulk(ctx, s.d, p)
+			s.bytes += n
+			if err != nil {
+				return s.fail(p, k.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *session) failThread(p *kind.Proc, t *kind.Task, what string, err error) error {
+	if t.VTID != p.VPID {
+		what = fmt.Sprintf("thread %d: %s", t.VTID, what)
+	}
+	return s.fail(p, what, err)
+}

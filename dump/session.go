@@ -1,0 +1,105 @@
+package dump
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/all"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// session is one dump, or one check, under way.
+type session struct {
+	src   Source
+	log   *slog.Logger
+	out   *image.Writer // nil while checking
+	kinds all.Kinds
+	d     *kind.Dump
+
+	// procs are all processes of the container with vpid 1, by host pid;
+	// order is the order they were found in: parents first.
+	procs map[int]*kind.Proc
+	self  *procfs.Proc // ckpt itself
+	order []*kind.Proc
+	init  *kind.Proc
+
+	files    []*kind.Desc // one a saved open file description
+	byObject map[objectKey][]*kind.Desc
+	ids      map[string]uint32
+	bytes    uint64
+	lastPID  uint32
+	logID    unix.Stat_t
+	logFiles []uint32
+	injected []*tracee.Injection // still in place, oldest first
+	inits    *tracee.Injection   // the one in init, for Dump.Inside
+	ended    bool
+}
+
+func newSession(src Source, log *slog.Logger, out *image.Writer) *session {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &session{src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
+		byObject: map[objectKey][]*kind.Desc{}, ids: map[string]uint32{}}
+	if src.LogPath != "" {
+		_ = unix.Stat(src.LogPath, &s.logID) // a log that is gone is no log: its descriptors are ordinary files
+	}
+	s.d = &kind.Dump{
+		Log: log, Out: out, InitHost: src.InitHost, OwnNet: src.OwnNet, Privileged: os.Geteuid() == 0,
+		HostPID: s.hostPID, VPID: s.virtual, FileID: s.fileID, AddFile: s.addFile,
+		NewID: s.newID, IsLog: s.isLog,
+	}
+	if out != nil {
+		s.d.Inside = s.inside
+	}
+	return s
+}
+
+func (s *session) threads() (n int) {
+	for _, p := range s.d.Procs {
+		if !p.Zombie {
+			n += len(p.Threads)
+		}
+	}
+	return n
+}
+
+func (s *session) hostPID(v pidns.VPID) (pidns.HostPID, bool) {
+	for _, p := range s.order {
+		for _, t := range p.Threads {
+			if t.VTID == v {
+				return t.Host, true
+			}
+		}
+	}
+	return 0, false
+}
+
+func (s *session) virtual(h pidns.HostPID) (pidns.VPID, bool) {
+	for _, p := range s.order {
+		for _, t := range p.Threads {
+			if t.Host == h {
+				return t.VTID, true
+			}
+		}
+	}
+	return 0, false
+}
+
+func (s *session) newID(what string) uint32 {
+	s.ids[what]++
+	return s.ids[what]
+}
+
+func (s *session) isLog(st unix.Stat_t) bool {
+	return s.logID.Ino != 0 && st.Dev == s.logID.Dev && st.Ino == s.logID.Ino
+}
+
+func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files, "", e) }

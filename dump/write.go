@@ -1,0 +1,175 @@
+package dump
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/tracee"
+)
+
+// States of a task in task_core_entry (CRIU's enum).
+const (
+	taskAlive   = 1
+	taskDead    = 2
+	taskStopped = 3
+)
+
+// namespaceID is the number every process's namespaces have in the image:
+// the container's are the only ones.
+const namespaceID = 1
+
+// write writes what the kinds have filled in: the tree and one set of files a
+// process.
+func (s *session) write() error {
+	if err := s.out.Add(image.Inventory, "", &inventory.InventoryEntry{
+		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true),
+		RootIds: s.namespaces(&criu_core.TaskKobjIdsEntry{VmId: proto.Uint32(0), FilesId: proto.Uint32(0), FsId: proto.Uint32(0), SighandId: proto.Uint32(0)}),
+	}); err != nil {
+		return err
+	}
+	for _, p := range s.d.Procs {
+		if err := s.writeProc(p); err != nil {
+			return s.fail(p, "write its image", err)
+		}
+	}
+	return nil
+}
+
+func (s *session) writeProc(p *kind.Proc) error {
+	e := &pstree.PstreeEntry{Pid: vpid(p.VPID), Ppid: proto.Uint32(0), Pgid: vpid(p.PGID), Sid: vpid(p.SID)}
+	if p.Parent != nil {
+		e.Ppid = vpid(p.Parent.VPID)
+	}
+	for _, t := range p.Threads {
+		e.Threads = append(e.Threads, uint32(t.VTID))
+		p.Extra.Threads = append(p.Extra.Threads, t.Extra)
+	}
+	p.TC.Comm = proto.String(p.Comm)
+	p.TC.ExitCode = proto.Uint32(uint32(p.Stat.ExitCode))
+	p.TC.TaskState = proto.Uint32(taskAlive)
+	if p.StopSignal != 0 {
+		p.TC.TaskState, p.TC.StopSigno = proto.Uint32(taskStopped), proto.Uint32(uint32(p.StopSignal))
+	}
+	p.Extra.ExitSignal = uint32(p.Stat.ExitSignal)
+	if cmdline, err := p.FS.Cmdline(); err == nil {
+		p.Extra.Cmdline = cmdline
+	}
+	if p.Zombie {
+		p.TC.TaskState = proto.Uint32(taskDead)
+		fillRequired(p.TC)
+	}
+	id := strconv.Itoa(int(p.VPID))
+	if err := s.out.Add(image.PSTree, "", e); err != nil {
+		return err
+	}
+	for _, t := range p.Threads {
+		t.Core.Mtype = tracee.Machine.Enum()
+		if t.VTID == p.VPID {
+			t.Core.Tc = p.TC
+		}
+		if p.Zombie {
+			t.Core.ThreadCore = nil
+		}
+		if err := s.out.Add(image.Core, strconv.Itoa(int(t.VTID)), t.Core); err != nil {
+			return err
+		}
+	}
+	if err := s.out.Add(image.TaskExtra, id, p.Extra); err != nil || p.Zombie {
+		return err
+	}
+	if err := s.out.Add(image.IDs, id, s.namespaces(p.IDs)); err != nil {
+		return err
+	}
+	if err := s.out.Add(image.MM, id, p.MM); err != nil {
+		return err
+	}
+	if err := s.out.Add(image.FS, id, p.FSE); err != nil {
+		return err
+	}
+	return s.writeFdinfo(p)
+}
+
+// fillRequired gives the core of a zombie the fields that the message
+// requires and a zombie has not.
+func fillRequired(tc *criu_core.TaskCoreEntry) {
+	tc.Personality, tc.Flags, tc.BlkSigset = proto.Uint32(0), proto.Uint32(0), proto.Uint64(0)
+}
+
+func (s *session) namespaces(ids *criu_core.TaskKobjIdsEntry) *criu_core.TaskKobjIdsEntry {
+	for _, f := range []**uint32{&ids.PidNsId, &ids.NetNsId, &ids.IpcNsId, &ids.UtsNsId, &ids.MntNsId, &ids.UserNsId, &ids.CgroupNsId, &ids.TimeNsId} {
+		*f = proto.Uint32(namespaceID)
+	}
+	return ids
+}
+
+func vpid(v pidns.VPID) *uint32 { return proto.Uint32(uint32(v)) }
+
+// manifest is what ckpt.img says.
+func (s *session) manifest() *image.Manifest {
+	m := &image.Manifest{
+		Name: s.src.Name, Command: s.src.Command, Created: time.Now().UnixNano(), MainVpid: uint32(s.src.MainVPID),
+		NoInit: s.src.NoInit, NetNone: s.src.OwnNet, LastPid: s.lastPID, LogFiles: s.logFiles, Memory: s.bytes,
+		Machine: machine(),
+	}
+	for _, p := range s.d.Procs {
+		ppid := pidns.VPID(0)
+		if p.Parent != nil {
+			ppid = p.Parent.VPID
+		} else if p.VPID != pidns.Init {
+			ppid = pidns.Init
+		}
+		for _, t := range p.Threads {
+			m.Table = append(m.Table, &image.Identity{Id: uint32(t.VTID), Tgid: uint32(p.VPID), Ppid: uint32(ppid),
+				Pgid: uint32(p.PGID), Sid: uint32(p.SID), Zombie: p.Zombie})
+		}
+	}
+	return m
+}
+
+func machine() *image.Machine {
+	m := &image.Machine{Arch: tracee.Arch}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		m.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return m
+}
+
+// readLastPID asks vpid 1 for its pid namespace's ns_last_pid, so that the
+// restored container goes on handing out pids where this one stopped. The
+// file shows the reader's namespace (pid_namespaces(7)).
+func (s *session) readLastPID() error {
+	var buf uint64
+	var n tracee.Step
+	return s.inside(func(sc *tracee.Script) error {
+		buf = sc.Space(16)
+		open := sc.Must(unix.SYS_OPEN, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
+		n = sc.Must(unix.SYS_READ, 0, buf, 16)
+		closing := sc.Must(unix.SYS_CLOSE, 0)
+		sc.Feed(open, n, 0)
+		sc.Feed(open, closing, 0)
+		return nil
+	}, func(sc *tracee.Script) error {
+		got, err := sc.Result(n)
+		if err != nil {
+			return err
+		}
+		last, err := strconv.ParseUint(strings.TrimSpace(string(sc.Bytes(buf, int(got)))), 10, 31)
+		if err != nil {
+			return fmt.Errorf("ns_last_pid: %w", err)
+		}
+		s.lastPID = uint32(last)
+		return nil
+	})
+}
