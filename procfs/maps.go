@@ -3,6 +3,7 @@ package procfs
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -88,16 +89,22 @@ func (p *Proc) maps(rel string) ([]Map, error) {
 		return nil, p.parseErr(rel, err)
 	}
 	for i := range ms {
-		p.undelete(&ms[i])
+		p.settle(&ms[i])
 	}
 	return ms, nil
 }
 
 const deleted = " (deleted)"
 
-// undelete puts " (deleted)" back where it is part of the file's own name:
-// the text does not tell, the file system does.
-func (p *Proc) undelete(m *Map) {
+// settle asks the file system where the text of a path has two readings:
+// " (deleted)" may be part of the file's own name, and `\012` may stand for a
+// newline or for itself. The links of map_files are not escaped.
+func (p *Proc) settle(m *Map) {
+	if strings.Contains(m.Path, "\n") {
+		if l, err := p.Link(m.link()); err == nil {
+			m.Path, m.Deleted = strings.CutSuffix(l, deleted)
+		}
+	}
 	if !m.Deleted {
 		return
 	}
@@ -106,6 +113,12 @@ func (p *Proc) undelete(m *Map) {
 		m.Path, m.Deleted = m.Path+deleted, false
 	}
 }
+
+func (m *Map) link() string { return fmt.Sprintf("map_files/%x-%x", m.Start, m.End) }
+
+// OpenMap opens the mapped file itself, named or not (/proc/PID/map_files).
+// It takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the first user namespace.
+func (p *Proc) OpenMap(m *Map, flags int) (*os.File, error) { return p.OpenFile(m.link(), flags) }
 
 // parseMaps reads maps and smaps alike: the lines smaps adds begin with an
 // upper-case letter, an address never does.

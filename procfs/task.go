@@ -178,10 +178,13 @@ func parseExecStart(b []byte) (uint64, error) {
 	for len(b) > 0 {
 		var l []byte
 		l, b = line(b)
-		if !bytes.HasPrefix(l, []byte("se.exec_start")) {
+		v, ok := bytes.CutPrefix(l, []byte("se.exec_start"))
+		if !ok {
 			continue
 		}
-		_, v, _ := bytes.Cut(l, []byte(":"))
+		if v, ok = bytes.CutPrefix(bytes.TrimLeft(v, " "), []byte(":")); !ok {
+			continue // the thread's name stands in the text too, unescaped
+		}
 		ms, frac, ok := bytes.Cut(bytes.TrimSpace(v), []byte("."))
 		if !ok || len(frac) != 6 {
 			return 0, fmt.Errorf("%q is not milliseconds with six decimals", l)
