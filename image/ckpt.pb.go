@@ -686,6 +686,9 @@ type FileExtra struct {
 	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD
 	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
 	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
+	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc
+	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
+	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go (POLLHUP)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -797,6 +800,88 @@ func (x *FileExtra) GetPeerName() []byte {
 	return nil
 }
 
+func (x *FileExtra) GetInode() *Inode {
+	if x != nil {
+		return x.Inode
+	}
+	return nil
+}
+
+func (x *FileExtra) GetPackets() []uint32 {
+	if x != nil {
+		return x.Packets
+	}
+	return nil
+}
+
+func (x *FileExtra) GetHungUp() bool {
+	if x != nil {
+		return x.HungUp
+	}
+	return false
+}
+
+// Inode is what stat(2) shows of a file without a name, ids as seen inside.
+type Inode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mode          uint32                 `protobuf:"varint,1,opt,name=mode,proto3" json:"mode,omitempty"` // with the type
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inode) Reset() {
+	*x = Inode{}
+	mi := &file_image_ckpt_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inode) ProtoMessage() {}
+
+func (x *Inode) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inode.ProtoReflect.Descriptor instead.
+func (*Inode) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Inode) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Inode) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Inode) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
 // Ucred is struct ucred of unix(7), ids as seen inside.
 type Ucred struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -809,7 +894,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +906,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +919,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -873,7 +958,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +970,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +983,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1014,7 +1099,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\acap_amb\x18\f \x01(\x04R\x06capAmb\x12 \n" +
 	"\fno_new_privs\x18\r \x01(\bR\n" +
 	"noNewPrivs\x12\x12\n" +
-	"\x04dead\x18\x0e \x01(\bR\x04dead\"\xc1\x02\n" +
+	"\x04dead\x18\x0e \x01(\bR\x04dead\"\x97\x03\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -1029,7 +1114,14 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"pidfd_vpid\x18\x12 \x01(\rR\tpidfdVpid\x12!\n" +
 	"\fpidfd_thread\x18\x13 \x01(\bR\vpidfdThread\x12(\n" +
 	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1b\n" +
-	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\"=\n" +
+	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\x12!\n" +
+	"\x05inode\x18\x1e \x01(\v2\v.ckpt.InodeR\x05inode\x12\x18\n" +
+	"\apackets\x18\x1f \x03(\rR\apackets\x12\x17\n" +
+	"\ahung_up\x18  \x01(\bR\x06hungUp\"?\n" +
+	"\x05Inode\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\"=\n" +
 	"\x05Ucred\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
@@ -1055,7 +1147,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),  // 0: ckpt.Manifest
 	(*Seal)(nil),      // 1: ckpt.Seal
@@ -1065,21 +1157,23 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*Task)(nil),      // 5: ckpt.Task
 	(*Thread)(nil),    // 6: ckpt.Thread
 	(*FileExtra)(nil), // 7: ckpt.FileExtra
-	(*Ucred)(nil),     // 8: ckpt.Ucred
-	(*VMA)(nil),       // 9: ckpt.VMA
+	(*Inode)(nil),     // 8: ckpt.Inode
+	(*Ucred)(nil),     // 9: ckpt.Ucred
+	(*VMA)(nil),       // 10: ckpt.VMA
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	2, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	3, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	4, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	6, // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	9, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
-	8, // 5: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	3,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	4,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	6,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
+	10, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
+	9,  // 5: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	8,  // 6: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1093,7 +1187,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
