@@ -182,7 +182,9 @@ func (p *place) finish() error {
 	if err != nil {
 		return fmt.Errorf("rename %s to %s: %w", p.path+partial, p.path, err)
 	}
-	if err := unix.Fsync(fd); err != nil {
+	if err := unix.Fsync(fd); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: fsync(2) means nothing there
+		// Not saved: take the name back, so that Abort finds it.
+		_ = unix.Renameat2(fd, p.name, fd, p.name+partial, unix.RENAME_NOREPLACE)
 		return fmt.Errorf("sync the directory of %s: %w", p.path, err)
 	}
 	return nil
