@@ -150,26 +150,40 @@ func machine() *image.Machine {
 // restored container goes on handing out pids where this one stopped. The
 // file shows the reader's namespace (pid_namespaces(7)).
 func (s *session) readLastPID() error {
-	var buf uint64
-	var n tracee.Step
-	return s.inside(func(sc *tracee.Script) error {
-		buf = sc.Space(16)
-		open := sc.Must(unix.SYS_OPEN, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
-		n = sc.Must(unix.SYS_READ, 0, buf, 16)
-		closing := sc.Must(unix.SYS_CLOSE, 0)
-		sc.Feed(open, n, 0)
-		sc.Feed(open, closing, 0)
-		return nil
-	}, func(sc *tracee.Script) error {
-		got, err := sc.Result(n)
-		if err != nil {
+	var fd, buf, got uint64
+	var step tracee.Step
+	result := func(into *uint64) func(*tracee.Script) error {
+		return func(sc *tracee.Script) (err error) {
+			*into, err = sc.Result(step)
 			return err
 		}
-		last, err := strconv.ParseUint(strings.TrimSpace(string(sc.Bytes(buf, int(got)))), 10, 31)
-		if err != nil {
-			return fmt.Errorf("ns_last_pid: %w", err)
-		}
-		s.lastPID = uint32(last)
+	}
+	if err := s.inside(func(sc *tracee.Script) error {
+		step = sc.Must(unix.SYS_OPEN, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
 		return nil
+	}, result(&fd)); err != nil {
+		return fmt.Errorf("open ns_last_pid: %w", err)
+	}
+	var text string
+	err := s.inside(func(sc *tracee.Script) error {
+		buf = sc.Space(16)
+		step = sc.Must(unix.SYS_READ, fd, buf, 16)
+		sc.Must(unix.SYS_CLOSE, fd)
+		return nil
+	}, func(sc *tracee.Script) error {
+		err := result(&got)(sc)
+		if err == nil {
+			text = string(sc.Bytes(buf, int(got)))
+		}
+		return err
 	})
+	if err != nil {
+		return fmt.Errorf("read ns_last_pid: %w", err)
+	}
+	last, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
+	if err != nil {
+		return fmt.Errorf("ns_last_pid: %w", err)
+	}
+	s.lastPID = uint32(last)
+	return nil
 }

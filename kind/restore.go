@@ -79,10 +79,11 @@ type Target struct {
 	Area, Shared Range
 	// StubMaps are the mappings of the bare child.
 	StubMaps []procfs.Map
-	// Fetch adds calls to s that bring f into the process and returns the
-	// step whose result is its descriptor: the lowest free number. The
-	// process must close it again.
-	Fetch func(s *tracee.Script, f *os.File) tracee.Step
+	// Fetch adds calls to s that bring f into the process, and gives the
+	// descriptor number it will have there; Drop adds the call that closes it
+	// again. The numbers are known beforehand, since the whole table is.
+	Fetch func(s *tracee.Script, f *os.File) (fd uint64)
+	Drop  func(s *tracee.Script, fd uint64)
 }
 
 // Range is [Start, End) of addresses.
