@@ -1,0 +1,84 @@
+package container
+
+import (
+	"errors"
+
+	"ckpt/failure"
+)
+
+// Request is what a command asks of a new supervisor, as one line of JSON.
+// Exactly one of Start and Restore is set.
+type Request struct {
+	State   string          `json:"state"` // the state directory
+	Name    string          `json:"name"`
+	Start   *StartRequest   `json:"start,omitempty"`
+	Restore *RestoreRequest `json:"restore,omitempty"`
+	// Log is the least slog.Level the supervisor tells while it works.
+	Log     int  `json:"log"`
+	LogJSON bool `json:"log_json,omitempty"`
+}
+
+// RestoreRequest is what a restore needs to know.
+type RestoreRequest struct {
+	Dir          string   `json:"dir"` // absolute
+	AllowChanged []string `json:"allow_changed,omitempty"`
+}
+
+// Answer is what the supervisor tells the command that made it.
+type Answer struct {
+	Name      string      `json:"name"`
+	VPID      int         `json:"vpid"` // of the command; 0: it has ended
+	PID       int         `json:"pid"`  // the same on the host
+	Processes int         `json:"processes"`
+	Failure   []wireError `json:"failure,omitempty"`
+}
+
+// wireError carries an error over a pipe so that it looks the same on the
+// other side: message, hints, exit code.
+type wireError struct {
+	Message string   `json:"message"`
+	Hints   []string `json:"hints,omitempty"`
+	Code    int      `json:"code"`
+}
+
+func toWire(err error) []wireError {
+	var out []wireError
+	for _, e := range failure.All(err) {
+		out = append(out, wireError{e.Error(), failure.Hints(e), failure.Code(e)})
+	}
+	return out
+}
+
+func fromWire(ws []wireError) error {
+	var errs []error
+	for _, w := range ws {
+		err := errors.New(w.Message)
+		if s := sentinel(w.Code); s != nil {
+			err = failure.Mark(s, err)
+		}
+		if len(w.Hints) > 0 {
+			err = failure.WithHint(err, w.Hints...)
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}
+
+func sentinel(code int) error {
+	switch code {
+	case failure.CodeUsage:
+		return failure.ErrUsage
+	case failure.CodeUnsupported:
+		return failure.ErrUnsupported
+	case failure.CodeDamaged:
+		return failure.ErrDamaged
+	case failure.CodeName:
+		return failure.ErrNameTaken
+	case failure.CodeInterrupted:
+		return failure.ErrInterrupted
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/pidns"
+	"ckpt/procfs"
+)
+
+// Kill sends sig to the container's command. The command is found by its
+// virtual pid, and held by a pidfd before it is looked at again, so that the
+// signal never reaches another process.
+func (c *Container) Kill(sig unix.Signal) error {
+	fail := func(err error) error {
+		return &failure.Error{Doing: fmt.Sprintf("send %s to %s", unix.SignalName(sig), c.Name), Err: err}
+	}
+	if err := c.mustLive(); err != nil {
+		return err
+	}
+	ps, err := c.walk(false)
+	if err != nil {
+		return fail(err)
+	}
+	for _, p := range ps {
+		if p.VPID != pidns.VPID(c.MainVPID) {
+			continue
+		}
+		fd, err := openSame(int(p.PID), p.start)
+		if err != nil {
+			return fail(err)
+		}
+		defer fd.Close()
+		if err := unix.PidfdSendSignal(int(fd.Fd()), sig, nil, 0); err != nil {
+			return fail(err)
+		}
+		return nil
+	}
+	return failure.WithHint(fail(fmt.Errorf("its command has ended; %d processes are left", len(ps))),
+		"end them all: ckpt rm -f "+c.Name)
+}
+
+// openSame gives a pidfd of a process if it is still the one that started then.
+func openSame(pid int, start uint64) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open host pid %d: %w", pid, err)
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	p, err := procfs.Open(pid)
+	if err == nil {
+		defer p.Close()
+		var st *procfs.Stat
+		if st, err = p.Stat(); err == nil && st.StartTime != start {
+			err = unix.ESRCH
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("host pid %d: %w", pid, err)
+	}
+	return f, nil
+}
+
+// mustLive is an error for a container that is not alive.
+func (c *Container) mustLive() error {
+	st, err := c.State()
+	if err != nil {
+		return err
+	}
+	switch {
+	case st.Alive():
+		return nil
+	case st == Dumped:
+		m, err := c.Marker()
+		if err != nil {
+			return err
+		}
+		return failure.WithHint(fmt.Errorf("%s is dumped, not running", c.Name),
+			"bring it back: ckpt restore "+m.Image)
+	}
+	return failure.WithHint(fmt.Errorf("%s has ended", c.Name), "`ckpt logs "+c.Name+"` shows what it wrote")
+}
+
+// Remove forgets the container. One that is alive is killed first if force
+// says so, and is an error otherwise.
+func (c *Container) Remove(ctx context.Context, force bool) error {
+	alive, err := c.alive()
+	if err != nil {
+		return err
+	}
+	if alive && !force {
+		return failure.WithHint(fmt.Errorf("%s is running", c.Name), "kill it and forget it: ckpt rm -f "+c.Name)
+	}
+	if alive {
+		if err := c.killAll(ctx); err != nil {
+			return &failure.Error{Doing: "remove " + c.Name, Err: err}
+		}
+	}
+	if err := c.settle(); err != nil {
+		return err
+	}
+	return c.store.locked(func() error {
+		// Another command may have used the name meanwhile.
+		now, err := c.store.read(c.Name)
+		if err != nil || now == nil {
+			return err
+		}
+		if alive, err := now.alive(); err != nil || alive {
+			return errors.Join(err, taken(c.Name, "was started meanwhile"))
+		}
+		return os.RemoveAll(c.dir)
+	})
+}
+
+// killAll kills vpid 1 and with it, by pid_namespaces(7), every process of
+// the container, and waits until they are gone: vpid 1 becomes a zombie only
+// after all others have been reaped (zap_pid_ns_processes()).
+func (c *Container) killAll(ctx context.Context) error {
+	fd, err := openSame(c.Init, c.InitStart)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	if err := unix.PidfdSendSignal(int(fd.Fd()), unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return waitReadable(ctx, int(fd.Fd()))
+}
+
+// DumpLock keeps a second dump of the same container out until it is closed.
+func (c *Container) DumpLock() (*os.File, error) {
+	f, err := lockFor(c.file(dumpLock), unix.F_OFD_SETLK, unix.F_WRLCK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, failure.WithHint(fmt.Errorf("%s is being dumped already", c.Name), "wait for the other dump, or interrupt it")
+	}
+	if err != nil {
+		return nil, err
+	}
+	// A mark left by a dump that was killed after it had marked.
+	if err := remove(c.file(markerFile)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (c *Container) clearExecs() {
+	names, _ := filepath.Glob(c.file(execPrefix + "*"))
+	for _, n := range names {
+		os.Remove(n)
+	}
+}

@@ -1,0 +1,167 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+)
+
+// Descriptors of a supervisor beside the standard three.
+const (
+	requestFD = 3 // a Request; its end means: give up, unless the container runs already
+	answerFD  = 4 // an Answer
+)
+
+// Supervisor is the word by which ckpt knows that it was executed to be one.
+const Supervisor = "supervise"
+
+// Launch starts a supervisor that does what req says, and returns when the
+// container runs or nothing is left of it. The supervisor is a session leader
+// and holds nothing of the caller but its working directory, until it has
+// answered. What it logs goes to stderr. When ctx ends it undoes its work,
+// and so it does when the caller is killed.
+func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error) {
+	asRoot, err := privileged()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("/proc/self/exe", Supervisor, req.Name)
+	cmd.Args[0] = "ckpt"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if !asRoot {
+		if err := ownUserNamespace(cmd.SysProcAttr); err != nil {
+			return nil, err
+		}
+	}
+	ask, answer, log, err := pipes(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	defer ask.Close()
+	err = cmd.Start()
+	for _, f := range append(cmd.ExtraFiles, cmd.Stderr.(*os.File)) {
+		f.Close()
+	}
+	if err != nil {
+		log.Close()
+		return nil, noUserNamespace(err, asRoot)
+	}
+	logged := make(chan struct{})
+	go func() {
+		io.Copy(stderr, log)
+		log.Close()
+		close(logged)
+	}()
+	stop := context.AfterFunc(ctx, func() { ask.Close() })
+	defer stop()
+	// A supervisor that died at once cannot be written to; the missing
+	// answer tells more than EPIPE.
+	json.NewEncoder(ask).Encode(req)
+	a := new(Answer)
+	err = json.NewDecoder(answer).Decode(a)
+	<-logged
+	switch {
+	case err != nil:
+		werr := cmd.Wait()
+		return nil, fmt.Errorf("the supervisor of %s gave no answer (%s): %w", req.Name, how(werr), err)
+	case len(a.Failure) > 0:
+		cmd.Wait() // its name is free again when it has ended
+		return nil, fromWire(a.Failure)
+	}
+	return a, cmd.Process.Release()
+}
+
+func how(err error) string {
+	if err == nil {
+		return "it ended"
+	}
+	return err.Error()
+}
+
+// pipes gives cmd its descriptors and returns the other ends.
+func pipes(cmd *exec.Cmd) (ask, answer, log *os.File, err error) {
+	var opened []*os.File
+	pipe := func() (r, w *os.File) {
+		if err != nil {
+			return nil, nil
+		}
+		if r, w, err = os.Pipe(); err == nil {
+			opened = append(opened, r, w)
+		}
+		return r, w
+	}
+	askR, ask := pipe()
+	answer, answerW := pipe()
+	log, logW := pipe()
+	if err != nil {
+		for _, f := range opened {
+			f.Close()
+		}
+		return nil, nil, nil, fmt.Errorf("start a supervisor: %w", err)
+	}
+	cmd.ExtraFiles = []*os.File{askR, answerW} // requestFD, answerFD
+	cmd.Stderr = logW
+	return ask, answer, log, nil
+}
+
+// privileged tells whether ckpt can make namespaces without a user namespace.
+func privileged() (bool, error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return false, fmt.Errorf("read capabilities: %w", err)
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0, nil
+}
+
+// ownUserNamespace: the user keeps their ids, and ckpt has every capability
+// over the namespaces it makes in there. Ambient, since a program executed
+// with an id other than 0 keeps no other (capabilities(7)).
+func ownUserNamespace(a *syscall.SysProcAttr) error {
+	b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err != nil {
+		return err
+	}
+	last, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return err
+	}
+	for c := range last + 1 {
+		a.AmbientCaps = append(a.AmbientCaps, uintptr(c))
+	}
+	a.Cloneflags |= unix.CLONE_NEWUSER
+	uid, gid := os.Geteuid(), os.Getegid()
+	a.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+	a.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+	return nil
+}
+
+// noUserNamespace explains why a supervisor could not be started.
+func noUserNamespace(err error, asRoot bool) error {
+	if asRoot {
+		return fmt.Errorf("start a supervisor: %w", err)
+	}
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return failure.WithHint(failure.Unsupportedf("start a supervisor: this system does not let uid %d make a user namespace: %w", os.Geteuid(), err),
+			"allow it: sysctl kernel.unprivileged_userns_clone=1 (Debian) or kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)",
+			"or run ckpt as root")
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
+		return failure.WithHint(failure.Unsupportedf("start a supervisor: no more user namespaces are allowed: %w", err),
+			"raise the limit: sysctl user.max_user_namespaces",
+			"or run ckpt as root")
+	}
+	return fmt.Errorf("start a supervisor: %w", err)
+}

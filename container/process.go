@@ -1,0 +1,233 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/pidns"
+	"ckpt/procfs"
+)
+
+// Process is one process of a container, by both its numbers.
+type Process struct {
+	VPID    pidns.VPID
+	PID     pidns.HostPID
+	VPPID   pidns.VPID // 1 for a child of the container's init, 0 for vpid 1 itself
+	VPGID   pidns.VPID
+	VSID    pidns.VPID
+	Comm    string
+	State   byte     // as in /proc/PID/stat: R, S, D, T, t, Z, X, I
+	Command []string // the arguments; nil for a zombie
+	Threads []Thread // by VTID
+	Memory  uint64   // bytes, see memoryOf
+	start   uint64   // clock ticks since boot
+}
+
+// Thread is one thread by both its numbers.
+type Thread struct {
+	VTID pidns.VPID
+	TID  pidns.HostPID
+}
+
+// Processes are the container's processes, parents before children, each
+// level by vpid. ckpt's own init is not one of them. A container that is not
+// alive has none. What starts or ends meanwhile may be missing.
+func (c *Container) Processes() ([]Process, error) { return c.walk(true) }
+
+// walk: full reads what a person wants to see and a decision does not need.
+func (c *Container) walk(full bool) ([]Process, error) {
+	root, err := c.openInit()
+	if err != nil || root == nil {
+		return nil, err
+	}
+	defer root.Close()
+	w := walker{full: full, depth: -1}
+	if err := w.visit(root, c.Init, 0, !c.NoInit); err != nil {
+		return nil, fmt.Errorf("list the processes of %s: %w", c.Name, err)
+	}
+	return w.out, nil
+}
+
+// openInit opens the container's first process, or gives nil if it is dead.
+func (c *Container) openInit() (*procfs.Proc, error) {
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	if boot != c.BootID || c.Init <= 0 {
+		return nil, nil
+	}
+	p, st, err := openAlive(c.Init)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	if st.StartTime != c.InitStart {
+		return nil, p.Close()
+	}
+	return p, nil
+}
+
+// openAlive gives nil for a process that does not exist or is a zombie.
+func openAlive(pid int) (*procfs.Proc, *procfs.Stat, error) {
+	p, err := procfs.Open(pid)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := p.Stat()
+	if errors.Is(err, unix.ESRCH) || err == nil && (st.State == 'Z' || st.State == 'X') {
+		return nil, nil, p.Close()
+	}
+	if err != nil {
+		p.Close()
+		return nil, nil, err
+	}
+	return p, st, nil
+}
+
+type walker struct {
+	full  bool
+	depth int // of the container's pid namespace among those of its first process
+	out   []Process
+}
+
+// visit adds p and what descends from it. A process of a pid namespace below
+// the container's shows the number it has in the container's.
+func (w *walker) visit(p *procfs.Proc, pid int, parent pidns.VPID, hide bool) error {
+	st, err := p.Status()
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if w.depth < 0 {
+		w.depth = len(st.NSpid) - 1
+	}
+	if w.depth >= len(st.NSpid) {
+		return fmt.Errorf("host pid %d is in no pid namespace of the container", pid)
+	}
+	vpid := pidns.VPID(st.NSpid[w.depth])
+	if !hide {
+		q := Process{VPID: vpid, PID: pidns.HostPID(pid), VPPID: parent, Comm: st.Name, State: st.State,
+			VPGID: at(st.NSpgid, w.depth), VSID: at(st.NSsid, w.depth)}
+		if err := w.more(p, &q); err != nil {
+			return err
+		}
+		w.out = append(w.out, q)
+	}
+	children, err := p.Children()
+	if err != nil {
+		return notGone(err)
+	}
+	first := len(w.out)
+	for _, c := range children {
+		cp, err := procfs.Open(c)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = w.visit(cp, c, vpid, false)
+		cp.Close()
+		if err != nil {
+			return err
+		}
+	}
+	sortSiblings(w.out[first:], vpid)
+	return nil
+}
+
+func at(ids []int, depth int) pidns.VPID {
+	if depth >= len(ids) {
+		return 0
+	}
+	return pidns.VPID(ids[depth])
+}
+
+// sortSiblings orders subtrees below parent by the vpid of their roots.
+func sortSiblings(ps []Process, parent pidns.VPID) {
+	var subs [][]Process
+	for i := range ps {
+		if ps[i].VPPID == parent || i == 0 {
+			subs = append(subs, nil)
+		}
+		subs[len(subs)-1] = append(subs[len(subs)-1], ps[i])
+	}
+	slices.SortStableFunc(subs, func(a, b []Process) int { return int(a[0].VPID - b[0].VPID) })
+	copy(ps, slices.Concat(subs...))
+}
+
+// notGone drops the error of a process that ended meanwhile.
+func notGone(err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+func (w *walker) more(p *procfs.Proc, q *Process) error {
+	st, err := p.Stat()
+	if err != nil {
+		return notGone(err)
+	}
+	q.start = st.StartTime
+	if !w.full {
+		return nil
+	}
+	tids, err := p.Tasks()
+	if err != nil {
+		return notGone(err)
+	}
+	for _, tid := range tids {
+		t, err := p.Thread(tid)
+		if err != nil {
+			if notGone(err) == nil {
+				continue
+			}
+			return err
+		}
+		ts, err := t.Status()
+		t.Close()
+		if notGone(err) != nil {
+			return err
+		}
+		if err == nil && w.depth < len(ts.NSpid) {
+			q.Threads = append(q.Threads, Thread{VTID: pidns.VPID(ts.NSpid[w.depth]), TID: pidns.HostPID(tid)})
+		}
+	}
+	slices.SortFunc(q.Threads, func(a, b Thread) int { return int(a.VTID - b.VTID) })
+	if q.Command, err = p.Cmdline(); notGone(err) != nil {
+		return err
+	}
+	q.Memory = memoryOf(p)
+	return nil
+}
+
+// memoryOf is the process's part of the memory in use: what is its own, and
+// of shared pages the size divided by the number of processes that map them
+// (Pss of smaps_rollup, 4.14), so that the sum over a container counts every
+// page once. Swapped pages count too. 0 where that cannot be read.
+func memoryOf(p *procfs.Proc) uint64 {
+	b, err := p.Read("smaps_rollup")
+	if err != nil {
+		return 0
+	}
+	var sum uint64
+	for l := range strings.Lines(string(b)) {
+		var kb uint64
+		for _, f := range []string{"Pss: %d kB", "SwapPss: %d kB"} {
+			if n, _ := fmt.Sscanf(l, f, &kb); n == 1 {
+				sum += kb << 10
+			}
+		}
+	}
+	return sum
+}

@@ -1,0 +1,102 @@
+package container
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"ckpt/failure"
+)
+
+// Store is a state directory: the containers of one user.
+type Store struct{ dir string }
+
+// NewStore is the store in dir, which exists (see StateDir).
+func NewStore(dir string) *Store { return &Store{dir} }
+
+// Dir is the state directory.
+func (s *Store) Dir() string { return s.dir }
+
+// Container is one entry of a store as it was read.
+type Container struct {
+	Record
+	store *Store
+	dir   string
+}
+
+// Get finds a container. A name nobody has is failure.ErrNoContainer.
+func (s *Store) Get(name string) (*Container, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	c, err := s.read(name)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, failure.WithHint(
+			failure.Mark(failure.ErrNoContainer, fmt.Errorf("there is no container named %s", name)),
+			"`ckpt ps` lists the containers there are")
+	}
+	return c, nil
+}
+
+// read gives nil for a name nobody has, an entry that is being made included.
+func (s *Store) read(name string) (*Container, error) {
+	c := &Container{store: s, dir: filepath.Join(s.dir, name)}
+	ok, err := readJSON(c.file(recordFile), &c.Record)
+	if err != nil {
+		return nil, fmt.Errorf("read the state of %s: %w", name, err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	if c.Format != recordFormat {
+		return nil, fmt.Errorf("the state of %s was written by another version of ckpt (format %d, not %d)",
+			name, c.Format, recordFormat)
+	}
+	return c, nil
+}
+
+// List gives every container, by name.
+func (s *Store) List() ([]*Container, error) {
+	ents, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var out []*Container
+	for _, e := range ents {
+		if !e.IsDir() || checkName(e.Name()) != nil {
+			continue
+		}
+		c, err := s.read(e.Name())
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+func (c *Container) file(name string) string { return filepath.Join(c.dir, name) }
+
+// Log is the path of the container's log.
+func (c *Container) Log() string { return c.file(logFile) }
+
+// Dir is the container's own directory.
+func (c *Container) Dir() string { return c.dir }
+
+// Reload reads the record again.
+func (c *Container) Reload() error {
+	n, err := c.store.read(c.Name)
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		return failure.Mark(failure.ErrNoContainer, fmt.Errorf("%s was removed meanwhile", c.Name))
+	}
+	c.Record = n.Record
+	return nil
+}

@@ -1,0 +1,239 @@
+package container
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+)
+
+// Made is a container that runs, as its maker hands it to the supervisor.
+type Made struct {
+	Root      *Root
+	Command   []string
+	MainVPID  int // 0: it ended before the dump
+	MainHost  int
+	NoInit    bool
+	OwnNet    bool
+	Processes int
+}
+
+// Maker makes the container that req describes, running, or leaves nothing
+// behind. It is called on a thread of its own, which may trace.
+type Maker func(ctx context.Context, req *Request, logFile *os.File, log *slog.Logger) (*Made, error)
+
+// Supervise is the life of a supervisor: make the container, answer, wait for
+// its end. It uses the descriptors Launch gave it.
+func Supervise(make Maker) error {
+	// Handled, not ignored: what is ignored stays ignored over execve(2),
+	// and the container's command shall not inherit that.
+	sigs := notifyAll()
+	in, out := os.NewFile(requestFD, "request"), os.NewFile(answerFD, "answer")
+	unix.CloseOnExec(requestFD)
+	unix.CloseOnExec(answerFD)
+	req := new(Request)
+	dec := json.NewDecoder(in)
+	if err := dec.Decode(req); err != nil {
+		return failure.WithHint(
+			failure.Mark(failure.ErrUsage, fmt.Errorf("read the request: %w", err)),
+			"ckpt runs this command by itself; use `ckpt start`")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		io.Copy(io.Discard, in) // until the command gives up, or has ended
+		cancel()
+	}()
+	go func() {
+		for s := range sigs {
+			if s != unix.SIGPIPE && s != unix.SIGHUP {
+				cancel()
+			}
+		}
+	}()
+	s, err := begin(ctx, req, make)
+	a := Answer{Name: req.Name, Failure: toWire(err)}
+	if err == nil {
+		a.VPID, a.PID, a.Processes = s.made.MainVPID, s.made.MainHost, s.made.Processes
+		err = letGo()
+	}
+	json.NewEncoder(out).Encode(a) // the command may be gone; the container is not
+	out.Close()
+	if s == nil {
+		return nil // told already
+	}
+	return errors.Join(err, s.wait())
+}
+
+// notifyAll catches what would end a supervisor by accident: the container
+// would run on, but nobody would learn how its command ended.
+func notifyAll() chan os.Signal {
+	c := make(chan os.Signal, 8)
+	signal.Notify(c, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
+	return c
+}
+
+// letGo drops what the supervisor still has of the command that started it.
+func letGo() error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	for fd := range 3 {
+		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
+			return err
+		}
+	}
+	return os.Chdir("/")
+}
+
+type supervised struct {
+	claim *claim
+	made  *Made
+}
+
+// begin gives either a container that runs and is recorded, or nothing.
+func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
+	cl, err := NewStore(req.State).claim(req.Name, req.Restore != nil)
+	if err != nil {
+		return nil, err
+	}
+	made, err := onThread(func() (*Made, error) { return make(ctx, req, cl.log, req.logger()) })
+	if err == nil && ctx.Err() != nil {
+		err = failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
+	}
+	if err == nil {
+		err = cl.commit(Record{Name: req.Name, Command: made.Command, Init: made.Root.HostPID,
+			MainVPID: made.MainVPID, NoInit: made.NoInit, OwnNet: made.OwnNet})
+	}
+	if err != nil {
+		if made != nil {
+			err = errors.Join(err, made.Root.Destroy())
+		}
+		return nil, errors.Join(err, cl.undo())
+	}
+	cl.log.Close()
+	return &supervised{cl, made}, nil
+}
+
+// onThread runs fn on an OS thread of its own, as ptrace(2) wants it, which
+// ends with fn: whatever fn did to the thread (namespaces, CPU) ends with it.
+func onThread[T any](fn func() (T, error)) (v T, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the runtime ends the thread
+		v, err = fn()
+	}()
+	<-done
+	return v, err
+}
+
+func (r *Request) logger() *slog.Logger {
+	o := &slog.HandlerOptions{Level: slog.Level(r.Log)}
+	if r.LogJSON {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// wait records how processes end until the first one has.
+func (s *supervised) wait() error {
+	c := s.claim.c
+	defer s.claim.lock.Close()
+	var errs error
+	if st := s.made.Root.Status; st != nil {
+		errs = s.records(st)
+		st.Close()
+	}
+	ws, err := reap(s.made.Root.HostPID)
+	if err != nil {
+		return errors.Join(errs, err)
+	}
+	now := time.Now()
+	marker, err := c.Marker()
+	errs = errors.Join(errs, err)
+	killed := ws.Signaled() && ws.Signal() == unix.SIGKILL
+	if marker != nil && killed && c.Exit == nil {
+		return errs // a dump ended it
+	}
+	// A dump that was made and then did not end the container says nothing now.
+	errs = errors.Join(errs, remove(c.file(markerFile)))
+	if c.Exit == nil {
+		e := ExitOf(ws, now)
+		if !c.NoInit { // it died with its init, which dies by SIGKILL alone
+			e = Exit{Signal: unix.SIGKILL, At: now}
+		}
+		errs = errors.Join(errs, s.exited(e))
+	}
+	c.clearExecs()
+	return errs
+}
+
+// records reads what init tells of the processes it reaps: vpid and wait(2)
+// status, four bytes each, until init is dead.
+func (s *supervised) records(st io.Reader) error {
+	var errs error
+	for {
+		var b [8]byte
+		if _, err := io.ReadFull(st, b[:]); err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return errors.Join(errs, err)
+		}
+		vpid := int(int32(binary.NativeEndian.Uint32(b[:])))
+		e := ExitOf(unix.WaitStatus(binary.NativeEndian.Uint32(b[4:])), time.Now())
+		if vpid == s.claim.c.MainVPID && s.claim.c.Exit == nil {
+			errs = errors.Join(errs, s.exited(e))
+			continue
+		}
+		errs = errors.Join(errs, s.claim.c.execExited(vpid, e))
+	}
+}
+
+// exited notes the end of the container's command. The pid may be given
+// away again afterwards: only the first end counts.
+func (s *supervised) exited(e Exit) error {
+	s.claim.c.Exit = &e
+	return writeJSON(s.claim.c.file(recordFile), s.claim.c.Record)
+}
+
+// execExited tells the `ckpt exec` that waits for vpid, if one does.
+func (c *Container) execExited(vpid int, e Exit) error {
+	path := c.file(execPrefix + strconv.Itoa(vpid))
+	if _, err := os.Lstat(path); err != nil {
+		return nil
+	}
+	return writeJSON(path, e)
+}
+
+// reap waits for a child and gives how it ended.
+func reap(pid int) (unix.WaitStatus, error) {
+	for {
+		var ws unix.WaitStatus
+		_, err := unix.Wait4(pid, &ws, unix.WALL, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("wait for host pid %d: %w", pid, err)
+		}
+		if ws.Exited() || ws.Signaled() {
+			return ws, nil
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+)
+
+// Wait waits until the container's command has ended and tells how.
+// A container that a dump ended is an error, and so is one whose supervisor
+// was killed before it could learn the status.
+func (c *Container) Wait(ctx context.Context) (*Exit, error) {
+	w, err := watchDir(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	var ends []int
+	for _, p := range []int{c.Init, c.Supervisor} {
+		if p <= 0 {
+			continue
+		}
+		fd, err := unix.PidfdOpen(p, 0)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("wait for %s: open host pid %d: %w", c.Name, p, err)
+		}
+		defer unix.Close(fd)
+		ends = append(ends, fd)
+	}
+	for {
+		// The watch stands already: what changes from here on wakes us.
+		if err := c.Reload(); err != nil {
+			return nil, err
+		}
+		if c.Exit != nil {
+			return c.Exit, nil
+		}
+		alive, err := c.alive()
+		if err != nil {
+			return nil, err
+		}
+		if !alive {
+			return c.ended()
+		}
+		if err := waitReadable(ctx, append([]int{w.fd}, ends...)...); err != nil {
+			return nil, err
+		}
+		if err := w.drain(); err != nil {
+			return nil, err
+		}
+		ends = stillOpen(ends)
+	}
+}
+
+// ended reads how a container ended whose processes are gone.
+func (c *Container) ended() (*Exit, error) {
+	if err := c.settle(); err != nil {
+		return nil, err
+	}
+	if err := c.Reload(); err != nil {
+		return nil, err
+	}
+	if c.Exit != nil {
+		return c.Exit, nil
+	}
+	m, err := c.Marker()
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		return nil, failure.WithHint(fmt.Errorf("%s was dumped into %s", c.Name, m.Image),
+			"bring it back: ckpt restore "+m.Image)
+	}
+	return nil, fmt.Errorf("%s has ended, and nobody knows how: its supervisor was killed before", c.Name)
+}
+
+// stillOpen leaves out the pidfds of processes that have ended, so that they
+// do not wake the waiter for ever.
+func stillOpen(fds []int) []int {
+	var out []int
+	for _, fd := range fds {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(p, 0); err == nil && n == 0 {
+			out = append(out, fd)
+		}
+	}
+	return out
+}
+
+// watcher becomes readable when what it watches changes (inotify(7)).
+type watcher struct{ fd int }
+
+func watch(path string, events uint32) (*watcher, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, failure.WithHint(fmt.Errorf("watch %s: %w", path, err), "the limit fs.inotify.max_user_instances may be too low")
+	}
+	if _, err := unix.InotifyAddWatch(fd, path, events); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("watch %s: %w", path, err)
+	}
+	return &watcher{fd}, nil
+}
+
+// watchDir reports files renamed into dir, and its end.
+func watchDir(dir string) (*watcher, error) {
+	return watch(dir, unix.IN_MOVED_TO|unix.IN_DELETE_SELF|unix.IN_ONLYDIR)
+}
+
+func (w *watcher) Close() error { return unix.Close(w.fd) }
+
+// drain throws the events away: what changed is looked up afterwards.
+func (w *watcher) drain() error {
+	var b [4096]byte
+	for {
+		n, err := unix.Read(w.fd, b[:])
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN, err == nil && n <= 0:
+			return nil
+		case err != nil:
+			return fmt.Errorf("read inotify: %w", err)
+		}
+	}
+}
+
+// waitReadable waits until one of fds is readable, or until ctx ends, which
+// is failure.ErrInterrupted.
+func waitReadable(ctx context.Context, fds ...int) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	stop := context.AfterFunc(ctx, func() { w.Close() })
+	defer func() {
+		if stop() {
+			w.Close()
+		}
+	}()
+	ps := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}
+	for _, fd := range fds {
+		ps = append(ps, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	for {
+		_, err := unix.Poll(ps, -1)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if ps[0].Revents != 0 {
+			return failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
+		}
+		return nil
+	}
+}
+
+// Follow copies the container's log to w; with follow, until the container
+// has ended or ctx ends.
+func (c *Container) Follow(ctx context.Context, w io.Writer, follow bool) error {
+	f, err := os.Open(c.Log())
+	if err != nil {
+		return fmt.Errorf("read the log of %s: %w", c.Name, err)
+	}
+	defer f.Close()
+	if !follow {
+		_, err := io.Copy(w, f)
+		return err
+	}
+	in, err := watch(c.Log(), unix.IN_MODIFY)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	end, err := openSame(c.Init, c.InitStart)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	defer end.Close()
+	for ended := end == nil; ; {
+		if _, err := io.Copy(w, f); err != nil {
+			return err
+		}
+		// Its death was seen before this copy: nothing can follow.
+		if ended {
+			return nil
+		}
+		if err := waitReadable(ctx, in.fd, int(end.Fd())); err != nil {
+			return err
+		}
+		if err := in.drain(); err != nil {
+			return err
+		}
+		ended = len(stillOpen([]int{int(end.Fd())})) == 0
+	}
+}
