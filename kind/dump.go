@@ -46,11 +46,14 @@ type Dump struct {
 	// The same file under the same path gives the same id.
 	AddFile func(p *Proc, f *os.File, link string) (id uint32, err error)
 	// NewID hands out numbers for what image entries tie together (pipe ids,
-	// shmids, tty ids): one counter a name.
+	// shmids, tty ids): one counter a name. "file" numbers the entries of
+	// files.img; an entry that no Desc stands for is added by who numbers it.
 	NewID func(what string) uint32
 	// IsLog tells whether this is the container's own log, which a restore
 	// replaces by the new container's.
 	IsLog func(unix.Stat_t) bool
+
+	ids *idMaps // read once, see Inode
 }
 
 // Proc is a process being saved. Kinds fill its messages; the driver writes them.

@@ -57,3 +57,23 @@ func NewFile(fd int, saved uint32, name string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// Reopen opens the file behind the descriptor anew, as ckpt's own. It does
+// not work for sockets. The file's access time may change.
+func (d *Desc) Reopen(flags int) (*os.File, error) {
+	// ckpt's own number is good for every Desc, those of Dump.AddFile too.
+	path := "/proc/thread-self/fd/" + strconv.Itoa(int(d.File.Fd()))
+	fd, err := unix.Open(path, flags|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reopen %s: %w", d.Link, err)
+	}
+	return NewFile(fd, uint32(flags), d.Link)
+}
+
+// At says which descriptor an error found only in Finish is about.
+func At(d *Desc, err error) error {
+	if d.FD < 0 {
+		return fmt.Errorf("pid %d (%s): %s: %w", d.Proc.VPID, d.Proc.Comm, d.Link, err)
+	}
+	return fmt.Errorf("pid %d (%s): fd %d: %w", d.Proc.VPID, d.Proc.Comm, d.FD, err)
+}
