@@ -29,7 +29,8 @@ type File struct {
 	// and must not change anything. The first kind of all.Files that owns wins.
 	Owns func(*Desc) bool
 	// Refuse looks, without changing anything, whether Dump would refuse.
-	// It runs on the running container too (ckpt check). May be nil.
+	// It runs on the running container too (ckpt check), once Proc.Fds is
+	// complete for every process. May be nil.
 	Refuse func(*Dump, *Desc) error
 	// Dump saves one open file description. The processes are stopped. Dump
 	// leaves the object as it was. d.ID is the id the entry must carry.

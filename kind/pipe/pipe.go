@@ -42,7 +42,6 @@ func Kind() kind.File {
 		Dump:    s.dump,
 		Finish:  s.finish,
 		Restore: r.restore,
-		Link:    r.link,
 		Limits:  "a second holder outside the container, beside one inside, is not noticed: it keeps the old pipe",
 	}
 }
@@ -240,13 +239,24 @@ func (p *saved) contents() (*pipebuf.Contents, *kind.Desc, error) {
 
 // made is one pipe being restored.
 type made struct {
-	ends  [2]*os.File // reading, writing; kept until every description is made
+	ends  [2]*os.File // reading, writing: ckpt's own
 	given [2]bool     // handed out as a description of the image
+	left  int         // descriptions still to be made
+}
+
+// done closes ckpt's own ends once every description has been made: readers
+// would never see the end of their input.
+func (m *made) done() {
+	if m.left--; m.left <= 0 {
+		m.ends[0].Close()
+		m.ends[1].Close()
+	}
 }
 
 type restorer struct {
 	data  map[uint32]*pipebuf.Contents // by pipe id; nil: not read yet
 	whole map[uint32]*image.FileExtra  // what belongs to the pipe as a whole
+	left  map[uint32]int               // descriptions of each pipe
 	made  map[uint32]*made
 }
 
@@ -260,6 +270,7 @@ func (s *restorer) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, erro
 		return nil, err
 	}
 	f, err := m.open(r, pe.GetFlags())
+	m.done()
 	if err != nil {
 		return nil, err
 	}
@@ -306,8 +317,8 @@ func (s *restorer) pipe(r *kind.Restore, id uint32) (*made, error) {
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
-	m := &made{ends: [2]*os.File{os.NewFile(uintptr(p[0]), "pipe"), os.NewFile(uintptr(p[1]), "pipe")}}
-	s.made[id] = m // link closes it, whatever happens now
+	m := &made{ends: [2]*os.File{os.NewFile(uintptr(p[0]), "pipe"), os.NewFile(uintptr(p[1]), "pipe")}, left: s.left[id]}
+	s.made[id] = m
 	if err := kind.SetInode(m.ends[0], s.whole[id].GetInode()); err != nil {
 		return nil, err
 	}
@@ -326,9 +337,15 @@ func (s *restorer) pipe(r *kind.Restore, id uint32) (*made, error) {
 }
 
 func (s *restorer) read(r *kind.Restore) error {
-	s.data, s.made, s.whole = map[uint32]*pipebuf.Contents{}, map[uint32]*made{}, map[uint32]*image.FileExtra{}
-	for file, x := range r.Extras {
-		if p := r.Entries[file].GetPipe(); p != nil && x.GetInode() != nil {
+	s.data, s.made = map[uint32]*pipebuf.Contents{}, map[uint32]*made{}
+	s.whole, s.left = map[uint32]*image.FileExtra{}, map[uint32]int{}
+	for _, e := range r.Entries {
+		p := e.GetPipe()
+		if p == nil {
+			continue
+		}
+		s.left[p.GetPipeId()]++
+		if x := r.Extras[e.GetId()]; x.GetInode() != nil {
 			s.whole[p.GetPipeId()] = x
 		}
 	}
@@ -340,16 +357,4 @@ func (s *restorer) read(r *kind.Restore) error {
 		s.data[e.GetPipeId()] = &pipebuf.Contents{Size: int(e.GetSize()), Data: b, Packets: s.whole[e.GetPipeId()].GetPackets()}
 		return nil
 	})
-}
-
-// link: every description has been made, so that ckpt's own ends must go, or
-// readers would never see the end of their input.
-func (s *restorer) link(*kind.Restore, *fdinfo.FileEntry, *os.File) error {
-	for _, m := range s.made {
-		for _, f := range m.ends {
-			f.Close()
-		}
-	}
-	s.made = nil
-	return nil
 }
