@@ -252,7 +252,9 @@ func TestInside(t *testing.T) {
 	ep.Epfd = &eventpoll.EventpollFileEntry{Tfd: []*eventpoll.EventpollTfdEntry{
 		{Tfd: proto.Uint32(5), Events: proto.Uint32(1)}, {Tfd: proto.Uint32(6), Events: proto.Uint32(1)},
 	}}
-	fd := func(n, id uint32) *fdinfo.FdinfoEntry { return &fdinfo.FdinfoEntry{Fd: proto.Uint32(n), Id: proto.Uint32(id)} }
+	fd := func(n, id uint32) *fdinfo.FdinfoEntry {
+		return &fdinfo.FdinfoEntry{Fd: proto.Uint32(n), Id: proto.Uint32(id)}
+	}
 	r := &kind.Restore{
 		Entries: map[uint32]*fdinfo.FileEntry{1: ep, 2: entry(2, fdinfo.FdTypes_EVENTFD), 3: entry(3, fdinfo.FdTypes_SIGNALFD)},
 		Extras:  map[uint32]*image.FileExtra{1: {EpollFiles: []uint32{2, 3}}},
