@@ -424,17 +424,20 @@ func (x *Machine) GetXstateSize() uint32 {
 
 // Task is ckpt-task-VPID.img: one entry a process.
 type Task struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Threads       []*Thread              `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"` // in the order of pstree.img
-	NoNewPrivs    bool                   `protobuf:"varint,2,opt,name=no_new_privs,json=noNewPrivs,proto3" json:"no_new_privs,omitempty"`
-	ThpDisabled   uint32                 `protobuf:"varint,3,opt,name=thp_disabled,json=thpDisabled,proto3" json:"thp_disabled,omitempty"` // PR_GET_THP_DISABLE as returned
-	TimerSlackNs  uint32                 `protobuf:"varint,5,opt,name=timer_slack_ns,json=timerSlackNs,proto3" json:"timer_slack_ns,omitempty"`
-	StopSignal    uint32                 `protobuf:"varint,7,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`  // group stop: by which signal
-	Cmdline       []string               `protobuf:"bytes,8,rep,name=cmdline,proto3" json:"cmdline,omitempty"`                           // for inspect: the arguments as /proc/PID/cmdline showed them
-	ExitSignal    uint32                 `protobuf:"varint,20,opt,name=exit_signal,json=exitSignal,proto3" json:"exit_signal,omitempty"` // what the parent gets when it exits (clone(2)); 17 SIGCHLD
-	Vmas          []*VMA                 `protobuf:"bytes,21,rep,name=vmas,proto3" json:"vmas,omitempty"`                                // where mm_entry lacks a field
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Threads        []*Thread              `protobuf:"bytes,1,rep,name=threads,proto3" json:"threads,omitempty"` // in the order of pstree.img
+	NoNewPrivs     bool                   `protobuf:"varint,2,opt,name=no_new_privs,json=noNewPrivs,proto3" json:"no_new_privs,omitempty"`
+	ThpDisabled    uint32                 `protobuf:"varint,3,opt,name=thp_disabled,json=thpDisabled,proto3" json:"thp_disabled,omitempty"` // PR_GET_THP_DISABLE as returned
+	TimerSlackNs   uint32                 `protobuf:"varint,5,opt,name=timer_slack_ns,json=timerSlackNs,proto3" json:"timer_slack_ns,omitempty"`
+	StopSignal     uint32                 `protobuf:"varint,7,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`                    // group stop: by which signal
+	Cmdline        []string               `protobuf:"bytes,8,rep,name=cmdline,proto3" json:"cmdline,omitempty"`                                             // for inspect: the arguments as /proc/PID/cmdline showed them
+	ExitSignal     uint32                 `protobuf:"varint,20,opt,name=exit_signal,json=exitSignal,proto3" json:"exit_signal,omitempty"`                   // what the parent gets when it exits (clone(2)); 17 SIGCHLD
+	Vmas           []*VMA                 `protobuf:"bytes,21,rep,name=vmas,proto3" json:"vmas,omitempty"`                                                  // where mm_entry lacks a field
+	CoredumpFilter *uint32                `protobuf:"varint,30,opt,name=coredump_filter,json=coredumpFilter,proto3,oneof" json:"coredump_filter,omitempty"` // core(5)
+	Membarrier     uint32                 `protobuf:"varint,31,opt,name=membarrier,proto3" json:"membarrier,omitempty"`                                     // the registering commands, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
+	Mdwe           uint32                 `protobuf:"varint,32,opt,name=mdwe,proto3" json:"mdwe,omitempty"`                                                 // PR_GET_MDWE as returned
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
@@ -523,25 +526,52 @@ func (x *Task) GetVmas() []*VMA {
 	return nil
 }
 
+func (x *Task) GetCoredumpFilter() uint32 {
+	if x != nil && x.CoredumpFilter != nil {
+		return *x.CoredumpFilter
+	}
+	return 0
+}
+
+func (x *Task) GetMembarrier() uint32 {
+	if x != nil {
+		return x.Membarrier
+	}
+	return 0
+}
+
+func (x *Task) GetMdwe() uint32 {
+	if x != nil {
+		return x.Mdwe
+	}
+	return 0
+}
+
 // Thread is what a core entry has no field for.
 type Thread struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Vtid          uint32                 `protobuf:"varint,1,opt,name=vtid,proto3" json:"vtid,omitempty"`
-	Xstate        []byte                 `protobuf:"bytes,2,opt,name=xstate,proto3" json:"xstate,omitempty"`                                 // NT_X86_XSTATE as the kernel gave it
-	SleepLeftNs   uint64                 `protobuf:"varint,3,opt,name=sleep_left_ns,json=sleepLeftNs,proto3" json:"sleep_left_ns,omitempty"` // rest of an interrupted relative sleep
-	RestartNr     uint32                 `protobuf:"varint,4,opt,name=restart_nr,json=restartNr,proto3" json:"restart_nr,omitempty"`         // the call behind restart_syscall(2)
-	Affinity      []byte                 `protobuf:"bytes,5,opt,name=affinity,proto3" json:"affinity,omitempty"`                             // sched_getaffinity(2) mask
-	SchedFlags    uint32                 `protobuf:"varint,6,opt,name=sched_flags,json=schedFlags,proto3" json:"sched_flags,omitempty"`
-	DlRuntime     uint64                 `protobuf:"varint,7,opt,name=dl_runtime,json=dlRuntime,proto3" json:"dl_runtime,omitempty"`
-	DlDeadline    uint64                 `protobuf:"varint,8,opt,name=dl_deadline,json=dlDeadline,proto3" json:"dl_deadline,omitempty"`
-	DlPeriod      uint64                 `protobuf:"varint,9,opt,name=dl_period,json=dlPeriod,proto3" json:"dl_period,omitempty"`
-	TimerSlackNs  uint64                 `protobuf:"varint,10,opt,name=timer_slack_ns,json=timerSlackNs,proto3" json:"timer_slack_ns,omitempty"`
-	Ioprio        uint32                 `protobuf:"varint,11,opt,name=ioprio,proto3" json:"ioprio,omitempty"`
-	CapAmb        uint64                 `protobuf:"varint,12,opt,name=cap_amb,json=capAmb,proto3" json:"cap_amb,omitempty"`
-	NoNewPrivs    bool                   `protobuf:"varint,13,opt,name=no_new_privs,json=noNewPrivs,proto3" json:"no_new_privs,omitempty"`
-	Dead          bool                   `protobuf:"varint,14,opt,name=dead,proto3" json:"dead,omitempty"` // a leader that exited before its threads
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Vtid           uint32                 `protobuf:"varint,1,opt,name=vtid,proto3" json:"vtid,omitempty"`
+	Xstate         []byte                 `protobuf:"bytes,2,opt,name=xstate,proto3" json:"xstate,omitempty"`                                 // NT_X86_XSTATE as the kernel gave it
+	SleepLeftNs    uint64                 `protobuf:"varint,3,opt,name=sleep_left_ns,json=sleepLeftNs,proto3" json:"sleep_left_ns,omitempty"` // rest of an interrupted relative sleep
+	RestartNr      uint32                 `protobuf:"varint,4,opt,name=restart_nr,json=restartNr,proto3" json:"restart_nr,omitempty"`         // the call behind restart_syscall(2)
+	Affinity       []byte                 `protobuf:"bytes,5,opt,name=affinity,proto3" json:"affinity,omitempty"`                             // sched_getaffinity(2) mask
+	SchedFlags     uint32                 `protobuf:"varint,6,opt,name=sched_flags,json=schedFlags,proto3" json:"sched_flags,omitempty"`
+	DlRuntime      uint64                 `protobuf:"varint,7,opt,name=dl_runtime,json=dlRuntime,proto3" json:"dl_runtime,omitempty"`
+	DlDeadline     uint64                 `protobuf:"varint,8,opt,name=dl_deadline,json=dlDeadline,proto3" json:"dl_deadline,omitempty"`
+	DlPeriod       uint64                 `protobuf:"varint,9,opt,name=dl_period,json=dlPeriod,proto3" json:"dl_period,omitempty"`
+	TimerSlackNs   uint64                 `protobuf:"varint,10,opt,name=timer_slack_ns,json=timerSlackNs,proto3" json:"timer_slack_ns,omitempty"`
+	Ioprio         uint32                 `protobuf:"varint,11,opt,name=ioprio,proto3" json:"ioprio,omitempty"`
+	CapAmb         uint64                 `protobuf:"varint,12,opt,name=cap_amb,json=capAmb,proto3" json:"cap_amb,omitempty"`
+	NoNewPrivs     bool                   `protobuf:"varint,13,opt,name=no_new_privs,json=noNewPrivs,proto3" json:"no_new_privs,omitempty"`
+	Dead           bool                   `protobuf:"varint,14,opt,name=dead,proto3" json:"dead,omitempty"` // a leader that exited before its threads
+	Personality    *uint32                `protobuf:"varint,40,opt,name=personality,proto3,oneof" json:"personality,omitempty"`
+	Tsc            uint32                 `protobuf:"varint,41,opt,name=tsc,proto3" json:"tsc,omitempty"`                                            // PR_GET_TSC; 0: not known
+	MceKill        *uint32                `protobuf:"varint,42,opt,name=mce_kill,json=mceKill,proto3,oneof" json:"mce_kill,omitempty"`               // PR_MCE_KILL_GET as returned
+	Speculation    []uint32               `protobuf:"varint,43,rep,packed,name=speculation,proto3" json:"speculation,omitempty"`                     // PR_GET_SPECULATION_CTRL as returned, by number of the misfeature
+	Mempolicy      uint32                 `protobuf:"varint,44,opt,name=mempolicy,proto3" json:"mempolicy,omitempty"`                                // get_mempolicy(2)
+	MempolicyNodes []byte                 `protobuf:"bytes,45,opt,name=mempolicy_nodes,json=mempolicyNodes,proto3" json:"mempolicy_nodes,omitempty"` // its node mask
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Thread) Reset() {
@@ -672,6 +702,48 @@ func (x *Thread) GetDead() bool {
 	return false
 }
 
+func (x *Thread) GetPersonality() uint32 {
+	if x != nil && x.Personality != nil {
+		return *x.Personality
+	}
+	return 0
+}
+
+func (x *Thread) GetTsc() uint32 {
+	if x != nil {
+		return x.Tsc
+	}
+	return 0
+}
+
+func (x *Thread) GetMceKill() uint32 {
+	if x != nil && x.MceKill != nil {
+		return *x.MceKill
+	}
+	return 0
+}
+
+func (x *Thread) GetSpeculation() []uint32 {
+	if x != nil {
+		return x.Speculation
+	}
+	return nil
+}
+
+func (x *Thread) GetMempolicy() uint32 {
+	if x != nil {
+		return x.Mempolicy
+	}
+	return 0
+}
+
+func (x *Thread) GetMempolicyNodes() []byte {
+	if x != nil {
+		return x.MempolicyNodes
+	}
+	return nil
+}
+
 // FileExtra is an entry of ckpt-files.img: what a file entry lacks.
 type FileExtra struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -685,6 +757,7 @@ type FileExtra struct {
 	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`           // pidfd: of which process or thread
 	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD
 	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
+	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`        // pidfd: status flags
 	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
 	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
@@ -791,6 +864,13 @@ func (x *FileExtra) GetPeerCred() *Ucred {
 		return x.PeerCred
 	}
 	return nil
+}
+
+func (x *FileExtra) GetPidfdFlags() uint32 {
+	if x != nil {
+		return x.PidfdFlags
+	}
+	return 0
 }
 
 func (x *FileExtra) GetPeerName() []byte {
@@ -1066,7 +1146,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x1c\n" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
-	"xstateSize\"\x94\x02\n" +
+	"xstateSize\"\x8a\x03\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1078,7 +1158,13 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\acmdline\x18\b \x03(\tR\acmdline\x12\x1f\n" +
 	"\vexit_signal\x18\x14 \x01(\rR\n" +
 	"exitSignal\x12\x1d\n" +
-	"\x04vmas\x18\x15 \x03(\v2\t.ckpt.VMAR\x04vmas\"\x9e\x03\n" +
+	"\x04vmas\x18\x15 \x03(\v2\t.ckpt.VMAR\x04vmas\x12,\n" +
+	"\x0fcoredump_filter\x18\x1e \x01(\rH\x00R\x0ecoredumpFilter\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"membarrier\x18\x1f \x01(\rR\n" +
+	"membarrier\x12\x12\n" +
+	"\x04mdwe\x18  \x01(\rR\x04mdweB\x12\n" +
+	"\x10_coredump_filter\"\xfd\x04\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04vtid\x18\x01 \x01(\rR\x04vtid\x12\x16\n" +
 	"\x06xstate\x18\x02 \x01(\fR\x06xstate\x12\"\n" +
@@ -1099,7 +1185,15 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\acap_amb\x18\f \x01(\x04R\x06capAmb\x12 \n" +
 	"\fno_new_privs\x18\r \x01(\bR\n" +
 	"noNewPrivs\x12\x12\n" +
-	"\x04dead\x18\x0e \x01(\bR\x04dead\"\x97\x03\n" +
+	"\x04dead\x18\x0e \x01(\bR\x04dead\x12%\n" +
+	"\vpersonality\x18( \x01(\rH\x00R\vpersonality\x88\x01\x01\x12\x10\n" +
+	"\x03tsc\x18) \x01(\rR\x03tsc\x12\x1e\n" +
+	"\bmce_kill\x18* \x01(\rH\x01R\amceKill\x88\x01\x01\x12 \n" +
+	"\vspeculation\x18+ \x03(\rR\vspeculation\x12\x1c\n" +
+	"\tmempolicy\x18, \x01(\rR\tmempolicy\x12'\n" +
+	"\x0fmempolicy_nodes\x18- \x01(\fR\x0emempolicyNodesB\x0e\n" +
+	"\f_personalityB\v\n" +
+	"\t_mce_kill\"\xb8\x03\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -1113,7 +1207,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
 	"pidfd_vpid\x18\x12 \x01(\rR\tpidfdVpid\x12!\n" +
 	"\fpidfd_thread\x18\x13 \x01(\bR\vpidfdThread\x12(\n" +
-	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1b\n" +
+	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1f\n" +
+	"\vpidfd_flags\x18\x16 \x01(\rR\n" +
+	"pidfdFlags\x12\x1b\n" +
 	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\x12!\n" +
 	"\x05inode\x18\x1e \x01(\v2\v.ckpt.InodeR\x05inode\x12\x18\n" +
 	"\apackets\x18\x1f \x03(\rR\apackets\x12\x17\n" +
@@ -1181,6 +1277,8 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
+	file_image_ckpt_proto_msgTypes[5].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
