@@ -1,0 +1,131 @@
+// Package anoninode owns the descriptors that no other kind does: what has no
+// place in the file system (anon_inode), namespaces, sockets of other
+// families. Of all these only pidfds are carried; the others are refused, each
+// with its reason. It must stand last among the kinds of files.
+//
+// What the kernel shows: the link names the sort; fdinfo of a pidfd has the
+// process as Pid, -1 once it has been reaped.
+//
+// What is saved: of a pidfd the virtual pid, status flags, owner. CRIU's
+// messages of this version have no pidfd: it is an external file there.
+//
+// What is lost: nothing; see the table of refusals.
+//
+// Needs: pidfd_open(2) (Linux 5.3), for PIDFD_THREAD 6.9.
+package anoninode
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+)
+
+const prefix = "anon_inode:"
+
+// namespace matches the links of nsfs (namespaces(7)).
+var namespace = regexp.MustCompile(`^(cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]$`)
+
+// Kind is everything that no kind before it owns.
+func Kind() kind.File {
+	return kind.File{
+		Name:    "pidfd and other descriptors without a file",
+		Type:    fdinfo.FdTypes_EXT,
+		Owns:    owns,
+		Refuse:  refuse,
+		Dump:    dump,
+		Restore: restore,
+		Limits:  "pidfds of processes of the container are carried; io_uring, userfaultfd, bpf, perf_event, fanotify and the like are refused",
+	}
+}
+
+func owns(d *kind.Desc) bool {
+	return strings.HasPrefix(d.Link, prefix) || strings.HasPrefix(d.Link, "socket:[") ||
+		strings.HasPrefix(d.Link, "pidfd:[") || namespace.MatchString(d.Link)
+}
+
+func refuse(d *kind.Dump, desc *kind.Desc) error {
+	switch {
+	case isPidfd(desc.Link):
+		_, err := pidOf(d, desc)
+		return err
+	case strings.HasPrefix(desc.Link, "socket:["):
+		return refuseSocket(desc)
+	case namespace.MatchString(desc.Link):
+		return failure.WithHint(failure.Unsupportedf("a namespace held open (%s)", desc.Link), "close the descriptor once setns(2) is done")
+	}
+	name := strings.Trim(strings.TrimPrefix(desc.Link, prefix), "[]")
+	for _, r := range refusals {
+		if strings.HasPrefix(name, r.name) {
+			return failure.WithHint(failure.Unsupportedf("%s", r.why), r.hint)
+		}
+	}
+	return failure.WithHint(failure.Unsupportedf("a descriptor of sort %q, which ckpt does not know", name), "close it before the dump")
+}
+
+// refusal: name is what stands in the link, or the beginning of it.
+type refusal struct{ name, why, hint string }
+
+// refusals in the order they are tried.
+var refusals = []refusal{
+	{"io_uring", "an io_uring instance: requests in flight cannot be read from the kernel",
+		"run the program without io_uring (UV_USE_IO_URING=0 for libuv, opcache.use_io_uring=0 for PHP), or forbid it: sysctl kernel.io_uring_disabled=2"},
+	{"userfaultfd", "a userfaultfd: the pages it waits for are in the hands of another",
+		"dump when the program has closed it, for example after a migration or a lazy restore has ended"},
+	{"perf_event", "a perf event counter: its counts cannot be set again", "stop profiling before the dump"},
+	{"bpf-map", "a BPF map: its contents belong to programs in the kernel", "unload the BPF programs before the dump"},
+	{"bpf", "a BPF program or link: it is attached to the kernel", "unload the BPF programs before the dump"},
+	{"fanotify", "a fanotify group: its events stop other processes until they are answered", "stop the watching program before the dump"},
+	{"inotify", "an inotify instance that no other kind took", "close it before the dump"},
+	{"landlock-ruleset", "a Landlock ruleset not yet applied: its rules cannot be read", "dump once the program has applied it (landlock_restrict_self)"},
+	{"seccomp notify", "a seccomp listener: system calls of other processes wait for its answers", "stop the supervisor before the dump"},
+	{"kvm", "a virtual machine (KVM)", "save the machine with its own snapshot first"},
+	{"vfio", "a device passed through (VFIO)", "give the device back before the dump"},
+	{"dmabuf", "a buffer of a device (dma-buf)", "close what uses the GPU or camera before the dump"},
+	{"sync_file", "a fence of a device (sync_file)", "close what uses the GPU before the dump"},
+	{"drm", "an object of the graphics driver", "close what uses the GPU before the dump"},
+	{"fscontext", "a mount being configured (fsopen)", "dump when the mount is done"},
+	{"iommufd", "an IOMMU object", "give the device back before the dump"},
+	{"gpio", "a GPIO line", "release it before the dump"},
+	{"iio", "an industrial I/O device", "release it before the dump"},
+}
+
+// families that have names a user knows (address_families(7)).
+var families = map[int]string{
+	unix.AF_ALG: "AF_ALG (kernel cryptography)", unix.AF_BLUETOOTH: "AF_BLUETOOTH", unix.AF_CAN: "AF_CAN", unix.AF_KCM: "AF_KCM",
+	unix.AF_KEY: "AF_KEY (IPsec)", unix.AF_NETLINK: "AF_NETLINK", unix.AF_PACKET: "AF_PACKET", unix.AF_QIPCRTR: "AF_QIPCRTR",
+	unix.AF_RDS: "AF_RDS", unix.AF_SMC: "AF_SMC", unix.AF_TIPC: "AF_TIPC", unix.AF_VSOCK: "AF_VSOCK (virtual machine)", unix.AF_XDP: "AF_XDP",
+	unix.AF_INET: "AF_INET", unix.AF_INET6: "AF_INET6", unix.AF_UNIX: "AF_UNIX",
+}
+
+func refuseSocket(desc *kind.Desc) error {
+	domain, err := unix.GetsockoptInt(int(desc.File.Fd()), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("read the socket's family (SO_DOMAIN): %w", err)
+	}
+	name := families[domain]
+	if name == "" {
+		name = fmt.Sprintf("address family %d", domain)
+	}
+	return failure.WithHint(failure.Unsupportedf("a socket of %s of this type", name), "close it before the dump")
+}
+
+func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
+	if !isPidfd(desc.Link) {
+		return nil, refuse(d, desc)
+	}
+	return dumpPidfd(d, desc)
+}
+
+func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
+	if r.Extras[e.GetId()].GetPidfdVpid() == 0 {
+		return nil, failure.Unsupportedf("an external file (of a plugin of criu's)")
+	}
+	return restorePidfd(r, e.GetExt(), r.Extras[e.GetId()])
+}
