@@ -13,14 +13,17 @@ import (
 const settable = unix.O_APPEND | unix.O_NONBLOCK | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME
 
 // creating are the flags that say how open(2) finds the file, not what the
-// description is. F_GETFL still shows the bit of O_TMPFILE.
-const creating = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY |
-	unix.O_TMPFILE&^unix.O_DIRECTORY | unix.O_CLOEXEC
+// description is.
+const creating = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY | unix.O_CLOEXEC
 
 // OpenFlags makes saved flags fit for opening the same file again: nothing is
 // made or cut, no terminal becomes the controlling one.
 func OpenFlags(saved uint32) int {
-	return int(saved)&^creating&^unix.O_ASYNC | unix.O_NOCTTY | unix.O_CLOEXEC
+	flags := int(saved)
+	if flags&unix.O_TMPFILE == unix.O_TMPFILE { // which includes O_DIRECTORY
+		flags &^= unix.O_TMPFILE
+	}
+	return flags&^creating&^unix.O_ASYNC | unix.O_NOCTTY | unix.O_CLOEXEC
 }
 
 // Reopen opens the file behind f anew, through ckpt's own descriptor in the

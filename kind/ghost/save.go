@@ -1,0 +1,138 @@
+// Package ghost is what regular files, directories and FIFOs have in common
+// when nothing leads to them any more but descriptors and mappings: their
+// contents travel in the image (ghost-file-N.img, remap-fpath.img).
+package ghost
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	ghostfile "github.com/checkpoint-restore/go-criu/v7/crit/images/ghost-file"
+	remap "github.com/checkpoint-restore/go-criu/v7/crit/images/remap-file-path"
+	timeimg "github.com/checkpoint-restore/go-criu/v7/crit/images/time"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+)
+
+// Saver saves each such file once, however many descriptions lead to it.
+type Saver struct{ ids map[inode]uint32 }
+
+type inode struct{ dev, ino uint64 }
+
+// Refuse tells what cannot be saved: a file that still has a name, but not
+// the one it was opened by, since the kernel does not tell the other; a
+// device or symbolic link without one.
+func Refuse(desc *kind.Desc, path string) error {
+	if desc.Stat.Nlink > 0 && desc.Stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return failure.WithHint(
+			failure.Unsupportedf("%s was deleted or replaced, and the open file still has another name, which nothing tells", path),
+			"put the file back under its name with a hard link, or let the program close it")
+	}
+	switch desc.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFIFO:
+		return nil
+	case unix.S_IFDIR:
+		if desc.Stat.Nlink == 0 {
+			return nil
+		}
+		return failure.WithHint(
+			failure.Unsupportedf("the directory %s is not found where it was opened: it is hidden by a mount, or its mount is gone", path),
+			"unmount what hides it, or let the program leave it")
+	}
+	return failure.Unsupportedf("%s was deleted, and it is neither a file nor a directory nor a FIFO", path)
+}
+
+// Save writes the file behind desc, and that the entry regID of files.img
+// stands for it.
+func (s *Saver) Save(d *kind.Dump, desc *kind.Desc, regID uint32) error {
+	k := inode{desc.Stat.Dev, desc.Stat.Ino}
+	id, ok := s.ids[k]
+	if !ok {
+		id = d.NewID("ghost")
+		if err := save(d, desc, id); err != nil {
+			return err
+		}
+		if s.ids == nil {
+			s.ids = map[inode]uint32{}
+		}
+		s.ids[k] = id
+	}
+	return d.Out.Add(image.RemapFpath, "", &remap.RemapFilePathEntry{
+		OrigId: proto.Uint32(regID), RemapId: proto.Uint32(id), RemapType: remap.RemapType_GHOST.Enum(),
+	})
+}
+
+func save(d *kind.Dump, desc *kind.Desc, id uint32) error {
+	st := &desc.Stat
+	i, err := d.Inode(st)
+	if err != nil {
+		return err
+	}
+	e := &ghostfile.GhostFileEntry{
+		Uid: proto.Uint32(i.GetUid()), Gid: proto.Uint32(i.GetGid()), Mode: proto.Uint32(st.Mode),
+		Dev: proto.Uint32(unix.Major(st.Dev)<<20 | unix.Minor(st.Dev)), Ino: proto.Uint64(st.Ino),
+		Atim: timeval(st.Atim), Mtim: timeval(st.Mtim),
+	}
+	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
+	if regular {
+		e.Chunks, e.Size = proto.Bool(true), proto.Uint64(uint64(st.Size))
+	}
+	out, err := d.Out.Raw(image.GhostFile, image.GhostFile.ID(uint64(id)), e)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if !regular || st.Size == 0 {
+		return nil
+	}
+	// A description of ckpt's own: seeking in the program's would move it.
+	in, err := desc.Reopen(unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return copyData(out, in, st.Size)
+}
+
+func timeval(t unix.Timespec) *timeimg.Timeval {
+	return &timeimg.Timeval{TvSec: proto.Uint64(uint64(t.Sec)), TvUsec: proto.Uint64(uint64(t.Nsec / 1000))}
+}
+
+// copyData writes the parts of in that are not holes, each behind its entry.
+func copyData(out, in *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		from, err := in.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // a hole up to the end
+		}
+		if err != nil {
+			return fmt.Errorf("find data (SEEK_DATA): %w", err)
+		}
+		to, err := in.Seek(from, unix.SEEK_HOLE)
+		if err != nil {
+			return fmt.Errorf("find a hole (SEEK_HOLE): %w", err)
+		}
+		to = min(to, size)
+		b, err := image.AppendEntry(nil, &ghostfile.GhostChunkEntry{Off: proto.Uint64(uint64(from)), Len: proto.Uint64(uint64(to - from))})
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(b); err != nil {
+			return fmt.Errorf("write its contents: %w", err)
+		}
+		if _, err := in.Seek(from, io.SeekStart); err != nil {
+			return fmt.Errorf("read its contents: %w", err)
+		}
+		if _, err := io.CopyN(out, in, to-from); err != nil {
+			return fmt.Errorf("copy its contents: %w", err)
+		}
+		at = to
+	}
+	return nil
+}
