@@ -30,7 +30,7 @@ func TestCritReadsOurImages(t *testing.T) {
 	}{
 		{"inventory.img", "INVENTORY", &inventory.InventoryEntry{}, []proto.Message{&inventory.InventoryEntry{ImgVersion: proto.Uint32(2)}}, nil},
 		{"pstree.img", "PSTREE", &pstree.PstreeEntry{}, []proto.Message{pstreeEntry(2), pstreeEntry(3)}, nil},
-		{"utsns-3.img", "UTSNS", &utsns.UtsnsEntry{}, []proto.Message{&utsns.UtsnsEntry{Nodename: proto.String("box"), Domainname: proto.String("(none)")}}, nil},
+		{"utsns-1.img", "UTSNS", &utsns.UtsnsEntry{}, []proto.Message{&utsns.UtsnsEntry{Nodename: proto.String("box"), Domainname: proto.String("(none)")}}, nil},
 		{"pipes-data.img", "PIPES_DATA", &pipe_data.PipeDataEntry{}, []proto.Message{pipeEntry(1, 5), pipeEntry(2, 1)}, []string{enc([]byte("hello")), enc([]byte("!"))}},
 		{"pagemap-2.img", "PAGEMAP", &pagemap.PagemapEntry{}, []proto.Message{
 			&pagemap.PagemapHead{PagesId: proto.Uint32(1)},

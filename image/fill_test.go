@@ -2,12 +2,16 @@ package image
 
 import "google.golang.org/protobuf/reflect/protoreflect"
 
-// fillRequired gives every required field of m a value.
+// fillRequired gives every required field of m, and of the messages in it, a
+// value where it has none.
 func fillRequired(m protoreflect.Message) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		if f.Cardinality() != protoreflect.Required {
+		if f.Kind() == protoreflect.MessageKind && !f.IsList() && m.Has(f) {
+			fillRequired(m.Mutable(f).Message())
+		}
+		if f.Cardinality() != protoreflect.Required || m.Has(f) {
 			continue
 		}
 		switch f.Kind() {

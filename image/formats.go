@@ -45,19 +45,10 @@ var (
 	FilesExtra     = Format{"ckpt-files", 0x036b6370}
 )
 
-// Ids of the container's namespaces in ids-VPID.img and in file names
-// ("utsns-3.img"): one namespace of each sort an image, so they are fixed.
-// Images of criu's have others: read them from ids-VPID.img.
-const (
-	NSPid    = 1
-	NSNet    = 2
-	NSUTS    = 3
-	NSIPC    = 4
-	NSMount  = 5
-	NSUser   = 6
-	NSCGroup = 7
-	NSTime   = 8
-)
+// NamespaceID is the id of each of the container's namespaces in ids-VPID.img
+// and in file names ("utsns-1.img"): there is one of each sort in an image.
+// Images of criu's have other ids: read them from ids-VPID.img.
+const NamespaceID = 1
 
 // Flags of pagemap entries (CRIU's pagemap.h).
 const (

@@ -52,7 +52,7 @@ func sample(t *testing.T, dir string) {
 	check(t, w.Add(Inventory, "", &inventory.InventoryEntry{ImgVersion: proto.Uint32(2)}))
 	check(t, w.Add(PSTree, "", pstreeEntry(2)))
 	check(t, w.Add(PSTree, "", pstreeEntry(3)))
-	check(t, w.Add(UTSNS, UTSNS.ID(NSUTS), &utsns.UtsnsEntry{Nodename: proto.String("box"), Domainname: proto.String("(none)")}))
+	check(t, w.Add(UTSNS, UTSNS.ID(NamespaceID), &utsns.UtsnsEntry{Nodename: proto.String("box"), Domainname: proto.String("(none)")}))
 	check(t, w.Add(PipesData, "", pipeEntry(1, 5), []byte("he"), []byte("llo")))
 	check(t, w.Add(PipesData, "", pipeEntry(2, 1), []byte("!")))
 	p, err := w.Pages("2")

@@ -43,7 +43,7 @@ func TestRoundTrip(t *testing.T) {
 	if want := []string{"hello", "!"}; !cmp.Equal(data, want) {
 		t.Errorf("data %q, want %q", data, want)
 	}
-	u, err := One[*utsns.UtsnsEntry](r, UTSNS, UTSNS.ID(NSUTS))
+	u, err := One[*utsns.UtsnsEntry](r, UTSNS, UTSNS.ID(NamespaceID))
 	check(t, err)
 	if u.GetNodename() != "box" {
 		t.Errorf("nodename %q", u.GetNodename())
@@ -231,9 +231,9 @@ func TestImageOfCriu(t *testing.T) {
 func TestMissingRequiredFieldIsDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
 	w := create(t, dir)
-	check(t, w.Add(UTSNS, "3", &Manifest{})) // an empty message: no nodename
+	check(t, w.Add(UTSNS, "1", &Manifest{})) // an empty message: no nodename
 	check(t, w.Commit(&Manifest{}))
-	_, err := One[*utsns.UtsnsEntry](open(t, dir), UTSNS, "3")
+	_, err := One[*utsns.UtsnsEntry](open(t, dir), UTSNS, "1")
 	if !errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), "nodename") {
 		t.Errorf("error %v", err)
 	}
@@ -265,7 +265,7 @@ func TestReaderOutlivesItsMountNamespace(t *testing.T) {
 			}
 			_, _, err := PageRuns(r, "2")
 			if err == nil {
-				_, err = One[*utsns.UtsnsEntry](r, UTSNS, "3")
+				_, err = One[*utsns.UtsnsEntry](r, UTSNS, "1")
 			}
 			return err
 		}()

@@ -1,0 +1,296 @@
+package image
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/timer"
+)
+
+// Summary is what an image holds, as `ckpt inspect` shows it. Strings are as
+// the programs chose them: whoever prints them takes care of control bytes.
+type Summary struct {
+	// MadeBy is "ckpt", or "criu" for an image without a manifest, which has
+	// neither name nor command nor time.
+	MadeBy  string     `json:"made_by"`
+	Name    string     `json:"name,omitempty"`
+	Command []string   `json:"command,omitempty"`
+	Created *time.Time `json:"created,omitempty"`
+	Format  uint32     `json:"format,omitempty"`
+	Kernel  string     `json:"kernel,omitempty"`
+	Arch    string     `json:"arch,omitempty"`
+	// OwnNetwork: the container has a network namespace of its own.
+	OwnNetwork bool  `json:"own_network,omitempty"`
+	Size       int64 `json:"size"` // of all files, in bytes
+	// Memory adds up the processes; memory that several share counts in each.
+	Memory    Memory    `json:"memory"`
+	Processes []Process `json:"processes"`
+	// Sockets are those of all processes, each once.
+	Sockets []Socket `json:"sockets"`
+}
+
+// Process is one process of the image.
+type Process struct {
+	VPID    uint32       `json:"vpid"`
+	VPPID   uint32       `json:"vppid"`
+	VPGID   uint32       `json:"vpgid"`
+	VSID    uint32       `json:"vsid"`
+	Comm    string       `json:"comm"`
+	Command []string     `json:"command,omitempty"`
+	Exe     string       `json:"exe,omitempty"`
+	Cwd     string       `json:"cwd,omitempty"`
+	State   string       `json:"state"` // running, stopped, zombie
+	UID     uint32       `json:"uid"`   // effective, as seen inside
+	GID     uint32       `json:"gid"`
+	Threads []TaskThread `json:"threads"`
+	Memory  Memory       `json:"memory"`
+	Files   []File       `json:"files"`
+	Timers  []Timer      `json:"timers,omitempty"`
+}
+
+// TaskThread is one thread.
+type TaskThread struct {
+	VTID uint32 `json:"vtid"`
+	Comm string `json:"comm"`
+}
+
+// File is a descriptor.
+type File struct {
+	FD   uint32 `json:"fd"`
+	ID   uint32 `json:"id"`   // equal for descriptors of one open file description
+	Type string `json:"type"` // file, pipe, tcp, unix, eventfd, ...
+	What string `json:"what"` // a path, addresses, a state
+}
+
+// Socket is a socket with its holders.
+type Socket struct {
+	ID    uint32   `json:"id"`
+	Type  string   `json:"type"`
+	What  string   `json:"what"`
+	VPIDs []uint32 `json:"vpids"`
+}
+
+// Timer is a timer that is armed or exists by a number.
+type Timer struct {
+	Type     string        `json:"type"` // real, virtual, prof (setitimer(2)); posix
+	ID       *uint32       `json:"id,omitempty"`
+	Signal   uint32        `json:"signal,omitempty"`
+	Left     time.Duration `json:"left_ns"` // 0: not armed
+	Interval time.Duration `json:"interval_ns,omitempty"`
+}
+
+// summarizer holds what the files of an image refer to.
+type summarizer struct {
+	r      *Reader
+	files  map[uint32]*fdinfo.FileEntry
+	memfds map[uint32]string // name by inode_id
+	shared map[uint64]uint64 // saved bytes by shmid
+}
+
+// Summarize reads everything but the contents of memory.
+func Summarize(r *Reader) (*Summary, error) {
+	s := &summarizer{r: r, files: map[uint32]*fdinfo.FileEntry{}, memfds: map[uint32]string{}, shared: map[uint64]uint64{}}
+	err := cmp.Or(
+		Each(r, Files, "", func(m *fdinfo.FileEntry, _ func(int) ([]byte, error)) error {
+			s.files[m.GetId()] = m
+			return nil
+		}),
+		Each(r, MemfdInode, "", func(m *memfd.MemfdInodeEntry, _ func(int) ([]byte, error)) error {
+			s.memfds[uint32(m.GetInodeId())] = m.GetName()
+			return nil
+		}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.head()
+	if err != nil {
+		return nil, err
+	}
+	err = Each(r, PSTree, "", func(e *pstree.PstreeEntry, _ func(int) ([]byte, error)) error {
+		p, err := s.process(e)
+		if err == nil {
+			out.Processes = append(out.Processes, *p)
+			out.Memory.add(p.Memory)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.Sockets = sockets(out.Processes)
+	return out, nil
+}
+
+func (s *summarizer) head() (*Summary, error) {
+	out := &Summary{MadeBy: "criu", Size: s.r.Size(), Processes: []Process{}, Sockets: []Socket{}}
+	m := s.r.Manifest()
+	if m == nil {
+		_, err := One[*inventory.InventoryEntry](s.r, Inventory, "")
+		return out, err
+	}
+	out.MadeBy, out.Name, out.Command, out.Format = "ckpt", m.GetName(), m.GetCommand(), m.GetFormat()
+	out.Kernel, out.Arch, out.OwnNetwork = m.GetMachine().GetKernel(), m.GetMachine().GetArch(), m.GetNetNone()
+	created := time.Unix(0, m.GetCreated()).UTC()
+	out.Created = &created
+	return out, nil
+}
+
+func (s *summarizer) process(e *pstree.PstreeEntry) (*Process, error) {
+	id := strconv.FormatUint(uint64(e.GetPid()), 10)
+	p := &Process{VPID: e.GetPid(), VPPID: e.GetPpid(), VPGID: e.GetPgid(), VSID: e.GetSid(), Files: []File{}, Threads: []TaskThread{}}
+	core, err := One[*criu_core.CoreEntry](s.r, Core, id)
+	if err != nil {
+		return nil, err
+	}
+	tc, creds := core.GetTc(), core.GetThreadCore().GetCreds()
+	p.Comm, p.State = tc.GetComm(), stateText(tc.GetTaskState())
+	p.UID, p.GID = creds.GetEuid(), creds.GetEgid()
+	p.Timers = timersOf(tc.GetTimers())
+	if p.Threads, err = s.threads(e, p.Comm); err != nil {
+		return nil, err
+	}
+	if p.State == "zombie" {
+		return p, nil
+	}
+	if err := s.descriptors(p, id, core.GetIds()); err != nil {
+		return nil, err
+	}
+	if s.r.Has(FS, id) {
+		f, err := One[*fs.FsEntry](s.r, FS, id)
+		if err != nil {
+			return nil, err
+		}
+		p.Cwd = s.pathOf(f.GetCwdId())
+	}
+	if !s.r.Has(MM, id) {
+		return p, nil
+	}
+	m, err := One[*mm.MmEntry](s.r, MM, id)
+	if err != nil {
+		return nil, err
+	}
+	p.Exe = s.pathOf(m.GetExeFileId())
+	return p, s.memory(p, id, m)
+}
+
+func (s *summarizer) threads(e *pstree.PstreeEntry, leader string) ([]TaskThread, error) {
+	out := []TaskThread{}
+	for _, tid := range e.GetThreads() {
+		t := TaskThread{VTID: tid, Comm: leader}
+		if tid != e.GetPid() {
+			core, err := One[*criu_core.CoreEntry](s.r, Core, Core.ID(uint64(tid)))
+			if err != nil {
+				return nil, err
+			}
+			t.Comm = cmp.Or(core.GetThreadCore().GetComm(), leader)
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// descriptors reads the table that ids-VPID.img (or, in old images, the core)
+// names.
+func (s *summarizer) descriptors(p *Process, id string, ids *criu_core.TaskKobjIdsEntry) error {
+	if s.r.Has(IDs, id) {
+		var err error
+		if ids, err = One[*criu_core.TaskKobjIdsEntry](s.r, IDs, id); err != nil {
+			return err
+		}
+	}
+	table := FDInfo.ID(uint64(ids.GetFilesId()))
+	err := Each(s.r, FDInfo, table, func(m *fdinfo.FdinfoEntry, _ func(int) ([]byte, error)) error {
+		typ, what := s.describe(m)
+		p.Files = append(p.Files, File{FD: m.GetFd(), ID: m.GetId(), Type: typ, What: what})
+		return nil
+	})
+	slices.SortFunc(p.Files, func(a, b File) int { return cmp.Compare(a.FD, b.FD) })
+	return err
+}
+
+func (s *summarizer) pathOf(id uint32) string { return s.files[id].GetReg().GetName() }
+
+// States of a task (CRIU's image.h).
+func stateText(n uint32) string {
+	switch n {
+	case 1:
+		return "running"
+	case 2, 6:
+		return "zombie"
+	case 3:
+		return "stopped"
+	}
+	return "state " + strconv.FormatUint(uint64(n), 10)
+}
+
+func timersOf(t *timer.TaskTimersEntry) []Timer {
+	var out []Timer
+	for _, it := range []struct {
+		name string
+		e    *timer.ItimerEntry
+	}{{"real", t.GetReal()}, {"virtual", t.GetVirt()}, {"prof", t.GetProf()}} {
+		left, every := duration(it.e.GetVsec(), it.e.GetVusec()*1000), duration(it.e.GetIsec(), it.e.GetIusec()*1000)
+		if left != 0 || every != 0 {
+			out = append(out, Timer{Type: it.name, Left: left, Interval: every})
+		}
+	}
+	for _, e := range t.GetPosix() {
+		id := e.GetItId()
+		out = append(out, Timer{Type: "posix", ID: &id, Signal: e.GetSiSigno(),
+			Left: duration(e.GetVsec(), e.GetVnsec()), Interval: duration(e.GetIsec(), e.GetInsec())})
+	}
+	return out
+}
+
+func duration(sec, nsec uint64) time.Duration {
+	return time.Duration(sec)*time.Second + time.Duration(nsec)
+}
+
+func isSocket(typ string) bool {
+	switch typ {
+	case "tcp", "udp", "udplite", "icmp", "raw", "inet", "unix", "netlink", "packet":
+		return true
+	}
+	return false
+}
+
+func sockets(procs []Process) []Socket {
+	out := []Socket{}
+	at := map[uint32]int{}
+	for _, p := range procs {
+		for _, f := range p.Files {
+			if !isSocket(f.Type) {
+				continue
+			}
+			i, ok := at[f.ID]
+			if !ok {
+				i = len(out)
+				at[f.ID] = i
+				out = append(out, Socket{ID: f.ID, Type: f.Type, What: f.What})
+			}
+			if !slices.Contains(out[i].VPIDs, p.VPID) {
+				out[i].VPIDs = append(out[i].VPIDs, p.VPID)
+			}
+		}
+	}
+	return out
+}
+
+// argsOf splits the argument area of a process.
+func argsOf(b []byte) []string {
+	if len(b) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+}
