@@ -1,0 +1,135 @@
+package fs
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	fsimg "github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// in starts a process that waits in dir.
+func in(t *testing.T, dir string) *procfs.Proc {
+	t.Helper()
+	cmd := exec.Command("cat")
+	cmd.Dir = dir
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := procfs.Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); cmd.Wait(); p.Close() })
+	return p
+}
+
+func TestDump(t *testing.T) {
+	dir := t.TempDir()
+	fs := in(t, dir)
+	st, err := fs.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &kind.Proc{FS: fs, Status: st, FSE: &fsimg.FsEntry{}}
+	if err := observe(nil, p); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]uint32{dir: 5, "/": 6}
+	d := &kind.Dump{AddFile: func(_ *kind.Proc, f *os.File, link string) (uint32, error) {
+		if ids[link] == 0 {
+			t.Errorf("saves %q", link)
+		}
+		return ids[link], nil
+	}}
+	if _, err := ask(d, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	if p.FSE.GetCwdId() != 5 || p.FSE.GetRootId() != 6 || p.FSE.GetUmask() != st.Umask || p.FSE.Umask == nil {
+		t.Errorf("%v", p.FSE)
+	}
+}
+
+func TestDeletedDirectoryIsRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := &kind.Proc{FS: in(t, dir)}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	err := observe(nil, p)
+	if !errors.Is(err, failure.ErrUnsupported) || len(failure.Hints(err)) == 0 {
+		t.Errorf("%v", err)
+	}
+	if want := "its working directory has been deleted (" + dir + " (deleted))"; err != nil && err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+}
+
+// A directory whose name only looks deleted is not.
+func TestDirectoryCalledDeleted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "x (deleted)")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := observe(nil, &kind.Proc{FS: in(t, dir)}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRestore(t *testing.T) {
+	dir := t.TempDir()
+	open := func(path string) *os.File {
+		f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	files := map[uint32]*os.File{1: open("/"), 2: open(dir)}
+	r := &kind.Restore{HostProc: open("/proc"), File: func(id uint32) (*os.File, error) { return files[id], nil }}
+	for _, c := range []struct {
+		name  string
+		root  uint32
+		owns  bool
+		fetch []string
+		calls int
+	}{
+		{"own root", 1, true, []string{dir}, 2},
+		{"chroot", 2, true, []string{dir, dir}, 4},
+		{"shared", 2, false, nil, 0},
+	} {
+		var fetched []string
+		tgt := &kind.Target{Host: pidns.HostPID(os.Getpid()), Main: tracee.NewScript(0x10000), OwnsFS: c.owns,
+			FSE: &fsimg.FsEntry{CwdId: proto.Uint32(2), RootId: proto.Uint32(c.root), Umask: proto.Uint32(0o27)},
+			Fetch: func(_ *tracee.Script, f *os.File) uint64 {
+				fetched = append(fetched, f.Name())
+				return 9
+			},
+			Drop: func(*tracee.Script, uint64) { fetched[len(fetched)-1] += "" },
+		}
+		if err := restore(r, tgt); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if tgt.Main.Len() != c.calls || len(fetched) != len(c.fetch) {
+			t.Errorf("%s: %d calls, fetched %q", c.name, tgt.Main.Len(), fetched)
+		}
+	}
+}
