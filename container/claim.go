@@ -21,6 +21,9 @@ type claim struct {
 	log   *os.File // O_APPEND
 	fresh bool     // the directory was made for this claim
 	anew  bool     // the log starts anew
+	old   *Record  // what stood there
+	mark  *Marker
+	done  bool // committed
 }
 
 const newLog = "log.new"
@@ -57,6 +60,10 @@ func (s *Store) claimLocked(name string, keepLog bool) (_ *claim, err error) {
 		if alive, err := old.alive(); err != nil || alive {
 			return nil, errors.Join(err, taken(name, "is running"))
 		}
+		cl.old = &old.Record
+	}
+	if cl.mark, err = cl.c.Marker(); err != nil {
+		return nil, err
 	}
 	// Readers lock for an instant only (settle), so wait for them, but not
 	// for a supervisor.
@@ -105,16 +112,17 @@ func (cl *claim) commit(r Record) error {
 			return err
 		}
 	}
+	cl.done = true
 	if err := writeJSON(cl.c.file(recordFile), r); err != nil {
 		return err
 	}
 	cl.c.Record = r
-	cl.fresh = false
 	cl.c.clearExecs()
 	return remove(cl.c.file(markerFile))
 }
 
-// undo gives the name back.
+// undo gives the name back, and what stood there, but for a log that was
+// started anew already.
 func (cl *claim) undo() error {
 	return cl.c.store.locked(cl.undoLocked)
 }
@@ -127,8 +135,14 @@ func (cl *claim) undoLocked() error {
 			err = errors.Join(err, remove(cl.c.file(newLog)))
 		}
 	}
-	if cl.fresh {
+	switch {
+	case cl.fresh:
 		err = errors.Join(err, os.RemoveAll(cl.c.dir))
+	case cl.done && cl.old != nil:
+		err = errors.Join(err, writeJSON(cl.c.file(recordFile), cl.old))
+		if cl.mark != nil {
+			err = errors.Join(err, writeJSON(cl.c.file(markerFile), cl.mark))
+		}
 	}
 	if cl.lock != nil {
 		err = errors.Join(err, cl.lock.Close())

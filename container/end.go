@@ -21,7 +21,7 @@ func (c *Container) Kill(sig unix.Signal) error {
 	fail := func(err error) error {
 		return &failure.Error{Doing: fmt.Sprintf("send %s to %s", unix.SignalName(sig), c.Name), Err: err}
 	}
-	if err := c.mustLive(); err != nil {
+	if err := c.MustLive(); err != nil {
 		return err
 	}
 	ps, err := c.walk(false)
@@ -68,8 +68,8 @@ func openSame(pid int, start uint64) (*os.File, error) {
 	return f, nil
 }
 
-// mustLive is an error for a container that is not alive.
-func (c *Container) mustLive() error {
+// MustLive is an error for a container that is not alive.
+func (c *Container) MustLive() error {
 	st, err := c.State()
 	if err != nil {
 		return err
@@ -137,11 +137,14 @@ func (c *Container) killAll(ctx context.Context) error {
 	return waitReadable(ctx, int(fd.Fd()))
 }
 
-// DumpLock keeps a second dump of the same container out until it is closed.
+// DumpLock keeps a second dump of the same container out until it is closed,
+// and processes of `ckpt exec` that are being made.
 func (c *Container) DumpLock() (*os.File, error) {
 	f, err := lockFor(c.file(dumpLock), unix.F_OFD_SETLK, unix.F_WRLCK)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, failure.WithHint(fmt.Errorf("%s is being dumped already", c.Name), "wait for the other dump, or interrupt it")
+		if f, err = c.waitForExecs(); err == nil && f == nil {
+			return nil, beingDumped(c.Name)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -152,6 +155,27 @@ func (c *Container) DumpLock() (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// waitForExecs waits for the lock unless another dump has it: then it gives nil.
+func (c *Container) waitForExecs() (*os.File, error) {
+	if dumping, err := lockedForWriting(c.file(dumpLock)); dumping || err != nil {
+		return nil, err
+	}
+	return lockFor(c.file(dumpLock), unix.F_OFD_SETLKW, unix.F_WRLCK)
+}
+
+// notDumping keeps dumps out until it is closed.
+func (c *Container) notDumping() (*os.File, error) {
+	f, err := lockFor(c.file(dumpLock), unix.F_OFD_SETLK, unix.F_RDLCK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, beingDumped(c.Name)
+	}
+	return f, err
+}
+
+func beingDumped(name string) error {
+	return failure.WithHint(fmt.Errorf("%s is being dumped", name), "wait until the dump has ended, or interrupt it")
 }
 
 func (c *Container) clearExecs() {

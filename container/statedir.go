@@ -13,12 +13,12 @@ import (
 	"ckpt/failure"
 )
 
-// StateDir is where a user's containers are remembered, made if it is not
-// there: $CKPT_STATE if set, else /run/ckpt for root; else ckpt below
+// StateDir is where a user's containers are remembered, made by need if it is
+// not there: $CKPT_STATE if set, else /run/ckpt for root; else ckpt below
 // $XDG_RUNTIME_DIR or /run/user/UID; else /tmp/ckpt-UID. It belongs to the
 // user and to nobody else: a directory another user could have prepared in
 // /tmp is refused.
-func StateDir(getenv func(string) string, uid int) (string, error) {
+func StateDir(getenv func(string) string, uid int, need bool) (string, error) {
 	dir := getenv("CKPT_STATE")
 	switch {
 	case dir != "":
@@ -32,11 +32,20 @@ func StateDir(getenv func(string) string, uid int) (string, error) {
 	default:
 		dir = userDir(getenv("XDG_RUNTIME_DIR"), uid)
 	}
-	if err := makePrivate(dir, uid); err != nil {
-		return "", failure.WithHint(fmt.Errorf("state directory: %w", err),
-			"name another one in the environment variable CKPT_STATE")
+	if need {
+		if err := makePrivate(dir); err != nil {
+			return "", noStateDir(err)
+		}
+	}
+	if err := checkPrivate(dir, uid); err != nil && (need || !errors.Is(err, fs.ErrNotExist)) {
+		return "", noStateDir(err)
 	}
 	return dir, nil
+}
+
+func noStateDir(err error) error {
+	return failure.WithHint(fmt.Errorf("state directory: %w", err),
+		"name another one in the environment variable CKPT_STATE")
 }
 
 func userDir(xdg string, uid int) string {
@@ -59,13 +68,17 @@ func owner(dir string) int {
 	return int(fi.Sys().(*syscall.Stat_t).Uid)
 }
 
-func makePrivate(dir string, uid int) error {
+func makePrivate(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	return nil
+}
+
+func checkPrivate(dir string, uid int) error {
 	// O_NOFOLLOW: /tmp is everybody's, and a symbolic link there anybody's.
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -1,7 +1,9 @@
 package container
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -11,7 +13,7 @@ import (
 // Store is a state directory: the containers of one user.
 type Store struct{ dir string }
 
-// NewStore is the store in dir, which exists (see StateDir).
+// NewStore is the store in dir (see StateDir); it is empty if dir is not there.
 func NewStore(dir string) *Store { return &Store{dir} }
 
 // Dir is the state directory.
@@ -61,7 +63,7 @@ func (s *Store) read(name string) (*Container, error) {
 // List gives every container, by name.
 func (s *Store) List() ([]*Container, error) {
 	ents, err := os.ReadDir(s.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	var out []*Container

@@ -201,7 +201,7 @@ func TestDumpLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.DumpLock(); err == nil || err.Error() != "a is being dumped already" {
+	if _, err := c.DumpLock(); err == nil || err.Error() != "a is being dumped" {
 		t.Fatalf("a second dump: %v", err)
 	}
 	l.Close()
@@ -216,7 +216,7 @@ func TestStateDir(t *testing.T) {
 	uid := os.Geteuid()
 	env := func(kv map[string]string) func(string) string { return func(k string) string { return kv[k] } }
 	want := filepath.Join(tmp, "a", "b")
-	got, err := StateDir(env(map[string]string{"CKPT_STATE": want}), uid)
+	got, err := StateDir(env(map[string]string{"CKPT_STATE": want}), uid, true)
 	if got != want || err != nil {
 		t.Fatalf("%s %v", got, err)
 	}
@@ -230,6 +230,13 @@ func TestStateDir(t *testing.T) {
 		t.Errorf("another user's XDG_RUNTIME_DIR: %s", got)
 	}
 
+	none := filepath.Join(tmp, "none")
+	if got, err := StateDir(env(map[string]string{"CKPT_STATE": none}), uid, false); got != none || err != nil {
+		t.Errorf("not needed: %s %v", got, err)
+	}
+	if cs, err := NewStore(none).List(); len(cs) != 0 || err != nil {
+		t.Errorf("listed %v %v", cs, err)
+	}
 	bad := filepath.Join(tmp, "open")
 	if err := os.Mkdir(bad, 0o700); err != nil {
 		t.Fatal(err)
@@ -238,7 +245,7 @@ func TestStateDir(t *testing.T) {
 	link := filepath.Join(tmp, "link")
 	os.Symlink(want, link)
 	for dir, uid := range map[string]int{bad: uid, link: uid, want: uid + 1} {
-		if _, err := StateDir(env(map[string]string{"CKPT_STATE": dir}), uid); err == nil || len(failure.Hints(err)) == 0 {
+		if _, err := StateDir(env(map[string]string{"CKPT_STATE": dir}), uid, true); err == nil || len(failure.Hints(err)) == 0 {
 			t.Errorf("%s for uid %d: %v", dir, uid, err)
 		}
 	}

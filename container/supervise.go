@@ -31,8 +31,10 @@ type Made struct {
 }
 
 // Maker makes the container that req describes, running, or leaves nothing
-// behind. It is called on a thread of its own, which may trace.
-type Maker func(ctx context.Context, req *Request, logFile *os.File, log *slog.Logger) (*Made, error)
+// behind. It is called on a thread of its own, which may trace. It calls
+// commit once, when nothing more is likely to fail, best before anything
+// runs; if commit fails, so does the Maker.
+type Maker func(ctx context.Context, req *Request, logFile *os.File, log *slog.Logger, commit func(*Made) error) error
 
 // Supervise is the life of a supervisor: make the container, answer, wait for
 // its end. It uses the descriptors Launch gave it.
@@ -111,17 +113,20 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := onThread(func() (*Made, error) { return make(ctx, req, cl.log, req.logger()) })
-	if err == nil && ctx.Err() != nil {
-		err = failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
-	}
-	if err == nil {
-		err = cl.commit(Record{Name: req.Name, Command: made.Command, Init: made.Root.HostPID,
-			MainVPID: made.MainVPID, NoInit: made.NoInit, OwnNet: made.OwnNet})
-	}
+	var made *Made
+	err = onThread(func() error {
+		return make(ctx, req, cl.log, req.logger(), func(m *Made) error {
+			made = m
+			if ctx.Err() != nil {
+				return failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
+			}
+			return cl.commit(Record{Name: req.Name, Command: m.Command, Init: m.Root.HostPID,
+				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet})
+		})
+	})
 	if err != nil {
-		if made != nil {
-			err = errors.Join(err, made.Root.Destroy())
+		if ctx.Err() != nil {
+			err = failure.Mark(failure.ErrInterrupted, err)
 		}
 		return nil, errors.Join(err, cl.undo())
 	}
@@ -131,15 +136,13 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 
 // onThread runs fn on an OS thread of its own, as ptrace(2) wants it, which
 // ends with fn: whatever fn did to the thread (namespaces, CPU) ends with it.
-func onThread[T any](fn func() (T, error)) (v T, err error) {
-	done := make(chan struct{})
+func onThread(fn func() error) error {
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
 		runtime.LockOSThread() // never unlocked: the runtime ends the thread
-		v, err = fn()
+		done <- fn()
 	}()
-	<-done
-	return v, err
+	return <-done
 }
 
 func (r *Request) logger() *slog.Logger {

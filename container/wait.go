@@ -205,3 +205,17 @@ func (c *Container) Follow(ctx context.Context, w io.Writer, follow bool) error 
 		ended = len(stillOpen([]int{int(end.Fd())})) == 0
 	}
 }
+
+// WaitEnd waits until every process of the container is gone and its
+// supervisor has ended: then its name is free.
+func (c *Container) WaitEnd(ctx context.Context) error {
+	fd, err := openSame(c.Init, c.InitStart)
+	if err == nil {
+		defer fd.Close()
+		err = waitReadable(ctx, int(fd.Fd()))
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return c.settle()
+}

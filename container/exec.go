@@ -1,0 +1,298 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// ExecRequest is one more process for a container.
+type ExecRequest struct {
+	Path    string // of the program, see LookPath
+	Command []string
+	Env     []string
+	Dir     string      // its working directory, if there is one of that name inside; else "/"
+	Stdio   [3]*os.File // its descriptors 0, 1 and 2
+}
+
+// Exec runs a process in the container as a child of its vpid 1, and waits
+// for its end. When ctx ends the process is interrupted, and killed if that
+// is not enough.
+//
+// Nothing is done to any process of the container: a bare child of ckpt joins
+// the namespaces; a helper it forks there forks the new process and exits, so
+// that the new one becomes a child of vpid 1. All three die if ckpt is killed
+// before the program was executed.
+func (c *Container) Exec(ctx context.Context, req ExecRequest) (*Exit, error) {
+	if err := c.MustLive(); err != nil {
+		return nil, err
+	}
+	w, err := watchDir(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	var p *execed
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // traces, and changes nothing that outlives the thread
+		p, err = c.launchExec(req)
+	}()
+	<-done
+	if err != nil {
+		return nil, &failure.Error{Doing: "exec in " + c.Name, Err: err}
+	}
+	defer p.pidfd.Close()
+	defer os.Remove(p.status)
+	return c.waitExec(ctx, w, p)
+}
+
+// execed is a process that runs.
+type execed struct {
+	status string // file that tells how it ended
+	pidfd  *os.File
+}
+
+func (c *Container) launchExec(req ExecRequest) (_ *execed, err error) {
+	// A dump must not meet a process that is half made.
+	lock, err := c.notDumping()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	nss, err := c.namespaces()
+	if err != nil {
+		return nil, err
+	}
+	files := append(append([]*os.File(nil), nss.files...), req.Stdio[:]...)
+	outer, site, err := tracee.StartStub(tracee.StubOptions{Files: files})
+	nss.close()
+	if err != nil {
+		return nil, err
+	}
+	// The death of the outer stub kills nothing: each has to be killed.
+	stubs := []*tracee.Thread{outer}
+	defer func() {
+		for _, t := range stubs {
+			err = errors.Join(err, t.Kill())
+		}
+	}()
+	if err := nss.join(outer, site); err != nil {
+		return nil, err
+	}
+	fork := func(from *tracee.Thread) (*tracee.Thread, error) {
+		t, err := tracee.ForkStub(from, site, tracee.ForkOptions{ExitSignal: unix.SIGCHLD})
+		if err == nil {
+			stubs = append(stubs, t)
+		}
+		return t, err
+	}
+	helper, err := fork(outer)
+	if err != nil {
+		return nil, err
+	}
+	t, err := fork(helper)
+	if err != nil {
+		return nil, err
+	}
+	if err := tracee.ExitStub(helper, site, 0); err != nil { // t becomes vpid 1's
+		return nil, err
+	}
+	// A zombie in the container otherwise, until the host's init sees it.
+	if _, err := outer.Syscall(site, unix.SYS_WAIT4, 1<<64-1, 0, unix.WALL, 0); err != nil {
+		return nil, fmt.Errorf("wait for the helper: %w", err)
+	}
+	stubs = []*tracee.Thread{outer, t}
+	if err := c.become(t, site, req, len(nss.files)); err != nil {
+		return nil, err
+	}
+	p, err := c.letRun(t)
+	if err == nil {
+		stubs = []*tracee.Thread{outer}
+	}
+	return p, err
+}
+
+// become makes t the program of req; its descriptors are behind skip others.
+func (c *Container) become(t *tracee.Thread, site tracee.Site, req ExecRequest, skip int) error {
+	s := tracee.NewScript(site.Base)
+	s.Must(unix.SYS_SETSID)
+	for fd := range 3 {
+		s.Must(unix.SYS_DUP3, uint64(3+skip+fd), uint64(fd), 0)
+	}
+	s.Must(unix.SYS_CLOSE_RANGE, 3, 1<<32-1, 0)
+	s.Must(unix.SYS_CHDIR, s.Str("/"))
+	s.Try(unix.SYS_CHDIR, s.Str(req.Dir))
+	if err := t.Run(site, s); err != nil {
+		return fmt.Errorf("prepare the process: %w", err)
+	}
+	return execve(t, site, req.Path, req.Command, req.Env)
+}
+
+// letRun lets t go, and has the supervisor note how it ends.
+func (c *Container) letRun(t *tracee.Thread) (*execed, error) {
+	fd, err := unix.PidfdOpen(t.PID, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a pidfd of the process: %w", err)
+	}
+	p := &execed{status: c.file(execPrefix + strconv.Itoa(t.VPID)), pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	if err := os.WriteFile(p.status, nil, 0o600); err != nil {
+		p.pidfd.Close()
+		return nil, err
+	}
+	if err := errors.Join(t.SetSigMask(0), t.Detach(0)); err != nil {
+		p.pidfd.Close()
+		return nil, errors.Join(err, os.Remove(p.status))
+	}
+	return p, nil
+}
+
+// interruptGrace is how long an interrupted process has to end by itself.
+const interruptGrace = 2 * time.Second
+
+func (c *Container) waitExec(ctx context.Context, w *watcher, p *execed) (*Exit, error) {
+	var super []int
+	if fd, err := unix.PidfdOpen(c.Supervisor, 0); err == nil {
+		defer unix.Close(fd)
+		super = append(super, fd)
+	}
+	for sig := unix.SIGINT; ; {
+		err := waitReadable(ctx, append([]int{w.fd, int(p.pidfd.Fd())}, super...)...)
+		if errors.Is(err, failure.ErrInterrupted) {
+			if err := unix.PidfdSendSignal(int(p.pidfd.Fd()), sig, nil, 0); err != nil && err != unix.ESRCH {
+				return nil, err
+			}
+			sig = unix.SIGKILL
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), interruptGrace)
+			defer cancel()
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		e := new(Exit)
+		if b, err := os.Stat(p.status); err == nil && b.Size() > 0 {
+			_, err := readJSON(p.status, e)
+			return e, err
+		}
+		if err := w.drain(); err != nil {
+			return nil, err
+		}
+		super = stillOpen(super)
+		ended := len(stillOpen([]int{int(p.pidfd.Fd())})) == 0
+		if ended && len(super) == 0 {
+			return c.execLost(p)
+		}
+		if ended { // wait for the supervisor alone: the pidfd stays readable
+			if err := waitReadable(context.WithoutCancel(ctx), append([]int{w.fd}, super...)...); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// execLost: the supervisor is gone; it may have told before it went.
+func (c *Container) execLost(p *execed) (*Exit, error) {
+	e := new(Exit)
+	if b, err := os.Stat(p.status); err == nil && b.Size() > 0 {
+		_, err := readJSON(p.status, e)
+		return e, err
+	}
+	if alive, err := c.alive(); err != nil || !alive {
+		return nil, errors.Join(err, fmt.Errorf("%s ended, and with it the process", c.Name))
+	}
+	return nil, fmt.Errorf("the process has ended, and nobody knows how: the supervisor of %s was killed before", c.Name)
+}
+
+// joined are the namespaces of a container as descriptors.
+type joined struct {
+	files []*os.File // 0: pidfd of vpid 1; 1: its time_for_children, if there is one
+	flags int
+}
+
+// namespaces opens what a new process has to join.
+func (c *Container) namespaces() (*joined, error) {
+	fd, err := openSame(c.Init, c.InitStart)
+	if err != nil {
+		return nil, err
+	}
+	j := &joined{files: []*os.File{fd}}
+	p, err := procfs.Open(c.Init)
+	if err == nil {
+		defer p.Close()
+		err = j.open(p)
+	}
+	if err != nil {
+		j.close()
+		return nil, fmt.Errorf("open the namespaces: %w", err)
+	}
+	return j, nil
+}
+
+func (j *joined) open(p *procfs.Proc) error {
+	self, err := procfs.Open(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	// To join one's own user namespace is an error (setns(2)), and to join
+	// another one that is the host's takes rights that a user has not.
+	for _, ns := range []struct {
+		name string
+		flag int
+	}{{"user", unix.CLONE_NEWUSER}, {"mnt", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID}, {"ipc", unix.CLONE_NEWIPC},
+		{"uts", unix.CLONE_NEWUTS}, {"net", unix.CLONE_NEWNET}, {"cgroup", unix.CLONE_NEWCGROUP}} {
+		ours, err := self.Link("ns/" + ns.name)
+		if err != nil {
+			return err
+		}
+		theirs, err := p.Link("ns/" + ns.name)
+		if err != nil {
+			return err
+		}
+		if ours != theirs {
+			j.flags |= ns.flag
+		}
+	}
+	f, err := p.OpenLink("ns/time_for_children", unix.O_RDONLY)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // no time namespaces
+	}
+	if err == nil {
+		j.files = append(j.files, f)
+	}
+	return err
+}
+
+func (j *joined) close() {
+	for _, f := range j.files {
+		f.Close()
+	}
+}
+
+// join moves a stub, which has one thread, into the namespaces. All in one
+// call, since entering the user namespace gives the right to enter the
+// others. The pid and time namespaces are those of its children.
+func (j *joined) join(t *tracee.Thread, site tracee.Site) error {
+	s := tracee.NewScript(site.Base)
+	s.Must(unix.SYS_SETNS, 3, uint64(j.flags))
+	if len(j.files) > 1 {
+		s.Must(unix.SYS_SETNS, 4, unix.CLONE_NEWTIME)
+	}
+	if err := t.Run(site, s); err != nil {
+		return fmt.Errorf("join the namespaces: %w", err)
+	}
+	return nil
+}
