@@ -758,6 +758,7 @@ type FileExtra struct {
 	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD
 	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
 	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`        // pidfd: status flags
+	SockOptions   []*SockOption          `protobuf:"bytes,23,rep,name=sock_options,json=sockOptions,proto3" json:"sock_options,omitempty"`      // socket options that sk_opts_entry has no field for
 	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
 	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
@@ -871,6 +872,13 @@ func (x *FileExtra) GetPidfdFlags() uint32 {
 		return x.PidfdFlags
 	}
 	return 0
+}
+
+func (x *FileExtra) GetSockOptions() []*SockOption {
+	if x != nil {
+		return x.SockOptions
+	}
+	return nil
 }
 
 func (x *FileExtra) GetPeerName() []byte {
@@ -1108,6 +1116,67 @@ func (x *VMA) GetPageSize() uint64 {
 	return 0
 }
 
+// SockOption is an option of setsockopt(2) with an int as its value.
+type SockOption struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         int32                  `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	Name          int32                  `protobuf:"varint,2,opt,name=name,proto3" json:"name,omitempty"`
+	Value         int64                  `protobuf:"varint,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SockOption) Reset() {
+	*x = SockOption{}
+	mi := &file_image_ckpt_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SockOption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SockOption) ProtoMessage() {}
+
+func (x *SockOption) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
+func (*SockOption) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SockOption) GetLevel() int32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *SockOption) GetName() int32 {
+	if x != nil {
+		return x.Name
+	}
+	return 0
+}
+
+func (x *SockOption) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
@@ -1193,7 +1262,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tmempolicy\x18, \x01(\rR\tmempolicy\x12'\n" +
 	"\x0fmempolicy_nodes\x18- \x01(\fR\x0emempolicyNodesB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xb8\x03\n" +
+	"\t_mce_kill\"\xed\x03\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -1209,7 +1278,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\fpidfd_thread\x18\x13 \x01(\bR\vpidfdThread\x12(\n" +
 	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1f\n" +
 	"\vpidfd_flags\x18\x16 \x01(\rR\n" +
-	"pidfdFlags\x12\x1b\n" +
+	"pidfdFlags\x123\n" +
+	"\fsock_options\x18\x17 \x03(\v2\x10.ckpt.SockOptionR\vsockOptions\x12\x1b\n" +
 	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\x12!\n" +
 	"\x05inode\x18\x1e \x01(\v2\v.ckpt.InodeR\x05inode\x12\x18\n" +
 	"\apackets\x18\x1f \x03(\rR\apackets\x12\x17\n" +
@@ -1228,7 +1298,12 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\bon_fault\x18\x03 \x01(\bR\aonFault\x12\x1c\n" +
 	"\tdroppable\x18\x04 \x01(\bR\tdroppable\x12\x16\n" +
 	"\x06sealed\x18\x05 \x01(\bR\x06sealed\x12\x1b\n" +
-	"\tpage_size\x18\x06 \x01(\x04R\bpageSizeB\fZ\n" +
+	"\tpage_size\x18\x06 \x01(\x04R\bpageSize\"L\n" +
+	"\n" +
+	"SockOption\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\x05R\x05level\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\x05R\x04name\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\x03R\x05valueB\fZ\n" +
 	"ckpt/imageb\x06proto3"
 
 var (
@@ -1243,19 +1318,20 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_image_ckpt_proto_goTypes = []any{
-	(*Manifest)(nil),  // 0: ckpt.Manifest
-	(*Seal)(nil),      // 1: ckpt.Seal
-	(*Identity)(nil),  // 2: ckpt.Identity
-	(*FileSum)(nil),   // 3: ckpt.FileSum
-	(*Machine)(nil),   // 4: ckpt.Machine
-	(*Task)(nil),      // 5: ckpt.Task
-	(*Thread)(nil),    // 6: ckpt.Thread
-	(*FileExtra)(nil), // 7: ckpt.FileExtra
-	(*Inode)(nil),     // 8: ckpt.Inode
-	(*Ucred)(nil),     // 9: ckpt.Ucred
-	(*VMA)(nil),       // 10: ckpt.VMA
+	(*Manifest)(nil),   // 0: ckpt.Manifest
+	(*Seal)(nil),       // 1: ckpt.Seal
+	(*Identity)(nil),   // 2: ckpt.Identity
+	(*FileSum)(nil),    // 3: ckpt.FileSum
+	(*Machine)(nil),    // 4: ckpt.Machine
+	(*Task)(nil),       // 5: ckpt.Task
+	(*Thread)(nil),     // 6: ckpt.Thread
+	(*FileExtra)(nil),  // 7: ckpt.FileExtra
+	(*Inode)(nil),      // 8: ckpt.Inode
+	(*Ucred)(nil),      // 9: ckpt.Ucred
+	(*VMA)(nil),        // 10: ckpt.VMA
+	(*SockOption)(nil), // 11: ckpt.SockOption
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
@@ -1264,12 +1340,13 @@ var file_image_ckpt_proto_depIdxs = []int32{
 	6,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
 	10, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
 	9,  // 5: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	8,  // 6: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 6: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	8,  // 7: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1285,7 +1362,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,136 @@
+package sockopt
+
+import (
+	"errors"
+	"fmt"
+
+	sk_opts "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-opts"
+	"golang.org/x/sys/unix"
+
+	"ckpt/image"
+)
+
+// Restore gives the socket fd the saved options. What is right already is
+// left alone, since setting some of them takes privileges. A filter takes
+// effect at once: call it after the queues are filled.
+func Restore(fd uintptr, e *sk_opts.SkOptsEntry) error {
+	s := int(fd)
+	for _, f := range flags {
+		v := *f.field(e)
+		if v == nil {
+			continue
+		}
+		n := 0
+		if *v {
+			n = 1
+		}
+		if err := setInt(s, unix.SOL_SOCKET, f.name, n); err != nil {
+			return err
+		}
+	}
+	for _, n := range numbers {
+		v := *n.field(e)
+		if v == nil {
+			continue
+		}
+		if err := setInt(s, n.level, n.name, int(int32(*v))); err != nil {
+			return err
+		}
+	}
+	if err := restoreBuffers(s, e); err != nil {
+		return err
+	}
+	if err := restoreTimeouts(s, e); err != nil {
+		return err
+	}
+	if e.SoLinger != nil {
+		l := unix.Linger{Onoff: 1, Linger: int32(e.GetSoLinger())}
+		if err := unix.SetsockoptLinger(s, unix.SOL_SOCKET, unix.SO_LINGER, &l); err != nil {
+			return fmt.Errorf("set SO_LINGER: %w", err)
+		}
+	}
+	if e.GetSoBoundDev() != "" {
+		if err := unix.BindToDevice(s, e.GetSoBoundDev()); err != nil {
+			return fmt.Errorf("bind it to device %s: %w", e.GetSoBoundDev(), err)
+		}
+	}
+	return restoreFilter(s, e.GetSoFilter())
+}
+
+// RestoreMore sets what More read. After Restore: SO_LOCK_FILTER is among it.
+func RestoreMore(fd uintptr, opts []*image.SockOption) error {
+	for _, o := range opts {
+		if err := setInt(int(fd), int(o.GetLevel()), int(o.GetName()), int(o.GetValue())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func setInt(fd, level, name, v int) error {
+	if now, err := unix.GetsockoptInt(fd, level, name); err == nil && now == v {
+		return nil
+	}
+	if err := unix.SetsockoptInt(fd, level, name, v); err != nil {
+		return fmt.Errorf("set socket option %d of level %d to %d: %w", name, level, v, err)
+	}
+	return nil
+}
+
+// restoreBuffers: the kernel doubles what it is given, and counts the option
+// as set by the program (SO_BUF_LOCK), which is put right afterwards.
+func restoreBuffers(fd int, e *sk_opts.SkOptsEntry) error {
+	for _, b := range []struct {
+		name, force int
+		size        uint32
+	}{{unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, e.GetSoSndbuf()}, {unix.SO_RCVBUF, unix.SO_RCVBUFFORCE, e.GetSoRcvbuf()}} {
+		now, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, b.name)
+		if err == nil && now != int(b.size) && b.size != 0 {
+			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, b.force, int(b.size/2))
+			if errors.Is(err, unix.EPERM) {
+				err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, b.name, int(b.size/2))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("set its buffer to %d bytes: %w", b.size, err)
+		}
+	}
+	if e.SoBufLock == nil {
+		return nil
+	}
+	err := setInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, int(e.GetSoBufLock()))
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return nil // before Linux 5.14 the lock cannot be given back
+	}
+	return err
+}
+
+func restoreTimeouts(fd int, e *sk_opts.SkOptsEntry) error {
+	for _, t := range []struct {
+		name      int
+		sec, usec uint64
+	}{{unix.SO_SNDTIMEO, e.GetSoSndTmoSec(), e.GetSoSndTmoUsec()}, {unix.SO_RCVTIMEO, e.GetSoRcvTmoSec(), e.GetSoRcvTmoUsec()}} {
+		v := unix.Timeval{Sec: int64(t.sec), Usec: int64(t.usec)}
+		if v == (unix.Timeval{}) {
+			continue
+		}
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, t.name, &v); err != nil {
+			return fmt.Errorf("set its timeout to %d.%06d s: %w", t.sec, t.usec, err)
+		}
+	}
+	return nil
+}
+
+func restoreFilter(fd int, prog []uint64) error {
+	if len(prog) == 0 {
+		return nil
+	}
+	f := make([]unix.SockFilter, len(prog))
+	for i, v := range prog {
+		f[i] = unix.SockFilter{Code: uint16(v), Jt: uint8(v >> 16), Jf: uint8(v >> 24), K: uint32(v >> 32)}
+	}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}); err != nil {
+		return fmt.Errorf("attach its filter: %w", err)
+	}
+	return nil
+}
