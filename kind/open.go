@@ -80,3 +80,25 @@ func At(d *Desc, err error) error {
 	}
 	return fmt.Errorf("pid %d (%s): fd %d: %w", d.Proc.VPID, d.Proc.Comm, d.FD, err)
 }
+
+// Keep is d for use until Finish: the file of one that came through
+// Dump.AddFile is closed when its Dump returns. The caller ends it with Drop.
+func (d *Desc) Keep() (*Desc, error) {
+	if d.FD >= 0 {
+		return d, nil
+	}
+	fd, err := unix.FcntlInt(d.File.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", d.Link, err)
+	}
+	k := *d
+	k.File = os.NewFile(uintptr(fd), d.Link)
+	return &k, nil
+}
+
+// Drop ends what Keep gave. d may be nil.
+func (d *Desc) Drop() {
+	if d != nil && d.FD < 0 {
+		d.File.Close()
+	}
+}

@@ -71,6 +71,28 @@ type saver struct {
 	seen    map[inode]*saved // by refuse, what descriptors hold
 }
 
+// keep notes an end for use in finish.
+func (p *saved) keep(d *kind.Desc) error {
+	k, err := d.Keep()
+	if err != nil {
+		return err
+	}
+	p.see(k)
+	if k != p.reader && k != p.writer {
+		k.Drop()
+	}
+	return nil
+}
+
+// drop lets go what keep has kept.
+func (p *saved) drop() {
+	p.reader.Drop()
+	if p.writer != p.reader {
+		p.writer.Drop()
+	}
+}
+
+// see notes an end.
 func (p *saved) see(d *kind.Desc) {
 	if canRead(d.Info.Flags) && p.reader == nil {
 		p.reader = d
@@ -182,7 +204,9 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		s.byInode[inodeOf(desc)] = p
 		s.order = append(s.order, p)
 	}
-	p.see(desc)
+	if err := p.keep(desc); err != nil {
+		return nil, err
+	}
 	regID, err := addName(d, desc, name)
 	if err != nil {
 		return nil, err
@@ -215,6 +239,7 @@ func addName(d *kind.Dump, desc *kind.Desc, name string) (id uint32, err error) 
 
 func (s *saver) finish(d *kind.Dump) error {
 	for _, p := range s.order {
+		defer p.drop()
 		err := p.check()
 		if err == nil {
 			err = p.save(d)

@@ -69,6 +69,27 @@ type saver struct {
 	queues bool             // there are sockets with something in them
 }
 
+// keep notes an end for use in finish.
+func (p *saved) keep(d *kind.Desc) error {
+	k, err := d.Keep()
+	if err != nil {
+		return err
+	}
+	p.see(k)
+	if k != p.reader && k != p.writer {
+		k.Drop()
+	}
+	return nil
+}
+
+// drop lets go what keep has kept.
+func (p *saved) drop() {
+	p.reader.Drop()
+	if p.writer != p.reader {
+		p.writer.Drop()
+	}
+}
+
 // see notes an end.
 func (p *saved) see(d *kind.Desc) {
 	if canRead(d.Info.Flags) && p.reader == nil {
@@ -167,7 +188,9 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		s.byInode[inodeOf(desc)] = p
 		s.order = append(s.order, p)
 	}
-	p.see(desc)
+	if err := p.keep(desc); err != nil {
+		return nil, err
+	}
 	owner, err := d.Owner(desc)
 	if err != nil {
 		return nil, err
@@ -179,6 +202,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 
 func (s *saver) finish(d *kind.Dump) error {
 	for _, p := range s.order {
+		defer p.drop()
 		err := p.check()
 		if err == nil {
 			err = p.save(d)
