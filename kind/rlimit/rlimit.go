@@ -1,0 +1,121 @@
+// Package rlimit is the resource limits of a process (getrlimit(2)).
+//
+// # What the kernel shows
+//
+// /proc/PID/limits. prlimit(2) on a process of another user wants
+// CAP_SYS_RESOURCE even to read.
+//
+// # What is saved
+//
+// In core-VPID.img soft and hard limit of all 16 resources, in the order of
+// their numbers; all ones is unlimited.
+//
+// # What is lost
+//
+// A hard limit above that of whoever restores can be raised only with
+// CAP_SYS_RESOURCE in the first user namespace: without it the limit stays
+// lower, and the log says so. CPU time used so far (RLIMIT_CPU) starts anew.
+//
+// # Needs
+//
+// prlimit(2) (2.6.36).
+package rlimit
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	criu_rlimit "github.com/checkpoint-restore/go-criu/v7/crit/images/rlimit"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+)
+
+// Kind is the resource limits. In the table of kinds it comes after all
+// others that add to Target.Late, which its limits could hinder.
+func Kind() kind.Process {
+	return kind.Process{
+		Name:    "resource limits",
+		Observe: observe,
+		Restore: restore,
+		Limits:  "a hard limit above that of whoever restores is raised only with CAP_SYS_RESOURCE; the log names those that were not",
+	}
+}
+
+func observe(_ *kind.Dump, p *kind.Proc) error {
+	all, err := p.FS.Limits()
+	if err != nil {
+		return err
+	}
+	p.TC.Rlimits = &criu_core.TaskRlimitsEntry{}
+	for _, l := range all {
+		p.TC.Rlimits.Rlimits = append(p.TC.Rlimits.Rlimits,
+			&criu_rlimit.RlimitEntry{Cur: proto.Uint64(l.Soft), Max: proto.Uint64(l.Hard)})
+	}
+	return nil
+}
+
+// restore raises hard limits at once, from here, while whoever restores still
+// has the right to, and so knows what could not be raised. The rest is done in
+// the last script, where a small limit no longer stands in the way: it only
+// lowers, which needs no right.
+func restore(r *kind.Restore, t *kind.Target) error {
+	p, err := procfs.OpenAt(r.HostProc, t.Host.String())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	have, err := p.Limits()
+	if err != nil {
+		return err
+	}
+	for res, e := range t.TC.GetRlimits().GetRlimits() {
+		if res >= len(have) {
+			break // of a newer kernel
+		}
+		want := procfs.Limit{Soft: e.GetCur(), Hard: e.GetMax()}
+		if want == have[res] {
+			continue
+		}
+		if want.Hard > have[res].Hard {
+			if err := raise(t.Host, res, procfs.Limit{Soft: have[res].Soft, Hard: want.Hard}); err != nil {
+				r.Log.Warn("limit not raised", "vpid", t.VPID, "limit", procfs.LimitName(res),
+					"wanted", show(want.Hard), "stays", show(have[res].Hard), "err", err)
+				want = lowered(want, have[res].Hard)
+			}
+		}
+		at := t.Late.Data(encode(want))
+		t.Late.Note(t.Late.Must(unix.SYS_PRLIMIT64, 0, uint64(res), at, 0), "set limit "+strconv.Quote(procfs.LimitName(res)))
+	}
+	return nil
+}
+
+func raise(pid pidns.HostPID, res int, l procfs.Limit) error {
+	if err := unix.Prlimit(int(pid), res, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+		return fmt.Errorf("set limit: %w", err)
+	}
+	return nil
+}
+
+// lowered is l under a hard limit that cannot be raised.
+func lowered(l procfs.Limit, hard uint64) procfs.Limit {
+	return procfs.Limit{Soft: min(l.Soft, hard), Hard: min(l.Hard, hard)}
+}
+
+// encode is struct rlimit64.
+func encode(l procfs.Limit) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, l.Soft)
+	return binary.LittleEndian.AppendUint64(b, l.Hard)
+}
+
+func show(v uint64) string {
+	if v == procfs.Unlimited {
+		return "unlimited"
+	}
+	return strconv.FormatUint(v, 10)
+}

@@ -1,0 +1,127 @@
+package rlimit
+
+import (
+	"bytes"
+	"encoding/binary"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	criu_rlimit "github.com/checkpoint-restore/go-criu/v7/crit/images/rlimit"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// child is a process whose limits the test may change.
+func child(t *testing.T) (pidns.HostPID, *procfs.Proc) {
+	t.Helper()
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := procfs.Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait(); p.Close() })
+	return pidns.HostPID(cmd.Process.Pid), p
+}
+
+func set(t *testing.T, pid pidns.HostPID, res int, l procfs.Limit) {
+	t.Helper()
+	if err := unix.Prlimit(int(pid), res, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	pid, fs := child(t)
+	set(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 100, Hard: 200})
+	set(t, pid, unix.RLIMIT_CORE, procfs.Limit{Soft: 0, Hard: 4096})
+	p := &kind.Proc{FS: fs, TC: &criu_core.TaskCoreEntry{}}
+	if err := observe(nil, p); err != nil {
+		t.Fatal(err)
+	}
+	l := p.TC.Rlimits.Rlimits
+	if len(l) != 16 {
+		t.Fatalf("%d limits", len(l))
+	}
+	if n := l[unix.RLIMIT_NOFILE]; n.GetCur() != 100 || n.GetMax() != 200 {
+		t.Errorf("NOFILE %v", n)
+	}
+	if n := l[unix.RLIMIT_CORE]; n.GetCur() != 0 || n.GetMax() != 4096 {
+		t.Errorf("CORE %v", n)
+	}
+}
+
+func TestRestore(t *testing.T) {
+	pid, fs := child(t)
+	set(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 100, Hard: 200})
+	set(t, pid, unix.RLIMIT_FSIZE, procfs.Limit{Soft: procfs.Unlimited, Hard: procfs.Unlimited})
+	have, err := fs.Limits()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc := &criu_core.TaskCoreEntry{Rlimits: &criu_core.TaskRlimitsEntry{}}
+	for _, l := range have {
+		tc.Rlimits.Rlimits = append(tc.Rlimits.Rlimits, &criu_rlimit.RlimitEntry{Cur: proto.Uint64(l.Soft), Max: proto.Uint64(l.Hard)})
+	}
+	// More files than the kernel allows anybody: nobody can raise to that.
+	tc.Rlimits.Rlimits[unix.RLIMIT_NOFILE] = &criu_rlimit.RlimitEntry{Cur: proto.Uint64(150), Max: proto.Uint64(1 << 40)}
+	tc.Rlimits.Rlimits[unix.RLIMIT_FSIZE] = &criu_rlimit.RlimitEntry{Cur: proto.Uint64(1), Max: proto.Uint64(2)}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	var log bytes.Buffer
+	r := &kind.Restore{HostProc: proc, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	tgt := &kind.Target{VPID: 3, Host: pid, TC: tc, Late: tracee.NewScript(0x10000)}
+	if err := restore(r, tgt); err != nil {
+		t.Fatal(err)
+	}
+	if tgt.Late.Len() != 2 {
+		t.Errorf("%d calls for two limits that differ", tgt.Late.Len())
+	}
+	if s := log.String(); !strings.Contains(s, "Max open files") || !strings.Contains(s, "vpid=3") || strings.Contains(s, "file size") {
+		t.Errorf("log: %s", s)
+	}
+	want := []procfs.Limit{{Soft: 1, Hard: 2}, {Soft: 150, Hard: 200}}
+	for i, w := range want {
+		b := tgt.Late.Bytes(0x10000+uint64(i)*16, 16)
+		if got := (procfs.Limit{Soft: binary.LittleEndian.Uint64(b), Hard: binary.LittleEndian.Uint64(b[8:])}); got != w {
+			t.Errorf("limit %d: %v, want %v", i, got, w)
+		}
+	}
+	if after, err := fs.Limits(); err != nil || after != have {
+		t.Errorf("changed before the last script: %v %v", after, err)
+	}
+}
+
+func TestLowered(t *testing.T) {
+	for _, c := range []struct {
+		want procfs.Limit
+		hard uint64
+		out  procfs.Limit
+	}{
+		{procfs.Limit{Soft: 5, Hard: 100}, 10, procfs.Limit{Soft: 5, Hard: 10}},
+		{procfs.Limit{Soft: 50, Hard: 100}, 10, procfs.Limit{Soft: 10, Hard: 10}},
+		{procfs.Limit{Soft: procfs.Unlimited, Hard: procfs.Unlimited}, 10, procfs.Limit{Soft: 10, Hard: 10}},
+	} {
+		if got := lowered(c.want, c.hard); got != c.out {
+			t.Errorf("%v under %d: %v", c.want, c.hard, got)
+		}
+	}
+}
