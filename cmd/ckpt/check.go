@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ckpt/container"
+	"ckpt/dump"
+	"ckpt/failure"
+	"ckpt/kernel"
+)
+
+func newCheckCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [NAME | DIR]",
+		Short: "Tell what this kernel can do, or whether a container would dump",
+		Long: `Without an argument, try every feature of the kernel that ckpt uses. With the
+name of a container, tell what stands in the way of dumping it; the container
+is not stopped. An argument with a slash is an image.
+
+Exits with 3 if something required is missing, or something stands in the way.`,
+		Args: args("", "[NAME | DIR]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return checkKernel(a, kernel.Probes(), asJSON)
+			case strings.Contains(args[0], "/"):
+				return notYet("check of an image", "ckpt verify "+args[0]+" tells whether it is whole")
+			}
+			return checkContainer(cmd.Context(), a, args[0], asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// The outcomes of a probe.
+const (
+	probeYes     = "yes"
+	probeNo      = "no"
+	probeUnknown = "unknown"
+)
+
+type probeResult struct {
+	Name   string `json:"name"`
+	For    string `json:"for"`
+	Since  string `json:"since"`
+	Need   string `json:"need"`
+	Result string `json:"result"`
+	Reason string `json:"reason,omitempty"`
+}
+
+func checkKernel(a *app, probes []kernel.Probe, asJSON bool) error {
+	var rs []probeResult
+	var missing []string
+	for _, p := range probes {
+		r := probeResult{Name: p.Name, For: p.For, Since: p.Since, Need: string(p.Need), Result: probeYes}
+		if err := p.Try(); err != nil {
+			r.Result, r.Reason = probeUnknown, err.Error()
+			if errors.Is(err, failure.ErrUnsupported) {
+				r.Result = probeNo
+			}
+			if p.Need == kernel.Required {
+				missing = append(missing, p.Name)
+			}
+		}
+		rs = append(rs, r)
+	}
+	if asJSON {
+		if err := a.printJSON(rs); err != nil {
+			return err
+		}
+	} else if _, err := fmt.Fprint(a.out, probeTable(rs)); err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return failure.WithHint(failure.Unsupportedf("this kernel lacks, or keeps from uid %d: %s", os.Geteuid(), strings.Join(missing, ", ")),
+			"ckpt cannot work without; run it on a newer kernel, or as root")
+	}
+	return nil
+}
+
+// probeTable gives a line a probe, and for what is not there what it is for
+// and why it is missing.
+func probeTable(rs []probeResult) string {
+	cols := []column{{"FEATURE", false}, {"SINCE", false}, {"NEED", false}, {"HERE", false}}
+	var rows [][]string
+	for _, r := range rs {
+		rows = append(rows, []string{r.Name, r.Since, r.Need, r.Result})
+	}
+	lines := strings.Split(strings.TrimSuffix(table(cols, rows, 2), "\n"), "\n")
+	var b strings.Builder
+	b.WriteString(lines[0] + "\n")
+	for i, r := range rs {
+		b.WriteString(lines[i+1] + "\n")
+		if r.Result != probeYes {
+			fmt.Fprintf(&b, "  %s\n  -> %s\n", oneLine(r.Reason), r.For)
+		}
+	}
+	return b.String()
+}
+
+func checkContainer(ctx context.Context, a *app, name string, asJSON bool) error {
+	c, err := a.find(name)
+	if err != nil {
+		return err
+	}
+	src, err := dumpSource(c)
+	if err != nil {
+		return err
+	}
+	log, err := a.logger()
+	if err != nil {
+		return err
+	}
+	refusals, err := dump.Check(ctx, src, dump.Options{Log: log})
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := a.printJSON(checkJSON(c, refusals)); err != nil {
+			return err
+		}
+	} else if _, err := fmt.Fprint(a.out, refusalText(name, refusals)); err != nil {
+		return err
+	}
+	if len(refusals) > 0 {
+		return programStatus(failure.CodeUnsupported) // told on standard output
+	}
+	return nil
+}
+
+// refusalText is what `ckpt check NAME` prints.
+func refusalText(name string, refusals []error) string {
+	if len(refusals) == 0 {
+		return name + ": would dump\n"
+	}
+	var b strings.Builder
+	stand := "things stand"
+	if len(refusals) == 1 {
+		stand = "thing stands"
+	}
+	fmt.Fprintf(&b, "%s: would not dump: %d %s in the way\n", name, len(refusals), stand)
+	for _, r := range refusals {
+		text := r.Error()
+		if e, ok := errors.AsType[*failure.Error](r); ok {
+			short := *e
+			short.Doing = ""
+			text = short.Error()
+		}
+		fmt.Fprintf(&b, "  %s\n", oneLine(text))
+		for _, h := range failure.Hints(r) {
+			fmt.Fprintf(&b, "    -> %s\n", oneLine(h))
+		}
+	}
+	return b.String()
+}
+
+type checkResult struct {
+	Name     string    `json:"name"`
+	Dumps    bool      `json:"dumps"`
+	Refusals []refusal `json:"refusals"`
+}
+
+type refusal struct {
+	VPID   int      `json:"vpid,omitempty"`
+	Comm   string   `json:"comm,omitempty"`
+	What   string   `json:"what,omitempty"`
+	Reason string   `json:"reason"`
+	Hints  []string `json:"hints,omitempty"`
+}
+
+func checkJSON(c *container.Container, refusals []error) checkResult {
+	out := checkResult{Name: c.Name, Dumps: len(refusals) == 0, Refusals: []refusal{}}
+	for _, r := range refusals {
+		j := refusal{Reason: r.Error(), Hints: failure.Hints(r)}
+		if e, ok := errors.AsType[*failure.Error](r); ok && e.Err != nil {
+			j.VPID, j.Comm, j.What, j.Reason = e.VPID, e.Comm, e.What, e.Err.Error()
+		}
+		out.Refusals = append(out.Refusals, j)
+	}
+	return out
+}

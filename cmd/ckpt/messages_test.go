@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"ckpt/container"
+	"ckpt/failure"
+	"ckpt/kernel"
+	"ckpt/pidns"
+)
+
+func vp(n int) pidns.VPID    { return pidns.VPID(n) }
+func hp(n int) pidns.HostPID { return pidns.HostPID(n) }
+
+func TestReport(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+		code int
+	}{
+		{nil, "", 0},
+		{errors.New("x"), "ckpt: error: x\n", 1},
+		{&failure.Error{Doing: "dump", VPID: 7, Comm: "nginx", What: "fd 12",
+			Err: failure.WithHint(failure.Unsupportedf("unix socket: outside"), "close it", "or keep it")},
+			"ckpt: error: dump pid 7 (nginx): fd 12: unix socket: outside\nckpt: hint: close it\nckpt: hint: or keep it\n", 3},
+		{errors.Join(failure.WithHint(errors.New("one\ntwo"), "same"), failure.WithHint(errors.New("three"), "same"), errors.New("three")),
+			"ckpt: error: one two\nckpt: error: three\nckpt: hint: same\n", 1},
+		{restoreFailed(failure.Mark(failure.ErrNameTaken, errors.New("a container named train is running")), "train", "./tonight"),
+			`ckpt: error: restore: a container named train is running
+ckpt: hint: give this one another name: ckpt restore ./tonight --name train2
+ckpt: hint: or end that one: ckpt rm -f train
+`, 5},
+		{restoreFailed(failure.Mark(failure.ErrInterrupted, errors.New("x")), "train", "d"),
+			"ckpt: error: restore train: interrupted; nothing was left behind\n", 130},
+		{dumpFailed(failure.Mark(failure.ErrInterrupted, errors.New("x")), "train"),
+			"ckpt: error: dump train: interrupted; it goes on as it was\n", 130},
+	} {
+		var b bytes.Buffer
+		report(&b, c.err)
+		if d := cmp.Diff(c.want, b.String()); d != "" {
+			t.Errorf("%v:\n%s", c.err, d)
+		}
+		if got := failure.Code(c.err); got != c.code {
+			t.Errorf("%v: code %d, want %d", c.err, got, c.code)
+		}
+	}
+}
+
+// run executes a command line with an empty state directory.
+func run(t *testing.T, args ...string) (code int, out, stderr string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	state := t.TempDir()
+	a := &app{in: os.Stdin, out: &o, err: &e, uid: os.Geteuid(), getenv: func(k string) string {
+		if k == "CKPT_STATE" {
+			return state
+		}
+		return ""
+	}}
+	return a.run(context.Background(), args), o.String(), e.String()
+}
+
+// What is wrong on the command line is told with a way out, and is not done.
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		code int
+		want string // standard error
+	}{
+		{"strat x", 2, "ckpt: error: there is no command \"strat\"\nckpt: hint: did you mean start?\n"},
+		{"frobnicate", 2, "ckpt: error: there is no command \"frobnicate\"\nckpt: hint: `ckpt --help` lists the commands\n"},
+		{"start", 2, "ckpt: error: start: NAME is missing\nckpt: hint: usage: ckpt start NAME [flags] -- CMD [ARG...]\n"},
+		{"start x echo hi", 2, "ckpt: error: start: the command to run stands after --\nckpt: hint: ckpt start x -- echo hi\n"},
+		{"start -x", 2, "ckpt: error: unknown shorthand flag: 'x' in -x\nckpt: hint: `ckpt start --help` lists the flags\n"},
+		{"start .x -- true", 2, "ckpt: error: \".x\" cannot name a container: it begins with '.'\nckpt: hint: a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
+		{"start x --net bridge -- true", 2, "ckpt: error: start: --net \"bridge\" is not a network\nckpt: hint: networks are host and none\n"},
+		{"start x --env =1 -- true", 2, "ckpt: error: start: --env \"=1\" is not NAME=VALUE\nckpt: hint: for example: --env PYTHONUNBUFFERED=1\n"},
+		{"start x -t -- true", 3, "ckpt: error: start -t: a container with a terminal is not supported yet\nckpt: hint: run it in the background and follow what it writes: ckpt start x -- CMD, then ckpt logs -f x\n"},
+		{"start x -a -- true", 3, "ckpt: error: start -a: staying attached to a container is not supported yet\nckpt: hint: run it in the background and follow what it writes: ckpt start x -- CMD, then ckpt logs -f x\n"},
+		{"start x", 3, "ckpt: error: start without a command: a shell on this terminal is not supported yet\nckpt: hint: run it in the background and follow what it writes: ckpt start x -- CMD, then ckpt logs -f x\n"},
+		{"start x -- no-such-program", 1, "ckpt: error: no-such-program: not found in PATH\nckpt: hint: give its path, or install it\n"},
+		{"ps x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
+		{"ps x y", 2, "ckpt: error: ps: there is no use for \"y\"\nckpt: hint: usage: ckpt ps [NAME]\n"},
+		{"logs", 2, "ckpt: error: logs: NAME is missing\nckpt: hint: usage: ckpt logs [-f] NAME\n"},
+		{"logs x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
+		{"attach", 2, "ckpt: error: attach: NAME is missing\nckpt: hint: usage: ckpt attach NAME\n"},
+		{"attach x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
+		{"exec", 2, "ckpt: error: exec: NAME is missing\nckpt: hint: usage: ckpt exec NAME -- CMD [ARG...]\n"},
+		{"exec x ls -l", 2, "ckpt: error: unknown shorthand flag: 'l' in -l\nckpt: hint: `ckpt exec --help` lists the flags\n"},
+		{"exec x ls", 2, "ckpt: error: exec: the command to run stands after --\nckpt: hint: ckpt exec x -- ls\n"},
+		{"kill", 2, "ckpt: error: kill: NAME is missing\nckpt: hint: usage: ckpt kill NAME [-s SIGNAL]\n"},
+		{"kill x -s FOO", 2, "ckpt: error: kill: there is no signal \"FOO\"\nckpt: hint: `kill -l` lists the signals\n"},
+		{"kill x -s 65", 2, "ckpt: error: kill: there is no signal \"65\"\nckpt: hint: `kill -l` lists the signals\n"},
+		{"wait", 2, "ckpt: error: wait: NAME is missing\nckpt: hint: usage: ckpt wait NAME\n"},
+		{"rm x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
+		{"dump x", 2, "ckpt: error: dump: DIR is missing\nckpt: hint: usage: ckpt dump NAME DIR\n"},
+		{"dump x d", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
+		{"dump --pid 1 d", 3, "ckpt: error: dump --pid: saving processes that ckpt did not start is not supported yet\nckpt: hint: start them with ckpt start\n"},
+		{"dump x d --parent e", 3, "ckpt: error: dump --parent: saving only what changed is not supported yet\nckpt: hint: leave it out: a whole dump works\n"},
+		{"restore", 2, "ckpt: error: restore: DIR is missing\nckpt: hint: usage: ckpt restore DIR\n"},
+		{"restore d --lazy", 3, "ckpt: error: restore --lazy is not supported yet\nckpt: hint: leave it out: a whole restore works\n"},
+		{"restore d -a", 3, "ckpt: error: restore -a: staying attached to a container is not supported yet\nckpt: hint: `ckpt logs -f NAME` follows what it writes\n"},
+		{"restore d --name a/b", 2, "ckpt: error: \"a/b\" cannot name a container: '/' is not allowed\nckpt: hint: a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
+		{"inspect", 2, "ckpt: error: inspect: DIR is missing\nckpt: hint: usage: ckpt inspect DIR\n"},
+		{"verify", 2, "ckpt: error: verify: DIR is missing\nckpt: hint: usage: ckpt verify DIR\n"},
+		{"check a b", 2, "ckpt: error: check: there is no use for \"b\"\nckpt: hint: usage: ckpt check [NAME | DIR]\n"},
+		{"check x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
+		{"check ./x", 3, "ckpt: error: check of an image is not supported yet\nckpt: hint: ckpt verify ./x tells whether it is whole\n"},
+		{"version x", 2, "ckpt: error: version: there is no use for \"x\"\nckpt: hint: usage: ckpt version\n"},
+		{"ps --log-level loud", 2, "ckpt: error: --log-level \"loud\" is not a level\nckpt: hint: levels are debug, info, warn and error\n"},
+	} {
+		code, out, stderr := run(t, strings.Fields(c.args)...)
+		if d := cmp.Diff(c.want, stderr); d != "" || code != c.code || out != "" {
+			t.Errorf("ckpt %s: code %d (want %d), out %q\n%s", c.args, code, c.code, out, d)
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, args := range [][]string{nil, {"--help"}, {"help"}, {"start", "--help"}, {"version"}} {
+		if code, out, stderr := run(t, args...); code != 0 || out == "" || stderr != "" {
+			t.Errorf("ckpt %v: code %d, out %q, err %q", args, code, out, stderr)
+		}
+	}
+	if _, out, _ := run(t); strings.Contains(out, container.Supervisor) || !strings.Contains(out, "Exit codes:") {
+		t.Errorf("help:\n%s", out)
+	}
+}
+
+func TestPsJSON(t *testing.T) {
+	if _, out, _ := run(t, "ps", "--json"); out != "[]\n" {
+		t.Errorf("no containers: %q", out)
+	}
+	b, err := json.Marshal(jsonOf([]containerView{{container.Record{Name: "a"}, container.Running, []container.Process{
+		{VPID: 2, PID: 100, VPPID: 1, VPGID: 2, VSID: 3, Comm: "sh", State: 'S', Threads: []container.Thread{{VTID: 2, TID: 100}}}}},
+		{container.Record{Name: "b"}, container.Dumped, nil}}))
+	want := `[{"name":"a","state":"running","processes":[{"vpid":2,"pid":100,"vppid":1,"vpgid":2,"vsid":3,"comm":"sh","state":"S","threads":[{"vtid":2,"tid":100}]}]},` +
+		`{"name":"b","state":"dumped","processes":[]}]`
+	if d := cmp.Diff(want, string(b)); d != "" || err != nil {
+		t.Error(err, d)
+	}
+}
+
+func TestSignalOf(t *testing.T) {
+	for s, want := range map[string]unix.Signal{"TERM": 15, "sigkill": 9, "SIGUSR1": 10, "9": 9, "64": 64} {
+		if got, err := signalOf(s); got != want || err != nil {
+			t.Errorf("%s: %v %v", s, got, err)
+		}
+	}
+}
+
+func TestWithEnv(t *testing.T) {
+	got, err := withEnv([]string{"A=1", "AB=2", "A=3"}, []string{"A=4", "C="})
+	if d := cmp.Diff([]string{"AB=2", "A=4", "C="}, got); d != "" || err != nil {
+		t.Error(err, d)
+	}
+}
+
+func TestCheckKernel(t *testing.T) {
+	probe := func(name string, need kernel.Need, err error) kernel.Probe {
+		return kernel.Probe{Name: name, For: "for " + name, Since: "5.3", Need: need, Try: func() error { return err }}
+	}
+	good := []kernel.Probe{probe("one", kernel.Required, nil), probe("two", kernel.Optional, failure.Unsupportedf("not here"))}
+	var out bytes.Buffer
+	a := &app{out: &out}
+	if err := checkKernel(a, good, false); err != nil {
+		t.Error(err)
+	}
+	want := `FEATURE  SINCE  NEED      HERE
+one      5.3    required  yes
+two      5.3    optional  no
+  not here
+  -> for two
+`
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Error(d)
+	}
+	bad := append(good, probe("three", kernel.Required, errors.New("who knows")))
+	err := checkKernel(&app{out: new(bytes.Buffer)}, bad, true)
+	if text := fmt.Sprintf("this kernel lacks, or keeps from uid %d: three", os.Geteuid()); err == nil || err.Error() != text || failure.Code(err) != 3 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestRefusalText(t *testing.T) {
+	if got := refusalText("web", nil); got != "web: would dump\n" {
+		t.Errorf("%q", got)
+	}
+	got := refusalText("web", []error{
+		&failure.Error{Doing: "dump", VPID: 7, Comm: "nginx", What: "fd 12",
+			Err: failure.WithHint(failure.Unsupportedf("established TCP connection"), "close it")},
+		&failure.Error{Doing: "dump", VPID: 9, Comm: "php", What: "fd 4", Err: errors.New("io_uring instance")},
+	})
+	want := `web: would not dump: 2 things stand in the way
+  pid 7 (nginx): fd 12: established TCP connection
+    -> close it
+  pid 9 (php): fd 4: io_uring instance
+`
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}

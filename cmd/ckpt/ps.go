@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ckpt/container"
+	"ckpt/pidns"
+)
+
+func newPsCommand(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ps [NAME]",
+		Short: "List containers, or one container's processes by both their ids",
+		Long: `Without NAME, list the containers. With NAME, list its processes: VPID, PPID,
+PGID and SID are the ids inside, PID is the host's.
+
+MEMORY is what the processes have in use, swap included; a page that several
+share counts once.`,
+		Args: args("", "[NAME]"),
+		RunE: func(_ *cobra.Command, args []string) error { return runPs(a, args, asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func runPs(a *app, names []string, asJSON bool) error {
+	s, err := a.store(false)
+	if err != nil {
+		return err
+	}
+	var cs []*container.Container
+	if len(names) > 0 {
+		var c *container.Container
+		c, err = s.Get(names[0])
+		cs = append(cs, c)
+	} else {
+		cs, err = s.List()
+	}
+	if err != nil {
+		return err
+	}
+	views := make([]containerView, 0, len(cs))
+	for _, c := range cs {
+		v, err := viewOf(c)
+		if err != nil {
+			return err
+		}
+		views = append(views, v)
+	}
+	switch {
+	case asJSON:
+		return a.printJSON(jsonOf(views))
+	case len(names) > 0:
+		_, err = fmt.Fprint(a.out, processTable(views[0].procs))
+	default:
+		_, err = fmt.Fprint(a.out, containerTable(views, time.Now()))
+	}
+	return err
+}
+
+// containerView is one container as ps saw it.
+type containerView struct {
+	rec   container.Record
+	state container.State
+	procs []container.Process
+}
+
+func viewOf(c *container.Container) (containerView, error) {
+	v := containerView{rec: c.Record}
+	var err error
+	if v.state, err = c.State(); err == nil && v.state.Alive() {
+		v.procs, err = c.Processes()
+	}
+	return v, err
+}
+
+// containerTable is what `ckpt ps` prints.
+func containerTable(vs []containerView, now time.Time) string {
+	cols := []column{{"NAME", false}, {"STATE", false}, {"UP", false}, {"PROCS", false}, {"MEMORY", false}, {"COMMAND", false}}
+	var rows [][]string
+	for _, v := range vs {
+		up, procs, mem := "-", "-", "-"
+		state := string(v.state)
+		if v.state.Alive() {
+			var sum uint64
+			for _, p := range v.procs {
+				sum += p.Memory
+			}
+			up, procs, mem = upText(now.Sub(v.rec.Created)), strconv.Itoa(len(v.procs)), bytesText(sum)
+		} else if v.state == container.Exited && v.rec.Exit != nil {
+			state += " (" + v.rec.Exit.String() + ")"
+		}
+		rows = append(rows, []string{v.rec.Name, state, up, procs, mem, commandText(v.rec.Command)})
+	}
+	return table(cols, rows, 3)
+}
+
+// processTable is what `ckpt ps NAME` prints: parents first, children indented.
+func processTable(ps []container.Process) string {
+	cols := []column{{"VPID", true}, {"PID", true}, {"PPID", true}, {"PGID", true}, {"SID", true},
+		{"THREADS", true}, {"STATE", false}, {"COMMAND", false}}
+	depth := map[pidns.VPID]int{}
+	var rows [][]string
+	for _, p := range ps {
+		d, listed := depth[p.VPPID]
+		if listed {
+			d++
+		}
+		depth[p.VPID] = d
+		cmd := commandText(p.Command)
+		if cmd == "" {
+			cmd = "[" + commandText([]string{p.Comm}) + "]"
+		}
+		rows = append(rows, []string{p.VPID.String(), p.PID.String(), p.VPPID.String(), p.VPGID.String(), p.VSID.String(),
+			strconv.Itoa(len(p.Threads)), string(p.State), branch(d) + cmd})
+	}
+	return table(cols, rows, 2)
+}
+
+// The form of `ckpt ps --json`, which programs rely on.
+type psContainer struct {
+	Name      string          `json:"name"`
+	State     container.State `json:"state"`
+	Processes []psProcess     `json:"processes"`
+}
+
+type psProcess struct {
+	VPID    pidns.VPID    `json:"vpid"`
+	PID     pidns.HostPID `json:"pid"`
+	VPPID   pidns.VPID    `json:"vppid"`
+	VPGID   pidns.VPID    `json:"vpgid"`
+	VSID    pidns.VPID    `json:"vsid"`
+	Comm    string        `json:"comm"`
+	State   string        `json:"state"`
+	Threads []psThread    `json:"threads"`
+}
+
+type psThread struct {
+	VTID pidns.VPID    `json:"vtid"`
+	TID  pidns.HostPID `json:"tid"`
+}
+
+func jsonOf(vs []containerView) []psContainer {
+	out := []psContainer{}
+	for _, v := range vs {
+		c := psContainer{Name: v.rec.Name, State: v.state, Processes: []psProcess{}}
+		for _, p := range v.procs {
+			q := psProcess{VPID: p.VPID, PID: p.PID, VPPID: p.VPPID, VPGID: p.VPGID, VSID: p.VSID,
+				Comm: p.Comm, State: string(p.State), Threads: []psThread{}}
+			for _, t := range p.Threads {
+				q.Threads = append(q.Threads, psThread(t))
+			}
+			c.Processes = append(c.Processes, q)
+		}
+		out = append(out, c)
+	}
+	return out
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ckpt/container"
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/restore"
+)
+
+type restoreOptions struct {
+	name         string
+	lazy         bool
+	attach       bool
+	allowChanged []string
+	json         bool
+}
+
+func newRestoreCommand(a *app) *cobra.Command {
+	var o restoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore DIR",
+		Short: "Bring a saved container back",
+		Long: `Bring the container in DIR back, with every id its processes ever saw. If that
+fails, nothing is left behind. The image stays as it is and can be brought back
+again, also several times at once under different names.`,
+		Example: `  ckpt restore ./tonight
+  ckpt restore ./tonight --name try1`,
+		Args: args("", "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error { return runRestore(cmd.Context(), a, o, args[0]) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "", "bring it back under the name `NEW`")
+	f.BoolVar(&o.lazy, "lazy", false, "run at once, memory follows")
+	f.BoolVarP(&o.attach, "attach", "a", false, "on this terminal")
+	f.StringArrayVar(&o.allowChanged, "allow-changed", nil, "accept that this `FILE` is not what it was (may be repeated)")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	return cmd
+}
+
+func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error {
+	began := time.Now()
+	switch {
+	case o.lazy:
+		return notYet("restore --lazy", "leave it out: a whole restore works")
+	case o.attach:
+		return notYet("restore -a: staying attached to a container", "`ckpt logs -f NAME` follows what it writes")
+	}
+	name, err := nameFor(o.name, dir)
+	if err != nil {
+		return err
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	s, err := a.store(true)
+	if err != nil {
+		return err
+	}
+	level, err := a.global.level()
+	if err != nil {
+		return err
+	}
+	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name,
+		Log: int(level), LogJSON: a.global.logFormat == "json",
+		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: o.allowChanged}}, a.err)
+	if err != nil {
+		return restoreFailed(err, name, dir)
+	}
+	took := time.Since(began)
+	if o.json {
+		return a.printJSON(restoreJSON{name, ans.VPID, ans.PID, ans.Processes, took})
+	}
+	a.say("%s: restored in %s, pid %d inside, %d on the host", name, tookText(took), ans.VPID, ans.PID)
+	return nil
+}
+
+type restoreJSON struct {
+	Name      string        `json:"name"`
+	VPID      int           `json:"vpid"`
+	PID       int           `json:"pid"`
+	Processes int           `json:"processes"`
+	Total     time.Duration `json:"total_ns"`
+}
+
+// nameFor is the name to restore under: the one asked for, or the image's.
+func nameFor(asked, dir string) (string, error) {
+	if asked != "" {
+		return asked, container.CheckName(asked)
+	}
+	r, err := image.Open(dir)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	m := r.Manifest()
+	if m == nil {
+		return "", usage(fmt.Errorf("restore %s: the image is one of criu's and names no container", dir),
+			fmt.Sprintf("ckpt restore %s --name NAME", dir))
+	}
+	if err := container.CheckName(m.Name); err != nil {
+		return "", failure.Damagedf("%s: %w", dir, err)
+	}
+	return m.Name, nil
+}
+
+// restoreFailed makes the hints fit the command that failed.
+func restoreFailed(err error, name, dir string) error {
+	switch {
+	case errors.Is(err, failure.ErrInterrupted):
+		return failure.Mark(failure.ErrInterrupted, fmt.Errorf("restore %s: interrupted; nothing was left behind", name))
+	case errors.Is(err, failure.ErrNameTaken):
+		return failure.WithHint(failure.Mark(failure.ErrNameTaken, fmt.Errorf("restore: %s", err.Error())),
+			fmt.Sprintf("give this one another name: ckpt restore %s --name %s2", dir, name),
+			"or end that one: ckpt rm -f "+name)
+	}
+	return err
+}
+
+// makeRestored is the restoring half of a container.Maker.
+func makeRestored(ctx context.Context, req *container.Request, logFile *os.File, log *slog.Logger, commit func(*container.Made) error) error {
+	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Log: log,
+		Commit: func(res *restore.Result) error {
+			m := res.Manifest
+			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),
+				NoInit: m.GetNoInit(), OwnNet: m.GetNetNone(), Processes: res.Processes})
+		}})
+	return err
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ckpt/failure"
+)
+
+// version is what `ckpt version` prints; set at build time with -ldflags -X main.version=….
+var version = "development"
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ckpt",
+		Short: "Start containers, save them whole, bring them back",
+		Long: `ckpt starts a container whose processes live in a virtual pid space, saves the
+whole running container into a directory, and brings it back later, with every
+id the processes ever saw unchanged.`,
+		Example: `  ckpt start train -- python3 train.py
+  ckpt dump train ./tonight
+  ckpt restore ./tonight`,
+		Args:          cobra.ArbitraryArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return unknownCommand(cmd, args[0])
+	}
+	a.global.addFlags(root)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(err, fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath()))
+	})
+	root.AddCommand(
+		newStartCommand(a), newPsCommand(a), newLogsCommand(a), newAttachCommand(a),
+		newExecCommand(a), newKillCommand(a), newWaitCommand(a), newRmCommand(a),
+		newDumpCommand(a), newRestoreCommand(a), newInspectCommand(a), newVerifyCommand(a), newCheckCommand(a),
+		newSuperviseCommand(a), newVersionCommand(a),
+	)
+	for _, c := range root.Commands() {
+		c.DisableFlagsInUseLine = true // the lines say themselves what matters
+	}
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		_, err := a.global.level()
+		return err
+	}
+	root.SetHelpTemplate(root.HelpTemplate() + exitCodes)
+	return root
+}
+
+const exitCodes = `
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not supported here; 4 image
+damaged or incompatible; 5 no such container, or name taken; 130 interrupted.
+wait and exec pass on the program's own.
+`
+
+func unknownCommand(root *cobra.Command, name string) error {
+	hint := "`ckpt --help` lists the commands"
+	root.SuggestionsMinimumDistance = 2
+	if s := root.SuggestionsFor(name); len(s) > 0 {
+		hint = "did you mean " + strings.Join(s, " or ") + "?"
+	}
+	return usage(fmt.Errorf("there is no command %q", name), hint)
+}
+
+// args checks the arguments before "--" and after it: want says what stands
+// before, as in the usage line; after is "" where nothing may stand there.
+func args(after string, want ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		before, rest, dashed := split(cmd, args)
+		hint := "usage: " + cmd.UseLine()
+		switch {
+		case len(before) < required(want):
+			return usage(fmt.Errorf("%s: %s is missing", cmd.Name(), want[len(before)]), hint)
+		case len(before) > len(want) && after != "" && !dashed:
+			return usage(fmt.Errorf("%s: the command to run stands after --", cmd.Name()),
+				fmt.Sprintf("%s %s -- %s", cmd.CommandPath(), before[0], strings.Join(before[1:], " ")))
+		case len(before) > len(want):
+			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), before[len(want)]), hint)
+		case after == "" && dashed && len(rest) > 0:
+			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), rest[0]), hint)
+		}
+		return nil
+	}
+}
+
+func required(want []string) int {
+	n := 0
+	for _, w := range want {
+		if !strings.HasPrefix(w, "[") {
+			n++
+		}
+	}
+	return n
+}
+
+// split takes the arguments apart at "--".
+func split(cmd *cobra.Command, args []string) (before, after []string, dashed bool) {
+	n := cmd.ArgsLenAtDash()
+	if n < 0 {
+		return args, nil, false
+	}
+	return args[:n], args[n:], true
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  args(""),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(a.out, "ckpt", version)
+			return err
+		},
+	}
+}
+
+func newAttachCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "attach NAME",
+		Short: "Make this terminal the container's",
+		Args:  args("", "NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := a.find(args[0]); err != nil {
+				return err
+			}
+			return failure.WithHint(failure.Unsupportedf("attach: containers with a terminal are not supported yet"),
+				"`ckpt logs -f "+args[0]+"` follows what it writes")
+		},
+	}
+}

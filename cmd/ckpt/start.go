@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ckpt/container"
+	"ckpt/failure"
+)
+
+type startOptions struct {
+	net      string
+	noInit   bool
+	hostname string
+	env      []string
+	terminal bool
+	attach   bool
+}
+
+func newStartCommand(a *app) *cobra.Command {
+	var o startOptions
+	cmd := &cobra.Command{
+		Use:   "start NAME [flags] -- CMD [ARG...]",
+		Short: "Make a container and run a command in it, in the background",
+		Long: `Make a container and run a command in it, in the background, with this
+directory, environment, umask and limits. Its first pid inside is 2: pid 1 is a
+tiny init that ckpt brings along. The container ends when the command ends.
+
+What the container writes to standard output and error goes to its log; its
+standard input is empty.`,
+		Example: `  ckpt start train -- python3 train.py --epochs 500
+  ckpt logs -f train`,
+		Args: args("CMD", "NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error { return runStart(a, cmd, o, args) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.net, "net", "host", "network: host (the host's) or none (its own, with a loopback interface only)")
+	f.BoolVar(&o.noInit, "no-init", false, "the command itself is pid 1 inside")
+	f.StringVar(&o.hostname, "hostname", "", "host name inside (default: the host's)")
+	f.StringArrayVarP(&o.env, "env", "e", nil, "set an environment variable, `NAME=VALUE` (may be repeated)")
+	f.BoolVarP(&o.terminal, "terminal", "t", false, "give it a terminal of its own")
+	f.BoolVarP(&o.attach, "attach", "a", false, "stay attached to it")
+	return cmd
+}
+
+func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
+	before, argv, _ := split(cmd, args)
+	name := before[0]
+	if err := container.CheckName(name); err != nil {
+		return err
+	}
+	hint := "run it in the background and follow what it writes: ckpt start " + name + " -- CMD, then ckpt logs -f " + name
+	switch {
+	case o.terminal:
+		return notYet("start -t: a container with a terminal", hint)
+	case o.attach:
+		return notYet("start -a: staying attached to a container", hint)
+	case len(argv) == 0:
+		return notYet("start without a command: a shell on this terminal", hint)
+	case o.net != "host" && o.net != "none":
+		return usage(fmt.Errorf("start: --net %q is not a network", o.net), "networks are host and none")
+	}
+	env, err := withEnv(os.Environ(), o.env)
+	if err != nil {
+		return err
+	}
+	path, err := container.LookPath(argv[0], env)
+	if err != nil {
+		return err
+	}
+	s, err := a.store(true)
+	if err != nil {
+		return err
+	}
+	level, err := a.global.level()
+	if err != nil {
+		return err
+	}
+	ans, err := container.Launch(cmd.Context(), container.Request{
+		State: s.Dir(), Name: name, Log: int(level), LogJSON: a.global.logFormat == "json",
+		Start: &container.StartRequest{Path: path, Command: argv, Env: env,
+			Hostname: o.hostname, OwnNet: o.net == "none", NoInit: o.noInit},
+	}, a.err)
+	if err != nil {
+		return startFailed(err, name)
+	}
+	a.say("%s: started, pid %d inside, %d on the host", name, ans.VPID, ans.PID)
+	return nil
+}
+
+// startFailed makes hints fit the command that failed.
+func startFailed(err error, name string) error {
+	if errors.Is(err, failure.ErrNameTaken) || errors.Is(err, failure.ErrUsage) {
+		return err
+	}
+	return &failure.Error{Doing: "start " + name, Err: err}
+}
+
+// withEnv sets the variables of set in env.
+func withEnv(env, set []string) ([]string, error) {
+	out := append([]string(nil), env...)
+	for _, kv := range set {
+		k, _, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, usage(fmt.Errorf("start: --env %q is not NAME=VALUE", kv), "for example: --env PYTHONUNBUFFERED=1")
+		}
+		kept := out[:0]
+		for _, old := range out {
+			if !strings.HasPrefix(old, k+"=") {
+				kept = append(kept, old)
+			}
+		}
+		out = append(kept, kv)
+	}
+	return out, nil
+}
