@@ -81,16 +81,16 @@ func tryMapFiles() error {
 	return f.Close()
 }
 
-// prTimerRestoreIDs is PR_TIMER_CREATE_RESTORE_IDS; its argument 2 reads the
-// present state (include/uapi/linux/prctl.h).
+// PRTimerRestoreIDs is PR_TIMER_CREATE_RESTORE_IDS: argument 0 switches it
+// off, 1 on, 2 reads the present state (include/uapi/linux/prctl.h).
 const (
-	prTimerRestoreIDs    = 77
+	PRTimerRestoreIDs    = 77
 	prTimerRestoreIDsGet = 2
 )
 
 // tryTimerIDs: commit ec2d0c04624b.
 func tryTimerIDs() error {
-	_, err := unix.PrctlRetInt(prTimerRestoreIDs, prTimerRestoreIDsGet, 0, 0, 0)
+	_, err := unix.PrctlRetInt(PRTimerRestoreIDs, prTimerRestoreIDsGet, 0, 0, 0)
 	return absent("PR_TIMER_CREATE_RESTORE_IDS", err, unix.EINVAL)
 }
 
@@ -129,3 +129,7 @@ func errnoOf(err error) error {
 	}
 	return err
 }
+
+// RestoresTimerIDs tells whether timer_create(2) can be told which id to use:
+// prctl(PRTimerRestoreIDs, 1) makes it read the id it otherwise writes.
+func RestoresTimerIDs() bool { return tryTimerIDs() == nil }

@@ -34,6 +34,7 @@ import (
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/procfs"
+	"ckpt/tracee"
 )
 
 // Kind is the resource limits. In the table of kinds it comes after all
@@ -79,20 +80,25 @@ func restore(r *kind.Restore, t *kind.Target) error {
 			break // of a newer kernel
 		}
 		want := procfs.Limit{Soft: e.GetCur(), Hard: e.GetMax()}
-		if want == have[res] {
-			continue
-		}
 		if want.Hard > have[res].Hard {
 			if err := raise(t.Host, res, procfs.Limit{Soft: have[res].Soft, Hard: want.Hard}); err != nil {
 				r.Log.Warn("limit not raised", "vpid", t.VPID, "limit", procfs.LimitName(res),
 					"wanted", show(want.Hard), "stays", show(have[res].Hard), "err", err)
 				want = lowered(want, have[res].Hard)
+			} else if res == unix.RLIMIT_NOFILE {
+				// The driver's own call, earlier in the script, set the limit
+				// back to what it was before the line above.
+				set(t.Main, res, procfs.Limit{Soft: want.Hard, Hard: want.Hard})
 			}
 		}
-		at := t.Late.Data(encode(want))
-		t.Late.Note(t.Late.Must(unix.SYS_PRLIMIT64, 0, uint64(res), at, 0), "set limit "+strconv.Quote(procfs.LimitName(res)))
+		set(t.Late, res, want)
 	}
 	return nil
+}
+
+func set(s *tracee.Script, res int, l procfs.Limit) {
+	st := s.Must(unix.SYS_PRLIMIT64, 0, uint64(res), s.Data(encode(l)), 0)
+	s.Note(st, "set limit "+strconv.Quote(procfs.LimitName(res)))
 }
 
 func raise(pid pidns.HostPID, res int, l procfs.Limit) error {

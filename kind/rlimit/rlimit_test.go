@@ -39,7 +39,7 @@ func child(t *testing.T) (pidns.HostPID, *procfs.Proc) {
 	return pidns.HostPID(cmd.Process.Pid), p
 }
 
-func set(t *testing.T, pid pidns.HostPID, res int, l procfs.Limit) {
+func limit(t *testing.T, pid pidns.HostPID, res int, l procfs.Limit) {
 	t.Helper()
 	if err := unix.Prlimit(int(pid), res, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
 		t.Fatal(err)
@@ -48,8 +48,8 @@ func set(t *testing.T, pid pidns.HostPID, res int, l procfs.Limit) {
 
 func TestObserve(t *testing.T) {
 	pid, fs := child(t)
-	set(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 100, Hard: 200})
-	set(t, pid, unix.RLIMIT_CORE, procfs.Limit{Soft: 0, Hard: 4096})
+	limit(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 100, Hard: 200})
+	limit(t, pid, unix.RLIMIT_CORE, procfs.Limit{Soft: 0, Hard: 4096})
 	p := &kind.Proc{FS: fs, TC: &criu_core.TaskCoreEntry{}}
 	if err := observe(nil, p); err != nil {
 		t.Fatal(err)
@@ -68,8 +68,8 @@ func TestObserve(t *testing.T) {
 
 func TestRestore(t *testing.T) {
 	pid, fs := child(t)
-	set(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 100, Hard: 200})
-	set(t, pid, unix.RLIMIT_FSIZE, procfs.Limit{Soft: procfs.Unlimited, Hard: procfs.Unlimited})
+	limit(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 100, Hard: 200})
+	limit(t, pid, unix.RLIMIT_FSIZE, procfs.Limit{Soft: procfs.Unlimited, Hard: procfs.Unlimited})
 	have, err := fs.Limits()
 	if err != nil {
 		t.Fatal(err)
@@ -88,17 +88,19 @@ func TestRestore(t *testing.T) {
 	defer proc.Close()
 	var log bytes.Buffer
 	r := &kind.Restore{HostProc: proc, Log: slog.New(slog.NewTextHandler(&log, nil))}
-	tgt := &kind.Target{VPID: 3, Host: pid, TC: tc, Late: tracee.NewScript(0x10000)}
+	tgt := &kind.Target{VPID: 3, Host: pid, TC: tc, Main: tracee.NewScript(0x20000), Late: tracee.NewScript(0x10000)}
 	if err := restore(r, tgt); err != nil {
 		t.Fatal(err)
 	}
-	if tgt.Late.Len() != 2 {
-		t.Errorf("%d calls for two limits that differ", tgt.Late.Len())
+	if tgt.Main.Len() != 0 || tgt.Late.Len() != 16 {
+		t.Errorf("%d early and %d late calls for 16 limits", tgt.Main.Len(), tgt.Late.Len())
 	}
 	if s := log.String(); !strings.Contains(s, "Max open files") || !strings.Contains(s, "vpid=3") || strings.Contains(s, "file size") {
 		t.Errorf("log: %s", s)
 	}
-	want := []procfs.Limit{{Soft: 1, Hard: 2}, {Soft: 150, Hard: 200}}
+	want := have
+	want[unix.RLIMIT_FSIZE] = procfs.Limit{Soft: 1, Hard: 2}
+	want[unix.RLIMIT_NOFILE] = procfs.Limit{Soft: 150, Hard: 200}
 	for i, w := range want {
 		b := tgt.Late.Bytes(0x10000+uint64(i)*16, 16)
 		if got := (procfs.Limit{Soft: binary.LittleEndian.Uint64(b), Hard: binary.LittleEndian.Uint64(b[8:])}); got != w {

@@ -1,0 +1,159 @@
+package timer
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/timer"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kernel"
+	"ckpt/kind"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// maxCounted is the highest timer id that is counted up to: two calls for
+// each number before it that is not wanted.
+const maxCounted = 4096
+
+// start arms all timers in the last script, so that they run out no sooner
+// than the program runs.
+func start(_ *kind.Restore, t *kind.Target) error {
+	e := t.TC.GetTimers()
+	if e == nil {
+		return nil
+	}
+	for which, it := range []*timer.ItimerEntry{e.Real, e.Virt, e.Prof} {
+		if err := armItimer(t.Late, uint64(which), it); err != nil {
+			return err
+		}
+	}
+	for _, pt := range e.Posix {
+		if err := check(pt); err != nil {
+			return fmt.Errorf("timer %d: %w", pt.GetItId(), err)
+		}
+		arm(t.Late, pt)
+	}
+	return nil
+}
+
+// makeTimers makes POSIX timers, not armed yet. They signal threads and an
+// alarm timer takes CAP_WAKE_ALARM, hence its place: the leading thread's
+// script, which runs when all threads are born.
+func makeTimers(s *tracee.Script, all []*timer.PosixTimerEntry, byID bool) error {
+	sorted := slices.Clone(all)
+	slices.SortFunc(sorted, func(a, b *timer.PosixTimerEntry) int { return cmp.Compare(a.GetItId(), b.GetItId()) })
+	for i, pt := range sorted {
+		if i > 0 && sorted[i-1].GetItId() == pt.GetItId() {
+			return failure.Damagedf("two timers have the id %d", pt.GetItId())
+		}
+	}
+	if !byID {
+		return makeByCounting(s, sorted)
+	}
+	makeByID(s, sorted)
+	return nil
+}
+
+func check(e *timer.PosixTimerEntry) error {
+	if e.GetInsec() >= 1e9 || e.GetVnsec() >= 1e9 || e.GetIsec() >= 1<<63 || e.GetVsec() >= 1<<63 || e.GetItId() >= 1<<31 {
+		return failure.Damagedf("%d.%09d s every %d.%09d s is no time", e.GetVsec(), e.GetVnsec(), e.GetIsec(), e.GetInsec())
+	}
+	return nil
+}
+
+// makeByID tells the kernel each id.
+func makeByID(s *tracee.Script, all []*timer.PosixTimerEntry) {
+	if len(all) == 0 {
+		return
+	}
+	s.Note(s.Must(unix.SYS_PRCTL, kernel.PRTimerRestoreIDs, 1, 0, 0, 0), "choose timer ids")
+	for _, e := range all {
+		id := s.Data(binary.LittleEndian.AppendUint32(nil, e.GetItId()))
+		create(s, e, id)
+	}
+	s.Note(s.Must(unix.SYS_PRCTL, kernel.PRTimerRestoreIDs, 0, 0, 0, 0), "let the kernel choose timer ids")
+}
+
+// makeByCounting makes timers, and deletes those in between, since the kernel
+// gives a new process the ids 0, 1, 2 and so on.
+func makeByCounting(s *tracee.Script, all []*timer.PosixTimerEntry) error {
+	next, out := uint32(0), s.Space(4)
+	for _, e := range all {
+		if e.GetItId() > maxCounted {
+			return failure.WithHint(failure.Unsupportedf("timer %d: this kernel cannot make a timer with a chosen id", e.GetItId()),
+				"restore under Linux 6.16 or later")
+		}
+		for ; next < e.GetItId(); next++ {
+			skip := &timer.PosixTimerEntry{ItSigevNotify: uint32p(procfs.NotifyNone), ClockId: uint32p(unix.CLOCK_MONOTONIC)}
+			create(s, skip, out)
+			s.Note(s.Must(unix.SYS_TIMER_DELETE, uint64(next)), "count timer ids")
+		}
+		create(s, e, out)
+		next++
+	}
+	return nil
+}
+
+func uint32p(v uint32) *uint32 { return &v }
+
+// create adds timer_create(2); id is the address of the id.
+func create(s *tracee.Script, e *timer.PosixTimerEntry, id uint64) {
+	clock := uint64(int64(int32(e.GetClockId())))
+	st := s.Must(unix.SYS_TIMER_CREATE, clock, s.Data(sigevent(e)), id)
+	s.Note(st, fmt.Sprintf("make timer %d", e.GetItId()))
+}
+
+// sigevent is struct sigevent of 64 bytes: value, signal, way, thread.
+func sigevent(e *timer.PosixTimerEntry) []byte {
+	b := make([]byte, 64)
+	le := binary.LittleEndian
+	le.PutUint64(b, e.GetSivalPtr())
+	le.PutUint32(b[8:], e.GetSiSigno())
+	le.PutUint32(b[12:], e.GetItSigevNotify())
+	le.PutUint32(b[16:], uint32(e.GetNotifyThreadId()))
+	return b
+}
+
+// arm starts a timer. One that is armed never reads as 0 (the kernel then
+// says 1 ns), but an image of criu's of a kernel that did means the interval.
+func arm(s *tracee.Script, e *timer.PosixTimerEntry) {
+	sec, nsec := e.GetVsec(), e.GetVnsec()
+	if sec|nsec == 0 {
+		sec, nsec = e.GetIsec(), e.GetInsec()
+	}
+	if sec|nsec == 0 {
+		return
+	}
+	st := s.Must(unix.SYS_TIMER_SETTIME, uint64(e.GetItId()), 0, s.Data(encode(e.GetIsec(), e.GetInsec(), sec, nsec)), 0)
+	s.Note(st, fmt.Sprintf("start timer %d", e.GetItId()))
+}
+
+// armItimer: a timer that has just run out reads as 0 with its interval set,
+// until its signal is taken and rearms it; the least that can be set is 1 us.
+func armItimer(s *tracee.Script, which uint64, e *timer.ItimerEntry) error {
+	isec, iusec, sec, usec := e.GetIsec(), e.GetIusec(), e.GetVsec(), e.GetVusec()
+	if iusec >= 1e6 || usec >= 1e6 || isec >= 1<<63 || sec >= 1<<63 {
+		return failure.Damagedf("interval timer %d: %d.%06d s every %d.%06d s is no time", which, sec, usec, isec, iusec)
+	}
+	if isec|iusec|sec|usec == 0 {
+		return nil
+	}
+	if sec|usec == 0 {
+		usec = 1
+	}
+	s.Note(s.Must(unix.SYS_SETITIMER, which, s.Data(encode(isec, iusec, sec, usec)), 0), "start interval timer")
+	return nil
+}
+
+func encode(w ...uint64) []byte {
+	var b []byte
+	for _, v := range w {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}

@@ -1,0 +1,185 @@
+package timer
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	timerimg "github.com/checkpoint-restore/go-criu/v7/crit/images/timer"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+const base = 0x10000
+
+func dumpOf(vpids ...pidns.VPID) *kind.Dump {
+	return &kind.Dump{HostPID: func(v pidns.VPID) (pidns.HostPID, bool) {
+		for _, w := range vpids {
+			if v == w {
+				return pidns.HostPID(v) + 1000, true
+			}
+		}
+		return 0, false
+	}}
+}
+
+func TestDescribe(t *testing.T) {
+	d := dumpOf(7)
+	p := &kind.Proc{Threads: []*kind.Task{{VTID: 7, Host: 1007}, {VTID: 9, Host: 1009}}}
+	for _, c := range []struct {
+		name string
+		in   procfs.Timer
+		want *timerimg.PosixTimerEntry
+	}{
+		{"signal", procfs.Timer{ID: 3, Signal: 34, Value: 0x1234, Notify: procfs.NotifySignal, Target: 1007, ClockID: 1},
+			&timerimg.PosixTimerEntry{ItId: proto.Uint32(3), ClockId: proto.Uint32(1), SiSigno: proto.Uint32(34), ItSigevNotify: proto.Uint32(0), SivalPtr: proto.Uint64(0x1234)}},
+		{"thread", procfs.Timer{Signal: 34, Notify: procfs.NotifyThreadID, Target: 1009},
+			&timerimg.PosixTimerEntry{ItId: proto.Uint32(0), ClockId: proto.Uint32(0), SiSigno: proto.Uint32(34), ItSigevNotify: proto.Uint32(4), SivalPtr: proto.Uint64(0), NotifyThreadId: proto.Int32(9)}},
+		{"thread that has ended", procfs.Timer{Signal: 34, Notify: procfs.NotifyThreadID, Target: 1010},
+			&timerimg.PosixTimerEntry{ItId: proto.Uint32(0), ClockId: proto.Uint32(0), SiSigno: proto.Uint32(34), ItSigevNotify: proto.Uint32(procfs.NotifyNone), SivalPtr: proto.Uint64(0)}},
+		{"own CPU clock", procfs.Timer{ClockID: -6},
+			&timerimg.PosixTimerEntry{ItId: proto.Uint32(0), ClockId: proto.Uint32(0xfffffffa), SiSigno: proto.Uint32(0), ItSigevNotify: proto.Uint32(0), SivalPtr: proto.Uint64(0)}},
+	} {
+		got, err := describe(d, p, c.in)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if df := cmp.Diff(c.want, got, protocmp.Transform()); df != "" {
+			t.Errorf("%s: %s", c.name, df)
+		}
+	}
+}
+
+func TestCheckClock(t *testing.T) {
+	d := dumpOf(7)
+	process := func(pid int32) int32 { return ^pid<<3 | 2 }
+	thread := func(tid int32) int32 { return ^tid<<3 | 6 }
+	for _, c := range []struct {
+		clock int32
+		want  string
+	}{
+		{unix.CLOCK_REALTIME, ""},
+		{unix.CLOCK_TAI, ""},
+		{-2, ""}, // CLOCK_THREAD_CPUTIME_ID as the kernel keeps it
+		{process(7), ""},
+		{thread(7), ""},
+		{process(8), "process 8"},
+		{^int32(5)<<3 | 3, "device"},
+	} {
+		err := checkClock(d, c.clock)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("clock %d: %v", c.clock, err)
+		case c.want != "" && (!errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("clock %d: %v", c.clock, err)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	b := encode(1, 2, 3, 4)
+	if d := cmp.Diff(&timerimg.ItimerEntry{Isec: proto.Uint64(1), Iusec: proto.Uint64(2), Vsec: proto.Uint64(3), Vusec: proto.Uint64(4)},
+		decodeItimer(b), protocmp.Transform()); d != "" {
+		t.Error(d)
+	}
+	e := &timerimg.PosixTimerEntry{}
+	decodeSpec(e, b)
+	if e.GetIsec() != 1 || e.GetInsec() != 2 || e.GetVsec() != 3 || e.GetVnsec() != 4 {
+		t.Error(e)
+	}
+}
+
+// spec gives the four words of an itimerval or itimerspec in a script's data.
+func spec(s *tracee.Script, n int) (w [4]uint64) {
+	return words(s.Bytes(base+uint64(n)*specSize, specSize))
+}
+
+func itimer(isec, iusec, vsec, vusec uint64) *timerimg.ItimerEntry {
+	return &timerimg.ItimerEntry{Isec: &isec, Iusec: &iusec, Vsec: &vsec, Vusec: &vusec}
+}
+
+func TestStart(t *testing.T) {
+	late := tracee.NewScript(base)
+	e := &timerimg.TaskTimersEntry{
+		Real: itimer(0, 1000, 0, 0), // run out, its signal not taken yet
+		Virt: itimer(0, 0, 0, 0),
+		Prof: itimer(5, 0, 2, 7),
+		Posix: []*timerimg.PosixTimerEntry{
+			{ItId: proto.Uint32(0), Isec: proto.Uint64(1), Insec: proto.Uint64(0), Vsec: proto.Uint64(0), Vnsec: proto.Uint64(9)},
+			{ItId: proto.Uint32(1)}, // disarmed
+		},
+	}
+	if err := start(nil, &kind.Target{TC: &criu_core.TaskCoreEntry{Timers: e}, Late: late}); err != nil {
+		t.Fatal(err)
+	}
+	if late.Len() != 3 {
+		t.Fatalf("%d calls", late.Len())
+	}
+	for i, want := range [][4]uint64{{0, 1000, 0, 1}, {5, 0, 2, 7}, {1, 0, 0, 9}} {
+		if got := spec(late, i); got != want {
+			t.Errorf("call %d: %v, want %v", i, got, want)
+		}
+	}
+}
+
+func TestStartDamaged(t *testing.T) {
+	ok := itimer(0, 0, 0, 0)
+	for name, e := range map[string]*timerimg.TaskTimersEntry{
+		"microseconds": {Real: itimer(0, 0, 0, 1e6), Virt: ok, Prof: ok},
+		"nanoseconds":  {Real: ok, Virt: ok, Prof: ok, Posix: []*timerimg.PosixTimerEntry{{Vnsec: proto.Uint64(1e9)}}},
+	} {
+		err := start(nil, &kind.Target{TC: &criu_core.TaskCoreEntry{Timers: e}, Late: tracee.NewScript(base)})
+		if !errors.Is(err, failure.ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func timerWithID(id uint32) *timerimg.PosixTimerEntry {
+	return &timerimg.PosixTimerEntry{ItId: &id, ClockId: proto.Uint32(1), SiSigno: proto.Uint32(34), SivalPtr: proto.Uint64(0xabc),
+		ItSigevNotify: proto.Uint32(4), NotifyThreadId: proto.Int32(9)}
+}
+
+func TestMakeTimers(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ids   []uint32
+		byID  bool
+		calls int
+		want  error
+	}{
+		{"none", nil, true, 0, nil},
+		{"by id", []uint32{900000, 2}, true, 4, nil},
+		{"by counting", []uint32{3, 0, 1}, false, 5, nil},
+		{"too far to count", []uint32{maxCounted + 1}, false, 0, failure.ErrUnsupported},
+		{"twice the same", []uint32{3, 3}, true, 0, failure.ErrDamaged},
+	} {
+		s := tracee.NewScript(base)
+		var all []*timerimg.PosixTimerEntry
+		for _, id := range c.ids {
+			all = append(all, timerWithID(id))
+		}
+		err := makeTimers(s, all, c.byID)
+		if !errors.Is(err, c.want) || c.want == nil && s.Len() != c.calls {
+			t.Errorf("%s: %d calls, %v", c.name, s.Len(), err)
+		}
+	}
+}
+
+func TestSigevent(t *testing.T) {
+	b := sigevent(timerWithID(1))
+	le := binary.LittleEndian
+	if len(b) != 64 || le.Uint64(b) != 0xabc || le.Uint32(b[8:]) != 34 || le.Uint32(b[12:]) != 4 || le.Uint32(b[16:]) != 9 {
+		t.Errorf("%x", b)
+	}
+}
