@@ -92,7 +92,10 @@ func save(d *kind.Dump, desc *kind.Desc, id uint32) error {
 		return nil
 	}
 	// A description of ckpt's own: seeking in the program's would move it.
-	in, err := desc.Reopen(unix.O_RDONLY)
+	in, err := desc.Reopen(unix.O_RDONLY | unix.O_NOATIME)
+	if errors.Is(err, unix.EPERM) { // the file is somebody else's
+		in, err = desc.Reopen(unix.O_RDONLY)
+	}
 	if err != nil {
 		return err
 	}

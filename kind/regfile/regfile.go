@@ -1,0 +1,227 @@
+// Package regfile saves files that are reached by a path: regular files,
+// directories, devices without state (/dev/null), files of /proc and /sys,
+// and O_PATH descriptors of anything. Mapped files, executables and working
+// directories come through it too.
+//
+// What the kernel shows: the path (links of /proc), flags and position
+// (fdinfo), stat(2).
+//
+// What is saved: path, flags, position, owner (F_SETOWN), and of a regular
+// file the size, so that a restore notices a file that has changed. Contents
+// only where no path leads to the file any more.
+//
+// What is lost: see Limits. Refused are files that are found neither by
+// their path nor are deleted altogether, devices with state, leases.
+//
+// Needs: openat2(2), Linux 5.6.
+package regfile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fown"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/ghost"
+)
+
+// Kind is everything with a path. It comes after the kinds of what also has
+// one: FIFOs, terminals, memfds.
+func Kind() kind.File {
+	s := &saver{}
+	r := &restorer{warned: map[string]bool{}}
+	return kind.File{
+		Name:     "file",
+		Type:     fdinfo.FdTypes_REG,
+		Restores: func(e *fdinfo.FileEntry) bool { return !isName(e.GetReg()) },
+		Owns:     owns,
+		Refuse:   refuse,
+		Dump:     s.dump,
+		Restore:  r.restore,
+		Limits:   "a file of /proc is read on from the saved position in its new text; directory notification (F_NOTIFY) is not seen",
+	}
+}
+
+// isName: FIFOs keep their path, flags and owner in an entry of this type
+// that is not a file of its own.
+func isName(e *regfile.RegFileEntry) bool {
+	return e.GetMode()&unix.S_IFMT == unix.S_IFIFO && e.GetFlags()&unix.O_PATH == 0
+}
+
+func owns(d *kind.Desc) bool {
+	if !strings.HasPrefix(d.Link, "/") {
+		return false
+	}
+	if d.Info.Flags&unix.O_PATH != 0 {
+		return true
+	}
+	switch d.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK:
+		return true
+	}
+	return false
+}
+
+func refuse(d *kind.Dump, desc *kind.Desc) error {
+	_, _, err := look(d, desc)
+	return err
+}
+
+// look finds the file by its path; gone: nothing leads to it any more.
+func look(d *kind.Dump, desc *kind.Desc) (path string, gone bool, err error) {
+	if desc.Info.Flags&unix.O_PATH == 0 {
+		if err := refuseDevice(desc); err != nil {
+			return "", false, err
+		}
+		if err := refuseLease(desc); err != nil {
+			return "", false, err
+		}
+	}
+	path, gone, err = d.Path(desc)
+	if err != nil || !gone {
+		return path, false, err
+	}
+	if d.IsLog(desc.Stat) {
+		return path, false, nil // a restore opens the new container's instead
+	}
+	pseudo, err := pseudoOf(desc)
+	if err != nil {
+		return "", false, err
+	}
+	if pseudo != "" {
+		return "", false, failure.Unsupportedf("%s is %s", path, pseudo)
+	}
+	return path, true, ghost.Refuse(desc, path)
+}
+
+// pseudoOf names the file of a file system whose files the kernel makes up,
+// so that size and contents say nothing, and one that is not found cannot be
+// made again; "" for all others.
+func pseudoOf(desc *kind.Desc) (string, error) {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(desc.File.Fd()), &fs); err != nil {
+		return "", fmt.Errorf("find its file system: %w", err)
+	}
+	switch int64(fs.Type) {
+	case unix.PROC_SUPER_MAGIC:
+		return "a file of /proc of a process that has ended, or not of the container's /proc", nil
+	case unix.SYSFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
+		return "a file of the kernel's that is gone", nil
+	case unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC:
+		return "a file of a control group that is gone, or hidden from the container", nil
+	case unix.HUGETLBFS_MAGIC:
+		return "a deleted file in huge pages, which is not carried", nil
+	case unix.SECRETMEM_MAGIC:
+		return "secret memory (memfd_secret), which nobody else can read", nil
+	case mqueueMagic:
+		return "a POSIX message queue, which is not carried", nil
+	}
+	return "", nil
+}
+
+// mqueueMagic is MQUEUE_MAGIC of the kernel's ipc/mqueue.c.
+const mqueueMagic = 0x19800202
+
+// Devices whose driver keeps nothing for an open file (drivers/char/mem.c,
+// Documentation/admin-guide/devices.txt): null, zero, full, random, urandom.
+const memMajor = 1
+
+func stateless(rdev uint64) bool {
+	if unix.Major(rdev) != memMajor {
+		return false
+	}
+	switch unix.Minor(rdev) {
+	case 3, 5, 7, 8, 9:
+		return true
+	}
+	return false
+}
+
+func refuseDevice(desc *kind.Desc) error {
+	what := ""
+	switch desc.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFCHR:
+		if stateless(desc.Stat.Rdev) {
+			return nil
+		}
+		what = "character"
+	case unix.S_IFBLK:
+		what = "block"
+	default:
+		return nil
+	}
+	return failure.WithHint(
+		failure.Unsupportedf("%s is a %s device (%d:%d): what its driver keeps is not carried",
+			desc.Link, what, unix.Major(desc.Stat.Rdev), unix.Minor(desc.Stat.Rdev)),
+		"let the program close the device before the dump")
+}
+
+// refuseLease: leases (F_SETLEASE) stand among the locks of fdinfo. Locks
+// proper are kept by kind/filelock, which needs a descriptor to take them by.
+func refuseLease(desc *kind.Desc) error {
+	for _, l := range desc.Info.Lines {
+		f := strings.Fields(l)
+		if len(f) < 3 || f[0] != "lock:" {
+			continue
+		}
+		switch {
+		case f[2] == "LEASE" || f[2] == "DELEG":
+			return failure.WithHint(failure.Unsupportedf("a lease (F_SETLEASE) on %s is not carried", desc.Link),
+				"let the program give the lease up before the dump")
+		case desc.FD < 0 && f[2] != "POSIX":
+			return failure.Unsupportedf("a lock on %s is held by a descriptor on its way in a socket", desc.Link)
+		}
+	}
+	return nil
+}
+
+// saver keeps what lives as long as one dump.
+type saver struct{ ghosts ghost.Saver }
+
+func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
+	path, gone, err := look(d, desc)
+	if err != nil {
+		return nil, err
+	}
+	if gone {
+		if err := s.ghosts.Save(d, desc, desc.ID); err != nil {
+			return nil, err
+		}
+	}
+	e := &regfile.RegFileEntry{
+		Id: proto.Uint32(desc.ID), Flags: proto.Uint32(desc.StatusFlags()), Pos: proto.Uint64(uint64(desc.Info.Pos)),
+		Name: proto.String(path), MntId: proto.Int32(-1), Mode: proto.Uint32(desc.Stat.Mode),
+	}
+	if e.Fown, err = owner(d, desc); err != nil {
+		return nil, err
+	}
+	pseudo, err := pseudoOf(desc)
+	if err != nil {
+		return nil, err
+	}
+	if desc.Stat.Mode&unix.S_IFMT == unix.S_IFREG && pseudo == "" {
+		e.Size = proto.Uint64(uint64(desc.Stat.Size))
+		if err := d.Out.Add(image.FilesExtra, "", &image.FileExtra{
+			Id: desc.ID, MtimeNs: desc.Stat.Mtim.Nano(), Dev: desc.Stat.Dev, Ino: desc.Stat.Ino,
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return &fdinfo.FileEntry{Reg: e}, nil
+}
+
+// owner: an O_PATH descriptor has none, and no fcntl to ask with.
+func owner(d *kind.Dump, desc *kind.Desc) (*fown.FownEntry, error) {
+	if desc.Info.Flags&unix.O_PATH == 0 {
+		return d.Owner(desc)
+	}
+	return &fown.FownEntry{Uid: proto.Uint32(0), Euid: proto.Uint32(0), Signum: proto.Uint32(0),
+		PidType: proto.Uint32(0), Pid: proto.Uint32(0)}, nil
+}

@@ -1,0 +1,147 @@
+package regfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/kind/ghost"
+)
+
+// restorer keeps what lives as long as one restore.
+type restorer struct {
+	ghosts ghost.Restorer
+	warned map[string]bool
+}
+
+func (s *restorer) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
+	reg := e.GetReg()
+	if reg == nil {
+		return nil, failure.Damagedf("a file without its entry")
+	}
+	if reg.GetExt() {
+		return nil, failure.Unsupportedf("%s was left out of the image as external (criu --external)", reg.GetName())
+	}
+	f, seek, err := s.open(r, reg)
+	if err != nil {
+		return nil, err
+	}
+	if err := finish(r, f, reg, seek); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// open gives the description, and whether it must be moved to the saved position.
+func (s *restorer) open(r *kind.Restore, reg *regfile.RegFileEntry) (f *os.File, seek bool, err error) {
+	if r.LogFile != nil && slices.Contains(r.Manifest.GetLogFiles(), reg.GetId()) {
+		f, err := r.Reopen(r.LogFile, reg.GetFlags())
+		if err == nil && reg.GetFlags()&unix.O_APPEND == 0 {
+			if _, err = f.Seek(0, io.SeekEnd); err != nil { // the new log has a text of its own
+				f.Close()
+			}
+		}
+		return f, false, err
+	}
+	f, err = s.ghosts.Open(r, reg.GetId(), reg.GetName(), reg.GetFlags())
+	if err != nil || f != nil {
+		return f, true, err
+	}
+	f, err = openPath(reg)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := s.compare(r, f, reg); err != nil {
+		f.Close()
+		return nil, false, err
+	}
+	return f, true, nil
+}
+
+func openPath(reg *regfile.RegFileEntry) (*os.File, error) {
+	// O_NONBLOCK: if a FIFO stands there now, open(2) would wait for ever.
+	fd, err := unix.Open(reg.GetName(), kind.OpenFlags(reg.GetFlags())|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil, failure.WithHint(fmt.Errorf("%s is gone since the dump: it was %s", reg.GetName(), describe(reg)), "put it back")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", reg.GetName(), err)
+	}
+	return kind.NewFile(fd, reg.GetFlags(), reg.GetName())
+}
+
+func describe(reg *regfile.RegFileEntry) string {
+	if reg.Size != nil {
+		return fmt.Sprintf("a file of %d bytes", reg.GetSize())
+	}
+	return sort(reg.GetMode())
+}
+
+func sort(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "a device"
+	case unix.S_IFIFO:
+		return "a FIFO"
+	case unix.S_IFSOCK:
+		return "a socket"
+	case unix.S_IFLNK:
+		return "a symbolic link"
+	}
+	return "a file"
+}
+
+// compare refuses a file that is another than it was. The program goes on
+// with what it remembers of it.
+func (s *restorer) compare(r *kind.Restore, f *os.File, reg *regfile.RegFileEntry) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %s: %w", f.Name(), err)
+	}
+	if reg.Mode != nil && st.Mode&unix.S_IFMT != reg.GetMode()&unix.S_IFMT { // old images of criu's have no mode
+		return fmt.Errorf("%s was %s when it was saved, and is %s now", f.Name(), sort(reg.GetMode()), sort(st.Mode))
+	}
+	if reg.Size == nil || appends(reg) || r.AllowChanged(reg.GetName()) {
+		return nil
+	}
+	if uint64(st.Size) != reg.GetSize() {
+		return failure.WithHint(
+			fmt.Errorf("%s changed since the dump: %d bytes then, %d now", f.Name(), reg.GetSize(), st.Size),
+			"put the old file back, or accept the new one with --allow-changed "+f.Name())
+	}
+	if then := r.Extras[reg.GetId()].GetMtimeNs(); then != 0 && then != st.Mtim.Nano() && !s.warned[f.Name()] {
+		s.warned[f.Name()] = true
+		r.Log.Warn("file was written to since the dump, but its size is the same", "path", f.Name())
+	}
+	return nil
+}
+
+// appends: such a program never looks at what is already in the file.
+func appends(reg *regfile.RegFileEntry) bool {
+	const mask = unix.O_ACCMODE | unix.O_APPEND
+	return reg.GetFlags()&mask == unix.O_WRONLY|unix.O_APPEND
+}
+
+// finish sets position and owner.
+func finish(r *kind.Restore, f *os.File, reg *regfile.RegFileEntry, seek bool) error {
+	if reg.GetFlags()&unix.O_PATH != 0 {
+		return nil
+	}
+	if seek && reg.GetPos() != 0 {
+		if _, err := unix.Seek(int(f.Fd()), int64(reg.GetPos()), io.SeekStart); err != nil {
+			return fmt.Errorf("set the position in %s to %d: %w", f.Name(), reg.GetPos(), err)
+		}
+	}
+	return r.RestoreOwner(f, reg.GetFown())
+}
