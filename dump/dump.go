@@ -89,7 +89,11 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 		}
 	}()
 
-	s := newSession(src, o.Log, out)
+	s, err := newSession(src, o.Log, out)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
 	stopped := time.Now()
 	if err := s.freeze(ctx); err != nil {
 		return nil, errors.Join(err, s.thaw())

@@ -17,14 +17,40 @@ import (
 	"ckpt/tracee"
 )
 
-// stopPatience bounds how long a thread may take to stop. A thread is deaf
-// to ptrace only while the kernel holds it in an uninterruptible wait.
-const stopPatience = 10 * time.Second
+// How long a thread may take to stop. vforkPatience is enough for any thread
+// that can hear at all; the rest of stopPatience is for those that wait for a
+// disk or a network file system.
+const (
+	vforkPatience = 20 * time.Millisecond
+	stopPatience  = 5 * time.Second
+	freezeTries   = 200
+	tryPause      = 5 * time.Millisecond
+)
 
-// freeze stops every thread of the container. It walks the tree again and
+// errVfork: a process waits in vfork(2) for its child to exec, deaf, and the
+// child has been stopped by us before it did.
+var errVfork = errors.New("it waits in vfork for its child to run a program")
+
+// freeze stops every thread of the container. When it meets a vfork(2) under
+// way it lets everything go on for a moment and begins again.
+func (s *session) freeze(ctx context.Context) (err error) {
+	for range freezeTries {
+		if err = s.freezeOnce(ctx); !errors.Is(err, errVfork) {
+			return err
+		}
+		if err := s.release(); err != nil {
+			return err
+		}
+		s.procs, s.order = map[int]*kind.Proc{}, nil
+		time.Sleep(tryPause)
+	}
+	return failure.WithHint(failure.Mark(failure.ErrUnsupported, err), "try again once that child has run its program or ended")
+}
+
+// freezeOnce walks the tree again and
 // again until a walk finds nothing new: a stopped process can no longer fork,
 // so the last walk is exact.
-func (s *session) freeze(ctx context.Context) error {
+func (s *session) freezeOnce(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -153,14 +179,14 @@ func before(fs *procfs.Proc) (b kind.Before) {
 	return b
 }
 
-// waitAll waits until the threads just seized have stopped, and notes their
-// registers at once: whatever happens from here on, they are what the thread
-// goes on with.
+// waitAll waits until the threads just seized have stopped.
 func (s *session) waitAll(ctx context.Context, fresh []*kind.Task) error {
-	deadline := time.Now().Add(stopPatience)
 	for _, t := range fresh {
 		p := s.procs[t.Traced.PID]
-		sig, err := t.Traced.WaitStoppedUntil(ctx, deadline)
+		err := s.willStop(ctx, t)
+		if err == nil {
+			err = s.stopped(p, t)
+		}
 		if errors.Is(err, tracee.ErrGone) {
 			p.RemoveTask(t)
 			continue
@@ -168,14 +194,42 @@ func (s *session) waitAll(ctx context.Context, fresh []*kind.Task) error {
 		if err != nil {
 			return s.fail(p, "stop it", err)
 		}
-		if sig != 0 {
-			p.StopSignal = sig
-		}
-		if t.Regs, err = t.Traced.Regs(); err != nil {
-			return s.fail(p, "read its registers", err)
-		}
 	}
 	return nil
+}
+
+// willStop waits for a thread to come to its stop.
+func (s *session) willStop(ctx context.Context, t *kind.Task) error {
+	err := t.Traced.WillStop(ctx, vforkPatience)
+	if !errors.Is(err, tracee.ErrDeaf) {
+		return err
+	}
+	call, _ := t.FS.Syscall()
+	nr, _, _ := strings.Cut(call, " ")
+	switch nr {
+	case strconv.Itoa(unix.SYS_VFORK), strconv.Itoa(unix.SYS_CLONE), strconv.Itoa(unix.SYS_CLONE3):
+		return errVfork
+	}
+	if err = t.Traced.WillStop(ctx, stopPatience); errors.Is(err, tracee.ErrDeaf) {
+		return failure.WithHint(failure.Unsupportedf("it does not stop: the kernel keeps it in an uninterruptible wait"),
+			"try again when the disk or network it waits for answers")
+	}
+	return err
+}
+
+// stopped takes the stop, and the registers at once: whatever happens from
+// here on, they are what the thread goes on with.
+func (s *session) stopped(p *kind.Proc, t *kind.Task) error {
+	sig, err := t.Traced.WaitStopped()
+	if err != nil {
+		return err
+	}
+	if sig != 0 {
+		p.StopSignal = sig
+	}
+	t.Regs, err = t.Traced.Regs()
+	t.Stopped = err == nil
+	return err
 }
 
 // settle keeps, of all that was met, the processes of the last walk, in its
@@ -201,30 +255,56 @@ func (s *session) thaw() error {
 		return nil
 	}
 	s.ended = true
+	return s.release()
+}
+
+// release detaches from all threads: first from those that have stopped,
+// since others may be deaf until these go on.
+func (s *session) release() error {
 	var errs []error
 	for i := len(s.injected) - 1; i >= 0; i-- {
 		if err := s.injected[i].Remove(); err != nil {
 			errs = append(errs, fmt.Errorf("take back what was injected: %w", err))
 		}
 	}
-	for _, p := range s.procs {
-		for _, t := range p.Threads {
-			if t.Traced == nil {
-				continue
-			}
-			for _, k := range s.kinds.Threads {
-				if k.Resume != nil {
-					if err := k.Resume(p, t); err != nil {
-						errs = append(errs, s.fail(p, k.Name, err))
-					}
+	s.injected, s.inits = nil, nil
+	for _, halted := range []bool{true, false} {
+		for _, p := range s.procs {
+			for _, t := range p.Threads {
+				if t.Traced != nil && t.Stopped == halted {
+					errs = append(errs, s.letGo(p, t))
 				}
-			}
-			if err := t.Traced.Detach(0); err != nil && !errors.Is(err, unix.ESRCH) {
-				errs = append(errs, s.fail(p, "let it go on", err))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (s *session) letGo(p *kind.Proc, t *kind.Task) error {
+	if !t.Stopped {
+		err := t.Traced.WillStop(context.Background(), stopPatience)
+		if err == nil {
+			err = s.stopped(p, t)
+		}
+		if errors.Is(err, tracee.ErrGone) {
+			return nil
+		}
+		if err != nil {
+			return s.fail(p, "let it go on", err)
+		}
+	}
+	for _, k := range s.kinds.Threads {
+		if k.Resume == nil {
+			continue
+		}
+		if err := k.Resume(p, t); err != nil && !errors.Is(err, tracee.ErrGone) {
+			return s.fail(p, k.Name, err)
+		}
+	}
+	if err := t.Traced.Detach(0); err != nil && !errors.Is(err, tracee.ErrGone) && !errors.Is(err, unix.ESRCH) {
+		return s.fail(p, "let it go on", err)
+	}
+	return nil
 }
 
 func ignoreGone(err error) error {

@@ -59,7 +59,7 @@ func (s *session) examine() error {
 		if p.Zombie {
 			continue
 		}
-		for _, k := range s.kinds.Processes {
+		for _, k := range s.kinds.All() {
 			if k.Observe != nil {
 				refused = append(refused, s.fail(p, k.Name, k.Observe(s.d, p)))
 			}
@@ -93,7 +93,7 @@ func (s *session) ask(p *kind.Proc) (err error) {
 
 	var reads []func() error
 	script := tracee.NewScript(inj.Site().Base)
-	for _, k := range s.kinds.Processes {
+	for _, k := range s.kinds.All() {
 		if k.Ask == nil {
 			continue
 		}
@@ -189,7 +189,7 @@ func (s *session) late() error {
 		if p.Zombie {
 			continue
 		}
-		for _, k := range s.kinds.Processes {
+		for _, k := range s.kinds.All() {
 			if k.Late != nil {
 				if err := k.Late(s.d, p); err != nil {
 					return s.fail(p, k.Name, err)
@@ -211,7 +211,7 @@ func (s *session) late() error {
 
 func (s *session) bulk(ctx context.Context) error {
 	for _, p := range s.d.Procs {
-		for _, k := range s.kinds.Processes {
+		for _, k := range s.kinds.All() {
 			if k.Bulk == nil || p.Zombie {
 				continue
 			}

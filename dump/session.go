@@ -42,11 +42,15 @@ type session struct {
 	ended    bool
 }
 
-func newSession(src Source, log *slog.Logger, out *image.Writer) *session {
+func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &session{src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
+	self, err := procfs.Open(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{}, ids: map[string]uint32{}}
 	if src.LogPath != "" {
 		_ = unix.Stat(src.LogPath, &s.logID) // a log that is gone is no log: its descriptors are ordinary files
@@ -59,7 +63,7 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) *session {
 	if out != nil {
 		s.d.Inside = s.inside
 	}
-	return s
+	return s, nil
 }
 
 func (s *session) threads() (n int) {

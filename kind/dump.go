@@ -100,6 +100,8 @@ type Task struct {
 	// Before is /proc/TID/syscall and /proc/TID/stack before the stop, and
 	// the CPU and clock facts needed to compute the rest of a sleep.
 	Before Before
+	// Stopped: it has come to its stop, and Regs are set.
+	Stopped bool
 	// Regs as found; a thread kind corrects them (restarted calls, rseq).
 	Regs  tracee.Regs
 	Core  *criu_core.CoreEntry
@@ -110,10 +112,10 @@ type Task struct {
 // driver fills it; ExecStart and CPU only where Syscall names a sleep, since
 // /proc/TID/sched is dear.
 type Before struct {
-	Syscall   string  // /proc/TID/syscall: "running", or number, arguments, stack and instruction pointers
-	Stack     string  // /proc/TID/stack while in restart_syscall(2); "" where not permitted
-	ExecStart float64 // se.exec_start of /proc/TID/sched, ms of the clock of CPU
-	CPU       int     // the CPU it last ran on
+	Syscall   string // /proc/TID/syscall: "running", or number, arguments, stack and instruction pointers
+	Stack     string // /proc/TID/stack while in restart_syscall(2); "" where not permitted
+	ExecStart uint64 // se.exec_start of /proc/TID/sched, ns of the scheduler clock of CPU
+	CPU       int    // the CPU it last ran on
 }
 
 // Descriptor is a number in a process's table of descriptors. The flag

@@ -89,9 +89,11 @@ type Thread struct {
 	// one that failed at any point after the stop: only Task.Traced,
 	// Task.Regs and Task.Before are sure to be set. May be nil.
 	Resume func(*Proc, *Task) error
-	// Final gives a rebuilt thread its own state for good; no code of ckpt
-	// runs in it afterwards. May be nil.
-	Final  func(*Target, *TargetThread) error
+	// Final gives a rebuilt thread its own state for good. It may run calls
+	// at the site; afterwards no code of ckpt runs in the thread, but for one
+	// munmap(2) in the leading one, after which its registers are set again.
+	// May be nil.
+	Final  func(tracee.Site, *Target, *TargetThread) error
 	Limits string
 }
 

@@ -43,6 +43,14 @@ type Restore struct {
 	// File makes, or gives again, the open file description of an entry.
 	// The driver owns and closes it.
 	File func(id uint32) (*os.File, error)
+	// Reserve finds size bytes of addresses that no process of the image
+	// uses; Kept are all ranges so reserved, in order of address, the scripts'
+	// own among them: a process being rebuilt must not touch them until its
+	// last script.
+	Reserve func(size uint64) (Range, error)
+	Kept    []Range
+	// Park is a small one of them, for what has to be moved out of the way.
+	Park Range
 	// Undo registers what takes back a change that outlives the processes
 	// (a socket's name in the file system). The last registered runs first.
 	Undo func(what string, fn func() error)
@@ -73,10 +81,8 @@ type Target struct {
 
 	Main *tracee.Script
 	Late *tracee.Script
-	// Area is where the scripts themselves stand: the same range in every
-	// process, free in all of them; Shared is where init keeps the shared
-	// anonymous memory that every child inherits (see kind/memory).
-	Area, Shared Range
+	// Check holds what is to be verified in the results of Main.
+	Check []func() error
 	// StubMaps are the mappings of the bare child.
 	StubMaps []procfs.Map
 	// Fetch adds calls to s that bring f into the process, and gives the
