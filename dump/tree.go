@@ -1,0 +1,78 @@
+package dump
+
+import (
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/restore/tree"
+)
+
+// checkTree refuses, before anything is touched, what a restore could not
+// build.
+func (s *session) checkTree() (refused []error) {
+	for _, p := range s.d.Procs {
+		if err := s.checkNamespaces(p); err != nil {
+			refused = append(refused, err)
+		}
+	}
+	if _, err := tree.Compile(s.rows(), tree.Options{NoInit: s.src.NoInit}); err != nil {
+		refused = append(refused, &failure.Error{Doing: "dump", What: "the tree of processes", Err: err})
+	}
+	return refused
+}
+
+func (s *session) rows() []tree.Row {
+	var rows []tree.Row
+	for _, p := range s.d.Procs {
+		r := tree.Row{VPID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie,
+			VM: uint64(p.IDs.GetVmId()), Files: uint64(p.IDs.GetFilesId()), FS: uint64(p.IDs.GetFsId()), Sighand: uint64(p.IDs.GetSighandId()),
+			ExitSignal: unix.Signal(p.Stat.ExitSignal)}
+		if p.Zombie {
+			r.Status = unix.WaitStatus(p.Stat.ExitCode)
+		}
+		if p.Parent != nil {
+			r.PPID = p.Parent.VPID
+		} else if p.VPID != pidns.Init {
+			r.PPID = pidns.Init
+		}
+		for _, t := range p.Threads {
+			r.Threads = append(r.Threads, t.VTID)
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// ownNamespaces are those that a process of the container may not have of its
+// own yet. pid_for_children tells of an unshare(2) whose child is not born.
+var ownNamespaces = []struct{ file, name string }{
+	{"mnt", "mount"}, {"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"user", "user"},
+	{"cgroup", "cgroup"}, {"pid_for_children", "pid"}, {"time", "time"},
+}
+
+// checkNamespaces refuses a process that has left the container's namespaces.
+func (s *session) checkNamespaces(p *kind.Proc) error {
+	if p.Zombie {
+		return nil
+	}
+	for _, ns := range ownNamespaces {
+		mine, err := p.Lead().FS.Link("ns/" + ns.file)
+		if err != nil {
+			return s.fail(p, "read its namespaces", err)
+		}
+		of := "ns/" + ns.file
+		if ns.file == "time" && !s.src.NoInit {
+			of = "ns/time_for_children" // ckpt's init itself stays in the host's
+		}
+		container, err := s.init.Lead().FS.Link(of)
+		if err != nil {
+			return s.fail(p, "read the container's namespaces", err)
+		}
+		if mine != container {
+			return s.fail(p, "", failure.Unsupportedf("it is in a %s namespace of its own; these are not carried yet", ns.name))
+		}
+	}
+	return nil
+}

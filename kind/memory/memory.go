@@ -1,0 +1,77 @@
+// Package memory is the address space of a process: its mappings with their
+// contents, and what the kernel knows of it (brk, stack, arguments,
+// environment, auxiliary vector, executable, vDSO).
+//
+// # What the kernel shows
+//
+// /proc/PID/smaps: every mapping with its VmFlags. PAGEMAP_SCAN (6.7), or
+// /proc/PID/pagemap before it: which pages differ from what the mapping would
+// give by itself. /proc/PID/stat, auxv, exe.
+//
+// # What is saved
+//
+// mm-VPID.img: the mappings, as CRIU lays them out. pagemap-VPID.img and its
+// pages file: pages of private mappings that are not the file's own and not
+// zero. Shared anonymous memory once, however many processes map it, in
+// pagemap-shmem-ID.img. Mapped files, memfds and SysV segments are entries of
+// their own kinds.
+//
+// Shared anonymous memory has no descriptor, and /proc/PID/map_files is open
+// to root alone. So the container's init makes it before any process is born;
+// each child inherits it, duplicates the parts it maps with mremap(2) of size
+// zero, and drops the rest.
+//
+// # What is lost
+//
+// Contents of MAP_DROPPABLE mappings, which the kernel may drop at any time;
+// not saving them also keeps copies from sharing vgetrandom(2) state.
+// Pages that forked processes still share copy-on-write become each one's own.
+//
+// # Needs
+//
+// PR_SET_MM_MAP (3.18). userfaultfd registrations, hugetlb mappings,
+// protection keys and device memory are refused.
+package memory
+
+import "ckpt/kind"
+
+// Status bits of vma_entry (CRIU's image.h).
+const (
+	regular     = 1 << 0
+	stack       = 1 << 1
+	vsyscall    = 1 << 2
+	vdso        = 1 << 3
+	heap        = 1 << 5
+	filePrivate = 1 << 6
+	fileShared  = 1 << 7
+	anonShared  = 1 << 8
+	anonPrivate = 1 << 9
+	sysvIPC     = 1 << 10
+	vvar        = 1 << 12
+	aioRing     = 1 << 13
+	memfd       = 1 << 14
+)
+
+const page = 4096
+
+// New gives the two halves: the address space, first in a process's Main
+// script, and the shared anonymous memory, made before any process.
+func New() (kind.Process, kind.Namespace) {
+	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}}
+	m := &maker{at: map[uint64]kind.Range{}}
+	space := kind.Process{
+		Name:    "memory",
+		Observe: observe,
+		Ask:     s.ask,
+		Bulk:    s.bulk,
+		Restore: m.restore,
+		Limits:  "pages shared copy-on-write between forked processes become each one's own; MAP_DROPPABLE contents are dropped",
+	}
+	shared := kind.Namespace{
+		Name:    "shared memory",
+		Dump:    func(*kind.Dump) error { return nil }, // saved with the first process that maps it
+		Restore: m.makeShared,
+		Finish:  m.dropShared,
+	}
+	return space, shared
+}

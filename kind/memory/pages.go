@@ -1,0 +1,250 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/image"
+	"ckpt/kernel"
+	"ckpt/kind"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// chunk is how much is copied at a time, in bytes: it stays in the L2 cache
+// of most machines.
+const chunk = 1 << 20
+
+// own selects pages of a private mapping that the file behind it, or a page
+// of zeros, would not give back.
+var own = kernel.PageQuery{Invert: kernel.PageFile | kernel.PagePFNZero, Mask: kernel.PageFile | kernel.PagePFNZero,
+	AnyOf: kernel.PagePresent | kernel.PageSwapped, Return: kernel.PagePresent}
+
+// bulk writes the private pages of p, and shared memory no process before it had.
+func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, error) {
+	n, err := s.sharedContents(ctx, d, p)
+	if err != nil || p.SharesVM != nil {
+		return n, err
+	}
+	out, err := d.Out.Pages(strconv.Itoa(int(p.VPID)))
+	if err != nil {
+		return n, err
+	}
+	pagemap, err := p.FS.OpenFile("pagemap", os.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return n, err
+	}
+	defer pagemap.Close()
+	c := copier{ctx: ctx, pid: int(p.Lead().Host), out: out, buf: make([]byte, chunk)}
+	regions := make([]kernel.PageRegion, 4096)
+	for i := range p.Maps {
+		m := &p.Maps[i]
+		if m.Shared || m.IsSpecial() || m.Has("dp") {
+			continue
+		}
+		for at := m.Start; at < m.End; {
+			found, next, err := kernel.PagemapScan(pagemap.Fd(), at, m.End, own, regions)
+			if err != nil {
+				return n + c.written, fmt.Errorf("mapping %#x-%#x %s: %w", m.Start, m.End, m.Path, err)
+			}
+			for _, r := range regions[:found] {
+				if err := c.copy(r.Start, r.End); err != nil {
+					return n + c.written, err
+				}
+			}
+			at = next
+		}
+	}
+	return n + c.written, nil
+}
+
+// copier moves pages of a process into a pages file.
+type copier struct {
+	ctx     context.Context
+	pid     int
+	out     *image.PagesWriter
+	buf     []byte
+	written uint64
+}
+
+func (c *copier) copy(start, end uint64) error {
+	off := c.out.Run(start, (end-start)/page, image.PEPresent)
+	for at := start; at < end; {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		b := c.buf[:min(uint64(len(c.buf)), end-at)]
+		if err := tracee.ReadMemory(c.pid, at, b); err != nil {
+			return err
+		}
+		if _, err := c.out.File.WriteAt(b, off+int64(at-start)); err != nil {
+			return fmt.Errorf("write the pages of memory: %w", err)
+		}
+		at += uint64(len(b))
+		c.written += uint64(len(b))
+	}
+	return nil
+}
+
+// window is a part of a shared object that a process maps.
+type window struct {
+	off, end uint64 // within the object, bytes
+	proc     *kind.Proc
+	m        *procfs.Map
+}
+
+// sharedContents writes each shared anonymous object that p maps and that
+// has not been written yet.
+func (s *saver) sharedContents(ctx context.Context, d *kind.Dump, p *kind.Proc) (n uint64, err error) {
+	for i := range p.Maps {
+		m := &p.Maps[i]
+		if !isAnonShared(m) {
+			continue
+		}
+		id := s.shmid[object{m.Dev, m.Ino}]
+		if s.done[id] {
+			continue
+		}
+		s.done[id] = true
+		out, err := d.Out.Pages(fmt.Sprintf("shmem-%d", id))
+		if err != nil {
+			return n, err
+		}
+		c := sharedCopier{ctx: ctx, out: out, buf: make([]byte, chunk)}
+		err = c.copyAll(windows(d, object{m.Dev, m.Ino}))
+		n += c.written
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// windows are all mappings of an object, by offset.
+func windows(d *kind.Dump, o object) []window {
+	var ws []window
+	for _, q := range d.Procs {
+		for i := range q.Maps {
+			if m := &q.Maps[i]; isAnonShared(m) && (object{m.Dev, m.Ino}) == o {
+				ws = append(ws, window{m.Offset, m.Offset + m.Len(), q, m})
+			}
+		}
+	}
+	slices.SortFunc(ws, func(a, b window) int {
+		if a.off != b.off {
+			if a.off < b.off {
+				return -1
+			}
+			return 1
+		}
+		return 0
+	})
+	return ws
+}
+
+type sharedCopier struct {
+	ctx     context.Context
+	out     *image.PagesWriter
+	buf     []byte
+	written uint64
+}
+
+// copyAll writes what can be seen through the windows, each byte once. Parts
+// of the object that nobody maps are out of everybody's reach.
+func (c *sharedCopier) copyAll(ws []window) error {
+	at := uint64(0)
+	for _, w := range ws {
+		at = max(at, w.off)
+		if at >= w.end {
+			continue
+		}
+		if err := c.copyWindow(w, at); err != nil {
+			return err
+		}
+		at = w.end
+	}
+	return nil
+}
+
+// copyWindow writes [from, w.end) of the object. Through map_files (root)
+// holes are seen and left alone; reading a hole through the mapping, the
+// ordinary user's way, makes the kernel give it a page of zeros.
+func (c *sharedCopier) copyWindow(w window, from uint64) error {
+	f, err := w.proc.FS.OpenFile(fmt.Sprintf("map_files/%x-%x", w.m.Start, w.m.End), os.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		pid := int(w.proc.Lead().Host)
+		return c.copyRange(from, w.end, func(b []byte, off uint64) error {
+			return tracee.ReadMemory(pid, w.m.Start+off-w.off, b)
+		})
+	}
+	defer f.Close()
+	for from < w.end {
+		data, err := unix.Seek(int(f.Fd()), int64(from), unix.SEEK_DATA)
+		if err == unix.ENXIO || err == nil && uint64(data) >= w.end {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look for data in shared memory: %w", err)
+		}
+		hole, err := unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE)
+		if err != nil {
+			return fmt.Errorf("look for holes in shared memory: %w", err)
+		}
+		end := min((uint64(hole)+page-1)&^(page-1), w.end)
+		if err := c.copyRange(uint64(data)&^(page-1), end, func(b []byte, off uint64) error {
+			_, err := f.ReadAt(b, int64(off))
+			return err
+		}); err != nil {
+			return err
+		}
+		from = end
+	}
+	return nil
+}
+
+func (c *sharedCopier) copyRange(from, end uint64, read func([]byte, uint64) error) error {
+	for from < end {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		b := c.buf[:min(uint64(len(c.buf)), end-from)]
+		if err := read(b, from); err != nil {
+			return fmt.Errorf("read shared memory: %w", err)
+		}
+		if err := c.writePages(b, from); err != nil {
+			return err
+		}
+		from += uint64(len(b))
+	}
+	return nil
+}
+
+// writePages writes those pages of b that are not zero.
+func (c *sharedCopier) writePages(b []byte, off uint64) error {
+	for i := 0; i < len(b); {
+		if isZero(b[i : i+page]) {
+			i += page
+			continue
+		}
+		j := i + page
+		for j < len(b) && !isZero(b[j:j+page]) {
+			j += page
+		}
+		at := c.out.Run(off+uint64(i), uint64(j-i)/page, image.PEPresent)
+		if _, err := c.out.File.WriteAt(b[i:j], at); err != nil {
+			return fmt.Errorf("write shared memory: %w", err)
+		}
+		c.written += uint64(j - i)
+		i = j
+	}
+	return nil
+}
+
+var zeros [page]byte
+
+func isZero(b []byte) bool { return string(b) == string(zeros[:]) }

@@ -1,0 +1,289 @@
+package memory
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/tracee"
+)
+
+// Values x/sys lacks (include/uapi/linux/mman.h, prctl.h).
+const (
+	mapDroppable   = 0x08 // 6.11
+	mlockOnFault   = 1
+	prSetVMA       = 0x53564d41
+	prSetVMAName   = 0
+	sysMseal       = 462 // 6.10
+	fillBytes      = 1 << 30
+	fillVectors    = 1024         // IOV_MAX
+	taskSize       = 1<<47 - page // x86-64 with page tables of four levels
+	readWrite      = unix.PROT_READ | unix.PROT_WRITE
+	moveHere       = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
+	noFD           = ^uint64(0)
+	fixedNoReplace = unix.MAP_FIXED_NOREPLACE
+)
+
+// space rebuilds one address space.
+type space struct {
+	m     *maker
+	r     *kind.Restore
+	t     *kind.Target
+	s     *tracee.Script
+	extra map[uint64]*image.VMA
+	runs  []image.Run
+	pages *os.File
+}
+
+// restore adds the whole rebuilding of an address space to Main.
+func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
+	if !t.OwnsVM {
+		return nil
+	}
+	b := &space{m: m, r: r, t: t, s: t.Main, extra: map[uint64]*image.VMA{}}
+	for _, x := range t.Extra.GetVmas() {
+		b.extra[x.GetStart()] = x
+	}
+	var err error
+	if b.runs, b.pages, err = image.PageRuns(r.In, strconv.Itoa(int(t.VPID))); err != nil {
+		return err
+	}
+	t.Check = append(t.Check, b.pages.Close)
+	if err := b.checkLayout(); err != nil {
+		return err
+	}
+	live, err := b.parkVDSO()
+	if err != nil {
+		return err
+	}
+	b.clear()
+	if err := b.mapAll(); err != nil {
+		return err
+	}
+	b.fill()
+	for _, v := range b.own() {
+		b.settle(v)
+	}
+	b.placeVDSO(live)
+	b.restoreAIO()
+	if b.m.shared.Len() > 0 {
+		b.s.Must(unix.SYS_MUNMAP, b.m.shared.Start, b.m.shared.Len())
+	}
+	return b.describe()
+}
+
+// own are the mappings that mmap(2) makes.
+func (b *space) own() []*vma.VmaEntry {
+	return slices.DeleteFunc(slices.Clone(b.t.MM.GetVmas()), func(v *vma.VmaEntry) bool {
+		return v.GetStatus()&(vdso|vvar|vsyscall|aioRing) != 0
+	})
+}
+
+// checkLayout refuses mappings that are out of order or out of bounds before
+// any of them is made, and pages that lie in none.
+func (b *space) checkLayout() error {
+	end := uint64(0)
+	for _, v := range b.t.MM.GetVmas() {
+		if v.GetStatus()&vsyscall != 0 {
+			continue
+		}
+		if v.GetStart() < end || v.GetEnd() <= v.GetStart() || v.GetEnd() > taskSize || (v.GetStart()|v.GetEnd()|v.GetPgoff())%page != 0 {
+			return failure.Damagedf("mapping %#x-%#x is out of place", v.GetStart(), v.GetEnd())
+		}
+		end = v.GetEnd()
+	}
+	own := b.own()
+	for _, run := range b.runs {
+		for at := run.Vaddr; at < run.Vaddr+run.Pages*page; {
+			i := holding(own, at)
+			if i < 0 {
+				return failure.Damagedf("there are pages at %#x, where nothing is mapped", at)
+			}
+			at = own[i].GetEnd()
+		}
+	}
+	return nil
+}
+
+// holding is the index of the mapping that holds an address; -1: none.
+func holding(own []*vma.VmaEntry, at uint64) int {
+	i, found := slices.BinarySearchFunc(own, at, func(v *vma.VmaEntry, at uint64) int {
+		switch {
+		case v.GetEnd() <= at:
+			return -1
+		case v.GetStart() > at:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		return -1
+	}
+	return i
+}
+
+// clear unmaps all but what is kept.
+func (b *space) clear() {
+	at := uint64(0)
+	for _, k := range append(slices.Clone(b.r.Kept), kind.Range{Start: taskSize, End: taskSize}) {
+		if k.Start > at {
+			b.s.Note(b.s.Must(unix.SYS_MUNMAP, at, k.Start-at), "clear the address space")
+		}
+		at = k.End
+	}
+}
+
+// mapAll makes the mappings, those of one file after another so that each is
+// fetched once.
+func (b *space) mapAll() error {
+	own := b.own()
+	slices.SortStableFunc(own, func(x, y *vma.VmaEntry) int { return int(int64(fileOf(x)) - int64(fileOf(y))) })
+	file, fd := uint64(0), noFD
+	drop := func() {
+		if file != 0 {
+			b.t.Drop(b.s, fd)
+		}
+	}
+	for _, v := range own {
+		if id := fileOf(v); id != file {
+			drop()
+			file, fd = id, noFD
+			if id != 0 {
+				f, err := b.r.File(uint32(id))
+				if err != nil {
+					return err
+				}
+				fd = b.t.Fetch(b.s, f)
+			}
+		}
+		if err := b.mapOne(v, fd); err != nil {
+			return err
+		}
+	}
+	drop()
+	return nil
+}
+
+// fileOf is the id of the file behind a mapping; 0: none.
+func fileOf(v *vma.VmaEntry) uint64 {
+	if v.GetStatus()&(filePrivate|fileShared) == 0 {
+		return 0
+	}
+	return v.GetShmid()
+}
+
+func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
+	size := v.GetEnd() - v.GetStart()
+	status := v.GetStatus()
+	var step tracee.Step
+	switch {
+	case status&sysvIPC != 0:
+		return b.attach(v)
+	case status&anonShared != 0:
+		o, ok := b.m.at[v.GetShmid()]
+		if !ok {
+			return failure.Damagedf("shared memory %d is unknown", v.GetShmid())
+		}
+		// A size of zero duplicates a shared mapping (mremap(2)).
+		step = b.s.Must(unix.SYS_MREMAP, o.Start+v.GetPgoff(), 0, size, moveHere, v.GetStart())
+		if v.GetProt() != readWrite {
+			b.s.Must(unix.SYS_MPROTECT, v.GetStart(), size, uint64(v.GetProt()))
+		}
+	default:
+		flags := uint64(v.GetFlags()) & (unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_NORESERVE)
+		if b.extra[v.GetStart()].GetDroppable() {
+			flags = flags&^unix.MAP_PRIVATE | mapDroppable
+		}
+		step = b.s.Must(unix.SYS_MMAP, v.GetStart(), size, b.protToFill(v), flags|fixedNoReplace, fd, v.GetPgoff())
+	}
+	b.s.Note(step, fmt.Sprintf("map %#x-%#x", v.GetStart(), v.GetEnd()))
+	for _, a := range advice {
+		if v.GetMadv()&(1<<a.advice) != 0 {
+			b.s.Note(b.s.Must(unix.SYS_MADVISE, v.GetStart(), size, uint64(a.advice)), fmt.Sprintf("advise %#x", v.GetStart()))
+		}
+	}
+	return nil
+}
+
+// protToFill is the protection while contents are being put in.
+func (b *space) protToFill(v *vma.VmaEntry) uint64 {
+	if b.hasPages(v) {
+		return uint64(v.GetProt()) | readWrite
+	}
+	return uint64(v.GetProt())
+}
+
+func (b *space) hasPages(v *vma.VmaEntry) bool {
+	i, _ := slices.BinarySearchFunc(b.runs, v.GetStart(), func(r image.Run, at uint64) int {
+		if r.Vaddr+r.Pages*page <= at {
+			return -1
+		}
+		return 1
+	})
+	return i < len(b.runs) && b.runs[i].Vaddr < v.GetEnd()
+}
+
+// fill reads the pages in. Offsets of runs that follow each other in the file
+// let one preadv(2) fill many.
+func (b *space) fill() {
+	if len(b.runs) == 0 {
+		return
+	}
+	fd := b.t.Fetch(b.s, b.pages)
+	for i := 0; i < len(b.runs); {
+		var iov []byte
+		total := uint64(0)
+		off := b.runs[i].Offset
+		for i < len(b.runs) && len(iov)/16 < fillVectors && total < fillBytes && b.runs[i].Offset == off+int64(total) {
+			run := &b.runs[i]
+			n := min(run.Pages*page, fillBytes-total)
+			iov = binary.LittleEndian.AppendUint64(iov, run.Vaddr)
+			iov = binary.LittleEndian.AppendUint64(iov, n)
+			total += n
+			if n < run.Pages*page { // the rest of it next time
+				run.Vaddr, run.Offset, run.Pages = run.Vaddr+n, run.Offset+int64(n), run.Pages-n/page
+				break
+			}
+			i++
+		}
+		step := b.s.Must(unix.SYS_PREADV, fd, b.s.Data(iov), uint64(len(iov)/16), uint64(off), 0)
+		b.s.Note(step, "read the pages of memory")
+		b.t.Check = append(b.t.Check, func() error {
+			if n, err := b.s.Result(step); err != nil || n != total {
+				return fmt.Errorf("read pages of memory: %d bytes of %d: %w", n, total, err)
+			}
+			return nil
+		})
+	}
+	b.t.Drop(b.s, fd)
+}
+
+// settle gives a filled mapping its protection, lock, name and seal.
+func (b *space) settle(v *vma.VmaEntry) {
+	start, size := v.GetStart(), v.GetEnd()-v.GetStart()
+	if v.GetStatus()&(anonShared|fileShared) == 0 && b.protToFill(v) != uint64(v.GetProt()) {
+		b.s.Note(b.s.Must(unix.SYS_MPROTECT, start, size, uint64(v.GetProt())), fmt.Sprintf("protect %#x", start))
+	}
+	x := b.extra[start]
+	if v.GetFlags()&unix.MAP_LOCKED != 0 && !x.GetDroppable() {
+		how := uint64(0)
+		if x.GetOnFault() {
+			how = mlockOnFault
+		}
+		b.s.Note(b.s.Must(unix.SYS_MLOCK2, start, size, how), fmt.Sprintf("lock %#x", start))
+	}
+	if x.GetName() != "" {
+		b.s.Note(b.s.Must(unix.SYS_PRCTL, prSetVMA, prSetVMAName, start, size, b.s.Str(x.GetName())), "name a mapping")
+	}
+	if x.GetSealed() {
+		b.s.Note(b.s.Must(sysMseal, start, size, 0), fmt.Sprintf("seal %#x", start))
+	}
+}

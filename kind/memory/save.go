@@ -1,0 +1,157 @@
+package memory
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// saver is what one dump remembers from process to process.
+type saver struct {
+	shmid map[object]uint32 // shared anonymous memory met so far
+	done  map[uint32]bool   // shmids whose contents are written
+}
+
+// object is an inode.
+type object struct{ dev, ino uint64 }
+
+// ask finds where the heap ends (only the process itself can tell) and, in
+// the same go, fills mm_entry.
+func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
+	brk := sc.Must(unix.SYS_BRK, 0)
+	return func() error {
+		end, err := sc.Result(brk)
+		if err != nil {
+			return err
+		}
+		return s.describe(d, p, end)
+	}, nil
+}
+
+func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
+	st := p.Stat
+	m := p.MM
+	m.MmStartCode, m.MmEndCode = proto.Uint64(st.StartCode), proto.Uint64(st.EndCode)
+	m.MmStartData, m.MmEndData = proto.Uint64(st.StartData), proto.Uint64(st.EndData)
+	m.MmStartStack, m.MmStartBrk, m.MmBrk = proto.Uint64(st.StartStack), proto.Uint64(st.StartBrk), proto.Uint64(brk)
+	m.MmArgStart, m.MmArgEnd = proto.Uint64(st.ArgStart), proto.Uint64(st.ArgEnd)
+	m.MmEnvStart, m.MmEnvEnd = proto.Uint64(st.EnvStart), proto.Uint64(st.EnvEnd)
+	auxv, err := p.FS.Auxv()
+	if err != nil {
+		return err
+	}
+	for ; len(auxv) >= 8; auxv = auxv[8:] {
+		m.MmSavedAuxv = append(m.MmSavedAuxv, binary.LittleEndian.Uint64(auxv))
+	}
+	exe, err := s.addExe(d, p)
+	if err != nil {
+		return err
+	}
+	m.ExeFileId = proto.Uint32(exe)
+	for i := range p.Maps {
+		v := &p.Maps[i]
+		id, err := s.backing(d, p, v)
+		if err != nil {
+			return fmt.Errorf("mapping %#x-%#x %s: %w", v.Start, v.End, v.Path, err)
+		}
+		m.Vmas = append(m.Vmas, entry(v, id))
+		if x := extra(v); x != nil {
+			p.Extra.Vmas = append(p.Extra.Vmas, x)
+		}
+		if isAIO(v) {
+			ring, err := aioEntry(p, v)
+			if err != nil {
+				return err
+			}
+			m.Aios = append(m.Aios, ring)
+		}
+	}
+	return nil
+}
+
+func (s *saver) addExe(d *kind.Dump, p *kind.Proc) (uint32, error) {
+	link, err := p.FS.Link("exe")
+	if err != nil {
+		return 0, fmt.Errorf("read its executable: %w", err)
+	}
+	f, err := p.FS.OpenFile("exe", unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("open its executable: %w", err)
+	}
+	defer f.Close()
+	return d.AddFile(p, f, link)
+}
+
+// backing gives the number of what stands behind a mapping: a file id, or a
+// shmid, or 0.
+func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, error) {
+	switch {
+	case m.IsSpecial(), isAIO(m), !m.File():
+		return 0, nil
+	case isSysV(m):
+		return uint32(m.Ino), nil // the inode number of a SysV segment is its id (ipc/shm.c, newseg)
+	case isAnonShared(m):
+		o := object{m.Dev, m.Ino}
+		if s.shmid[o] == 0 {
+			s.shmid[o] = d.NewID("shmem")
+		}
+		return s.shmid[o], nil
+	}
+	f, err := openMapped(d, p, m)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	link := m.Path
+	if m.Deleted {
+		link += " (deleted)"
+	}
+	return d.AddFile(p, f, link)
+}
+
+// openMapped opens the file behind a mapping: through map_files, which is
+// exact and open to root alone, else by its name, or through a descriptor of
+// the process (a memfd has no name).
+func openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File, error) {
+	flags := openFlags(m) | unix.O_CLOEXEC | unix.O_NONBLOCK
+	f, err := p.FS.OpenFile(fmt.Sprintf("map_files/%x-%x", m.Start, m.End), flags)
+	if err == nil {
+		return f, nil
+	}
+	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
+		return nil, err
+	}
+	if !m.Deleted {
+		f, err := p.FS.OpenFile("root"+m.Path, flags)
+		if err != nil {
+			return nil, fmt.Errorf("open it: %w", err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err == nil && st.Ino == m.Ino {
+			return f, nil
+		}
+		f.Close()
+	}
+	for _, q := range d.Procs {
+		for _, fd := range q.Fds {
+			if fd.Desc.Stat.Ino == m.Ino && fd.Desc.Info.Ino == m.Ino && sameDev(fd.Desc.Stat.Dev, m.Dev) {
+				return q.FS.OpenFD(fd.FD, flags)
+			}
+		}
+	}
+	return nil, failure.WithHint(failure.Unsupportedf("the mapped file has no name any more, and an ordinary user cannot reach it"),
+		"run ckpt as root")
+}
+
+// sameDev compares st_dev with the device of a mapping, which btrfs and
+// overlayfs number differently; there the inode number alone decides.
+func sameDev(st, m uint64) bool { return st == m || unix.Major(m) == 0 || unix.Major(st) == 0 }

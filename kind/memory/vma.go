@@ -1,0 +1,171 @@
+package memory
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/procfs"
+)
+
+// advice ties VmFlags to the madvise(2) advice that sets them.
+var advice = []struct {
+	flag   string
+	advice int
+}{
+	{"dc", unix.MADV_DONTFORK},
+	{"dd", unix.MADV_DONTDUMP},
+	{"mg", unix.MADV_MERGEABLE},
+	{"hg", unix.MADV_HUGEPAGE},
+	{"nh", unix.MADV_NOHUGEPAGE},
+	{"wf", unix.MADV_WIPEONFORK},
+	{"rr", unix.MADV_RANDOM},
+	{"sr", unix.MADV_SEQUENTIAL},
+}
+
+// observe reads the mappings and refuses those that cannot be made again.
+func observe(_ *kind.Dump, p *kind.Proc) error {
+	maps, err := p.FS.Maps()
+	if err != nil {
+		return err
+	}
+	p.Maps = maps
+	for i := range maps {
+		if err := refuse(&maps[i]); err != nil {
+			return fmt.Errorf("mapping %#x-%#x %s: %w", maps[i].Start, maps[i].End, maps[i].Path, err)
+		}
+	}
+	return nil
+}
+
+func refuse(m *procfs.Map) error {
+	switch {
+	case m.Has("um"), m.Has("uw"), m.Has("ui"):
+		return failure.Unsupportedf("registered with userfaultfd, whose pages another program provides")
+	case m.Has("ht"):
+		return failure.WithHint(failure.Unsupportedf("huge pages of hugetlbfs are not carried yet"),
+			"use transparent huge pages (madvise MADV_HUGEPAGE) instead")
+	case m.ProtectionKey != 0:
+		return failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey)
+	case m.Has("ss"):
+		return failure.WithHint(failure.Unsupportedf("a shadow stack (CET) is not carried"), "run the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
+	case m.Has("io"), m.Has("pf"):
+		if !m.IsSpecial() {
+			return failure.Unsupportedf("memory of a device is not carried")
+		}
+	case strings.HasPrefix(m.Path, "anon_inode:"):
+		return failure.Unsupportedf("memory of %s is not carried", strings.TrimPrefix(m.Path, "anon_inode:"))
+	case strings.HasPrefix(m.Path, "socket:"):
+		return failure.Unsupportedf("the ring of a packet socket is not carried")
+	case m.Path == "[uprobes]":
+		return failure.WithHint(failure.Unsupportedf("a probe (uprobe) is set in it"), "stop the tracing tool that set it")
+	}
+	return nil
+}
+
+// entry is what the image says of a mapping. file is the id in files.img, or
+// the shmid of shared anonymous and SysV memory.
+func entry(m *procfs.Map, file uint32) *vma.VmaEntry {
+	flags, status := shape(m)
+	var madv uint64
+	for _, a := range advice {
+		if m.Has(a.flag) {
+			madv |= 1 << a.advice
+		}
+	}
+	e := &vma.VmaEntry{
+		Start: proto.Uint64(m.Start), End: proto.Uint64(m.End), Pgoff: proto.Uint64(m.Offset), Shmid: proto.Uint64(uint64(file)),
+		Prot: proto.Uint32(uint32(m.Prot())), Flags: proto.Uint32(flags), Status: proto.Uint32(status), Fd: proto.Int64(-1),
+	}
+	if madv != 0 {
+		e.Madv = proto.Uint64(madv)
+	}
+	if status&(filePrivate|fileShared) != 0 {
+		e.Fdflags = proto.Uint32(uint32(openFlags(m)))
+	}
+	return e
+}
+
+// shape gives the mmap(2) flags and CRIU's status bits of a mapping.
+func shape(m *procfs.Map) (flags, status uint32) {
+	flags, status = unix.MAP_PRIVATE, regular
+	if m.Shared {
+		flags = unix.MAP_SHARED
+	}
+	for flag, bit := range map[string]uint32{"gd": unix.MAP_GROWSDOWN, "nr": unix.MAP_NORESERVE, "lo": unix.MAP_LOCKED} {
+		if m.Has(flag) {
+			flags |= bit
+		}
+	}
+	switch {
+	case m.IsVDSO():
+		return flags, status | vdso | anonPrivate
+	case m.IsVvar():
+		return flags, status | vvar | anonPrivate
+	case m.Path == "[vsyscall]":
+		return flags, vsyscall
+	case isAIO(m):
+		return flags, status | aioRing
+	case isSysV(m):
+		return flags | unix.MAP_ANONYMOUS, status | anonShared | sysvIPC
+	case isAnonShared(m):
+		return flags | unix.MAP_ANONYMOUS, status | anonShared
+	case m.File():
+		bit := uint32(filePrivate)
+		if m.Shared {
+			bit = fileShared
+		}
+		if isMemfd(m) {
+			bit |= memfd
+		}
+		return flags, status | bit
+	case m.Path == "[heap]":
+		status |= heap
+	case m.Path == "[stack]":
+		status |= stack
+	}
+	return flags | unix.MAP_ANONYMOUS, status | anonPrivate
+}
+
+// extra is what vma_entry has no field for; nil where there is nothing.
+func extra(m *procfs.Map) *image.VMA {
+	x := &image.VMA{Start: m.Start, OnFault: m.Has("lf"), Droppable: m.Has("dp"), Sealed: m.Has("sl"), Name: anonName(m)}
+	if !x.OnFault && !x.Droppable && !x.Sealed && x.Name == "" {
+		return nil
+	}
+	return x
+}
+
+// anonName is the name that prctl(2) PR_SET_VMA_ANON_NAME gave.
+func anonName(m *procfs.Map) string {
+	for _, prefix := range []string{"[anon:", "[anon_shmem:"} {
+		if s, ok := strings.CutPrefix(m.Path, prefix); ok {
+			return strings.TrimSuffix(s, "]")
+		}
+	}
+	return ""
+}
+
+func isAIO(m *procfs.Map) bool   { return m.Path == "/[aio]" }
+func isSysV(m *procfs.Map) bool  { return m.Shared && m.Deleted && strings.HasPrefix(m.Path, "/SYSV") }
+func isMemfd(m *procfs.Map) bool { return m.Deleted && strings.HasPrefix(m.Path, "/memfd:") }
+
+// isAnonShared: mmap(2) of MAP_SHARED|MAP_ANONYMOUS, or of /dev/zero, shows as
+// a deleted file of that name; a name given with PR_SET_VMA_ANON_NAME hides it.
+func isAnonShared(m *procfs.Map) bool {
+	return m.Shared && (m.Deleted && m.Path == "/dev/zero" || strings.HasPrefix(m.Path, "[anon_shmem:"))
+}
+
+// openFlags are the flags a mapped file must be opened with.
+func openFlags(m *procfs.Map) int {
+	if m.Shared && m.Has("mw") {
+		return unix.O_RDWR
+	}
+	return unix.O_RDONLY
+}

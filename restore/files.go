@@ -1,0 +1,191 @@
+package restore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"ckpt/container"
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/tracee"
+)
+
+// file is an open file description of the image, and whether it is made.
+type file struct {
+	f      *os.File
+	err    error
+	making bool
+	inside bool // its kind's Inside has run
+}
+
+// kindFor is the kind that restores an entry.
+func (s *session) kindFor(e *fdinfo.FileEntry) (*kind.File, error) {
+	for i := range s.kinds.Files {
+		k := &s.kinds.Files[i]
+		if k.Type == e.GetType() && k.Restore != nil && (k.Restores == nil || k.Restores(e)) {
+			return k, nil
+		}
+	}
+	return nil, failure.Unsupportedf("file %d: files of type %v cannot be restored", e.GetId(), e.GetType())
+}
+
+// file is Restore.File. It is called on the inner thread.
+func (s *session) file(id uint32) (*os.File, error) {
+	f := s.files[id]
+	if f == nil {
+		f = &file{}
+		s.files[id] = f
+	}
+	if f.f != nil || f.err != nil {
+		return f.f, f.err
+	}
+	e := s.r.Entries[id]
+	if e == nil {
+		return nil, failure.Damagedf("file %d is not in files.img", id)
+	}
+	if f.making {
+		return nil, failure.Damagedf("file %d needs itself", id)
+	}
+	f.making = true
+	k, err := s.kindFor(e)
+	if err == nil {
+		if f.f, err = k.Restore(s.r, e); err != nil {
+			err = fmt.Errorf("%s: %w", k.Name, err)
+		}
+	}
+	f.making, f.err = false, err
+	return f.f, err
+}
+
+// openFiles makes every file that a process holds as a descriptor, then lets
+// the kinds link them with each other.
+func (s *session) openFiles() error {
+	holder := map[uint32]*kind.Target{}
+	fd := map[uint32]uint32{}
+	for _, t := range s.r.Targets {
+		for _, e := range t.Fds {
+			if holder[e.GetId()] == nil {
+				holder[e.GetId()], fd[e.GetId()] = t, e.GetFd()
+			}
+		}
+	}
+	ids := slices.Sorted(maps.Keys(holder))
+	for _, id := range ids {
+		if _, err := s.file(id); err != nil {
+			return s.fail(holder[id], fmt.Sprintf("fd %d", fd[id]), err)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.r.Entries)) {
+		e := s.r.Entries[id]
+		k, err := s.kindFor(e)
+		if err != nil || k.Link == nil {
+			continue
+		}
+		f := s.files[id]
+		if f == nil || f.f == nil {
+			continue
+		}
+		if err := k.Link(s.r, e, f.f); err != nil {
+			return &failure.Error{Doing: "restore", What: fmt.Sprintf("%s %d", k.Name, id), Err: err}
+		}
+	}
+	return nil
+}
+
+// table is a descriptor table being filled, as the scripts will leave it.
+type table struct {
+	open map[uint64]bool
+	self uint64 // where ckpt's pidfd is kept until the end
+}
+
+func (t *table) lowest() uint64 {
+	for n := uint64(0); ; n++ {
+		if !t.open[n] {
+			return n
+		}
+	}
+}
+
+// newTable empties the table of a bare child but for ckpt's pidfd, which goes
+// to a number that the process does not use.
+func newTable(t *kind.Target) (*table, error) {
+	tab := &table{open: map[uint64]bool{}, self: 64}
+	for _, e := range t.Fds {
+		tab.self = max(tab.self, uint64(e.GetFd())+1)
+	}
+	sc := t.Main
+	// The limit of the image is set at the very end. Until then the soft one
+	// is as high as it can be.
+	var now unix.Rlimit
+	if err := unix.Prlimit(int(t.Host), unix.RLIMIT_NOFILE, nil, &now); err != nil {
+		return nil, fmt.Errorf("read the limit on open files: %w", err)
+	}
+	if tab.self >= now.Max {
+		return nil, failure.WithHint(failure.Unsupportedf("it holds fd %d, and at most %d are allowed here", tab.self-1, now.Max), "raise the limit on open files (ulimit -Hn)")
+	}
+	limit := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, now.Max), now.Max)
+	sc.Note(sc.Must(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, sc.Data(limit), 0), "raise the limit on open files")
+	sc.Note(sc.Must(unix.SYS_DUP3, container.SelfFD, tab.self, unix.O_CLOEXEC), "keep the way to ckpt")
+	sc.Must(unix.SYS_CLOSE_RANGE, 0, tab.self-1, 0)
+	sc.Must(unix.SYS_CLOSE_RANGE, tab.self+1, uint64(^uint32(0)), 0)
+	tab.open[tab.self] = true
+	return tab, nil
+}
+
+// fetch adds the call that takes f from ckpt.
+func (tab *table) fetch(sc *tracee.Script, f *os.File) uint64 {
+	fd := tab.lowest()
+	sc.Note(sc.Must(unix.SYS_PIDFD_GETFD, tab.self, uint64(f.Fd()), 0), "take "+f.Name())
+	tab.open[fd] = true
+	return fd
+}
+
+func (tab *table) drop(sc *tracee.Script, fd uint64) {
+	sc.Must(unix.SYS_CLOSE, fd)
+	delete(tab.open, fd)
+}
+
+// install adds the calls that fill the descriptor table of t.
+func (s *session) install(t *kind.Target, tab *table) error {
+	for _, e := range t.Fds {
+		f := s.files[e.GetId()]
+		want := uint64(e.GetFd())
+		got := tab.fetch(t.Main, f.f)
+		cloexec := e.GetFlags()&unix.FD_CLOEXEC != 0
+		if got == want {
+			// pidfd_getfd(2) sets close-on-exec.
+			if !cloexec {
+				t.Main.Must(unix.SYS_FCNTL, want, unix.F_SETFD, 0)
+			}
+			continue
+		}
+		flag := uint64(0)
+		if cloexec {
+			flag = unix.O_CLOEXEC
+		}
+		t.Main.Note(t.Main.Must(unix.SYS_DUP3, got, want, flag), fmt.Sprintf("put fd %d in place", want))
+		tab.open[want] = true
+		tab.drop(t.Main, got)
+	}
+	for _, e := range t.Fds {
+		f, entry := s.files[e.GetId()], s.r.Entries[e.GetId()]
+		k, err := s.kindFor(entry)
+		if err != nil {
+			return err
+		}
+		if k.Inside == nil || f.inside {
+			continue
+		}
+		f.inside = true
+		if err := k.Inside(s.r, entry, int(e.GetFd()), t.Main); err != nil {
+			return s.fail(t, fmt.Sprintf("fd %d", e.GetFd()), err)
+		}
+	}
+	return nil
+}

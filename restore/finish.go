@@ -1,0 +1,148 @@
+package restore
+
+import (
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/tracee"
+)
+
+// lastPID lets the container hand out pids where the dumped one stopped.
+// Births at a chosen pid do not move the counter (kernel/pid.c, alloc_pid).
+func (s *session) lastPID() error {
+	var fd uint64
+	var step tracee.Step
+	if err := s.insideHere(func(sc *tracee.Script) error {
+		step = sc.Must(unix.SYS_OPEN, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_WRONLY|unix.O_CLOEXEC)
+		return nil
+	}, func(sc *tracee.Script) (err error) {
+		fd, err = sc.Result(step)
+		return err
+	}); err != nil {
+		return fmt.Errorf("open ns_last_pid: %w", err)
+	}
+	text := strconv.Itoa(int(s.r.Manifest.GetLastPid()))
+	if err := s.insideHere(func(sc *tracee.Script) error {
+		sc.Must(unix.SYS_WRITE, fd, sc.Str(text), uint64(len(text)))
+		sc.Must(unix.SYS_CLOSE, fd)
+		return nil
+	}, nil); err != nil {
+		return fmt.Errorf("set ns_last_pid: %w", err)
+	}
+	return nil
+}
+
+// finish takes ckpt's code out of every process and gives its threads their
+// own registers. They stay stopped.
+func (s *session) finish() error {
+	for _, k := range s.kinds.Namespaces {
+		if k.Finish == nil {
+			continue
+		}
+		if err := s.within(func() error { return k.Finish(s.r) }); err != nil {
+			return &failure.Error{Doing: "restore", What: k.Name, Err: err}
+		}
+	}
+	for _, t := range s.live() {
+		if t.OwnsFiles {
+			sc := tracee.NewScript(s.siteOf(t).Base)
+			sc.Must(unix.SYS_CLOSE, s.tables[t.IDs.GetFilesId()].self)
+			if err := s.run(t, t.Threads[0], sc); err != nil {
+				return err
+			}
+		}
+	}
+	targets := s.live()
+	for i := len(targets) - 1; i >= 0; i-- { // those that share an address space before its owner
+		if err := s.finishProcess(targets[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) finishProcess(t *kind.Target) error {
+	for _, tt := range t.Threads {
+		for _, k := range s.kinds.Threads {
+			if k.Final == nil {
+				continue
+			}
+			if err := k.Final(s.siteOf(t), t, tt); err != nil {
+				return s.failThread(t, tt, k.Name, err)
+			}
+		}
+	}
+	if t.OwnsVM {
+		if err := s.clearArea(t); err != nil {
+			return s.fail(t, "take the scripts out of it", err)
+		}
+	}
+	if t.TC.GetTaskState() == taskStopped {
+		// While it is traced the signal waits; it stops the process when the
+		// last thread is let go.
+		if err := unix.Kill(int(t.Host), unix.SIGSTOP); err != nil {
+			return s.fail(t, "stop it again", err)
+		}
+	}
+	return nil
+}
+
+// clearArea unmaps the scripts by a call of the leading thread, whose own
+// state is put back once more.
+func (s *session) clearArea(t *kind.Target) error {
+	lead := t.Threads[0].Traced
+	mask, err := lead.SigMask()
+	if err != nil {
+		return err
+	}
+	regs, err := lead.Regs()
+	if err != nil {
+		return err
+	}
+	if err := lead.SetSigMask(^uint64(0)); err != nil {
+		return err
+	}
+	if _, err := lead.SyscallAt(s.siteOf(t).Call, unix.SYS_MUNMAP, s.area.Start, s.area.Len()); err != nil {
+		return err
+	}
+	if err := lead.Park(regs); err != nil {
+		return err
+	}
+	if err := lead.SetRegs(regs); err != nil {
+		return err
+	}
+	return lead.SetSigMask(mask)
+}
+
+// letGo is the commit: vpid 1 last, since until then its death, which is
+// that of ckpt, is everybody's.
+func (s *session) letGo() error {
+	for i := len(s.r.Targets) - 1; i >= 0; i-- {
+		t := s.r.Targets[i]
+		if t.Zombie || t.VPID == pidns.Init {
+			continue
+		}
+		if err := s.detach(t); err != nil {
+			return err
+		}
+	}
+	s.done = true
+	if s.r.Manifest.GetNoInit() {
+		return s.detach(s.target(pidns.Init))
+	}
+	return s.root.Release(int(s.r.Manifest.GetMainVpid()))
+}
+
+func (s *session) detach(t *kind.Target) error {
+	for i := len(t.Threads) - 1; i >= 0; i-- {
+		if err := t.Threads[i].Traced.Detach(0); err != nil {
+			return s.failThread(t, t.Threads[i], "let it go", err)
+		}
+	}
+	return nil
+}

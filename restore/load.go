@@ -1,0 +1,168 @@
+package restore
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/pidns"
+)
+
+// taskDead and taskStopped are states of task_core_entry (CRIU's enum).
+const (
+	taskDead    = 2
+	taskStopped = 3
+)
+
+// load reads the whole image but the contents of memory.
+func (s *session) load() error {
+	s.r = &kind.Restore{
+		Log: s.o.Log, In: s.in, Manifest: s.in.Manifest(), LogFile: s.o.LogFile, Privileged: os.Geteuid() == 0,
+		Entries: map[uint32]*fdinfo.FileEntry{}, Extras: map[uint32]*image.FileExtra{},
+		HostPID: s.hostPID, AllowChanged: s.allowChanged, File: s.file, Reserve: s.reserve,
+		Undo: func(what string, fn func() error) { s.undos = append(s.undos, undo{what, fn}) },
+	}
+	if s.r.Manifest == nil {
+		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("%s: an image of criu's own; these cannot be restored yet", s.o.Dir))
+	}
+	if err := checkMachine(s.r.Manifest); err != nil {
+		return err
+	}
+	inv, err := image.One[*inventory.InventoryEntry](s.in, image.Inventory, "")
+	if err != nil {
+		return err
+	}
+	if inv.GetImgVersion() != 2 || !inv.GetFdinfoPerId() {
+		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("inventory.img: version %d of CRIU's format is not known", inv.GetImgVersion()))
+	}
+	if err := s.loadFiles(); err != nil {
+		return err
+	}
+	if err := image.Each(s.in, image.PSTree, "", func(e *pstree.PstreeEntry, _ func(int) ([]byte, error)) error {
+		t, err := s.loadTarget(e)
+		s.r.Targets = append(s.r.Targets, t)
+		return err
+	}); err != nil {
+		return err
+	}
+	return s.markOwners()
+}
+
+func (s *session) loadFiles() error {
+	if err := image.Each(s.in, image.Files, "", func(e *fdinfo.FileEntry, _ func(int) ([]byte, error)) error {
+		s.r.Entries[e.GetId()] = e
+		return nil
+	}); err != nil {
+		return err
+	}
+	return image.Each(s.in, image.FilesExtra, "", func(e *image.FileExtra, _ func(int) ([]byte, error)) error {
+		s.r.Extras[e.GetId()] = e
+		return nil
+	})
+}
+
+func (s *session) loadTarget(e *pstree.PstreeEntry) (*kind.Target, error) {
+	id := strconv.Itoa(int(e.GetPid()))
+	t := &kind.Target{VPID: pidns.VPID(e.GetPid()), Entry: e}
+	var err error
+	if t.Extra, err = image.One[*image.Task](s.in, image.TaskExtra, id); err != nil {
+		return t, err
+	}
+	for i, tid := range e.GetThreads() {
+		core, err := image.One[*criu_core.CoreEntry](s.in, image.Core, strconv.Itoa(int(tid)))
+		if err != nil {
+			return t, err
+		}
+		tt := &kind.TargetThread{VTID: pidns.VPID(tid), Core: core, Extra: &image.Thread{}}
+		if i < len(t.Extra.GetThreads()) {
+			tt.Extra = t.Extra.GetThreads()[i]
+		}
+		t.Threads = append(t.Threads, tt)
+	}
+	if len(t.Threads) == 0 || t.Threads[0].VTID != t.VPID || t.Threads[0].Core.GetTc() == nil {
+		return t, failure.Damagedf("pstree.img: pid %d has no leading thread", e.GetPid())
+	}
+	t.TC = t.Threads[0].Core.GetTc()
+	if t.TC.GetTaskState() == taskDead {
+		t.Zombie = true
+		t.IDs, t.MM, t.FSE = &criu_core.TaskKobjIdsEntry{}, &mm.MmEntry{}, &fs.FsEntry{}
+		return t, nil
+	}
+	if t.IDs, err = image.One[*criu_core.TaskKobjIdsEntry](s.in, image.IDs, id); err != nil {
+		return t, err
+	}
+	if t.MM, err = image.One[*mm.MmEntry](s.in, image.MM, id); err != nil {
+		return t, err
+	}
+	if t.FSE, err = image.One[*fs.FsEntry](s.in, image.FS, id); err != nil {
+		return t, err
+	}
+	return t, s.loadFds(t)
+}
+
+func (s *session) loadFds(t *kind.Target) error {
+	err := image.Each(s.in, image.FDInfo, image.FDInfo.ID(uint64(t.IDs.GetFilesId())), func(e *fdinfo.FdinfoEntry, _ func(int) ([]byte, error)) error {
+		if s.r.Entries[e.GetId()] == nil {
+			return failure.Damagedf("fdinfo-%d.img: fd %d is file %d, which files.img does not hold", t.IDs.GetFilesId(), e.GetFd(), e.GetId())
+		}
+		t.Fds = append(t.Fds, e)
+		return nil
+	})
+	slices.SortFunc(t.Fds, func(a, b *fdinfo.FdinfoEntry) int { return cmp.Compare(a.GetFd(), b.GetFd()) })
+	for i := 1; i < len(t.Fds); i++ {
+		if t.Fds[i].GetFd() == t.Fds[i-1].GetFd() {
+			return failure.Damagedf("fdinfo-%d.img: fd %d stands there twice", t.IDs.GetFilesId(), t.Fds[i].GetFd())
+		}
+	}
+	return err
+}
+
+// markOwners says who rebuilds what several processes share: the first.
+func (s *session) markOwners() error {
+	vm, files, fsID, sighand := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
+	first := func(seen map[uint32]bool, id uint32) bool {
+		mine := !seen[id]
+		seen[id] = true
+		return mine
+	}
+	byPID := map[pidns.VPID]bool{}
+	for _, t := range s.r.Targets {
+		if byPID[t.VPID] {
+			return failure.Damagedf("pstree.img: pid %d stands there twice", t.VPID)
+		}
+		byPID[t.VPID] = true
+		if t.Zombie {
+			continue
+		}
+		t.OwnsVM, t.OwnsFiles = first(vm, t.IDs.GetVmId()), first(files, t.IDs.GetFilesId())
+		t.OwnsFS, t.OwnsSighand = first(fsID, t.IDs.GetFsId()), first(sighand, t.IDs.GetSighandId())
+	}
+	if main := pidns.VPID(s.r.Manifest.GetMainVpid()); !byPID[main] {
+		return failure.Damagedf("the command, pid %d, is not among the processes", main)
+	}
+	return nil
+}
+
+func (s *session) allowChanged(path string) bool { return slices.Contains(s.o.AllowChanged, path) }
+
+func (s *session) hostPID(v pidns.VPID) (pidns.HostPID, bool) {
+	if v == pidns.Init && s.root != nil {
+		return pidns.HostPID(s.root.HostPID), true
+	}
+	if t := s.stubs[v]; t != nil {
+		return pidns.HostPID(t.TID), true
+	}
+	return 0, false
+}

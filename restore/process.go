@@ -1,0 +1,242 @@
+package restore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// processes makes the files, then turns each bare child into its process,
+// and only when all are there runs what must come last.
+func (s *session) processes() error {
+	area, err := s.reserve(areaSize)
+	if err != nil {
+		return err
+	}
+	s.area = area
+	s.r.Park = kind.Range{Start: area.End - parkSize, End: area.End}
+	if err := s.within(s.openFiles); err != nil {
+		return err
+	}
+	for _, t := range s.live() {
+		if err := s.rebuild(t); err != nil {
+			return err
+		}
+	}
+	for _, t := range s.live() {
+		for _, tt := range t.Threads {
+			if err := tt.Traced.BlockSignals(queued(t, tt)); err != nil {
+				return s.fail(t, "", err)
+			}
+		}
+		if err := s.run(t, t.Threads[0], t.Late); err != nil {
+			return err
+		}
+	}
+	for _, t := range s.live() {
+		for _, tt := range t.Threads {
+			if err := s.run(t, tt, tt.Last); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// live are the targets that are no zombies.
+func (s *session) live() (out []*kind.Target) {
+	for _, t := range s.r.Targets {
+		if !t.Zombie {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// rebuild makes the address space, the descriptors and the rest of a process,
+// then its threads.
+func (s *session) rebuild(t *kind.Target) error {
+	if err := s.prepare(t); err != nil {
+		return s.fail(t, "", err)
+	}
+	if err := s.within(func() error { return s.compile(t) }); err != nil {
+		return err
+	}
+	if err := s.run(t, t.Threads[0], t.Main); err != nil {
+		return err
+	}
+	for _, check := range t.Check {
+		if err := check(); err != nil {
+			return s.fail(t, "", err)
+		}
+	}
+	site := s.siteOf(t)
+	for _, tt := range t.Threads[1:] {
+		var err error
+		tt.Traced, err = tracee.ForkStub(t.Threads[0].Traced, site, tracee.ForkOptions{VPID: int(tt.VTID),
+			Flags: unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM})
+		if err != nil {
+			return s.fail(t, fmt.Sprintf("make thread %d", tt.VTID), err)
+		}
+		s.stubs[tt.VTID] = tt.Traced
+	}
+	return s.threads(t)
+}
+
+// prepare gives the child a place for code and scripts that its future
+// mappings leave free, unless it shares the address space of one that has it.
+func (s *session) prepare(t *kind.Target) error {
+	if t.OwnsVM {
+		lead := t.Threads[0].Traced
+		size := s.r.Park.Start - s.area.Start
+		if _, err := lead.Syscall(s.root.Site, unix.SYS_MMAP, s.area.Start, s.area.Len(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC,
+			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0); err != nil {
+			return fmt.Errorf("make room for scripts at %#x: %w", s.area.Start, err)
+		}
+		site, err := tracee.InstallSite(int(t.Host), s.area.Start, size)
+		if err != nil {
+			return err
+		}
+		s.sites[t.IDs.GetVmId()] = site
+		p, err := procfs.Open(int(t.Host))
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		if t.StubMaps, err = p.MapsOnly(); err != nil {
+			return err
+		}
+	}
+	base := s.siteOf(t).Base
+	t.Main, t.Late = tracee.NewScript(base), tracee.NewScript(base)
+	return nil
+}
+
+func (s *session) siteOf(t *kind.Target) tracee.Site { return s.sites[t.IDs.GetVmId()] }
+
+// compile fills Main and Late. It runs on the inner thread, since kinds make
+// files meanwhile.
+func (s *session) compile(t *kind.Target) error {
+	// SIGCHLDs of helpers and zombies are pending in the child; setting an
+	// action that ignores a signal drops them (sigaction(2)).
+	if t.OwnsSighand {
+		t.Main.Must(unix.SYS_RT_SIGACTION, uint64(unix.SIGCHLD), t.Main.Space(32), 0, 8)
+	}
+	id := t.IDs.GetFilesId()
+	if t.OwnsFiles {
+		tab, err := newTable(t)
+		if err != nil {
+			return s.fail(t, "", err)
+		}
+		s.tables[id] = tab
+	}
+	tab := s.tables[id]
+	t.Fetch = func(sc *tracee.Script, f *os.File) uint64 { return tab.fetch(sc, f) }
+	t.Drop = tab.drop
+	if err := s.addKinds(t, s.kinds.Spaces); err != nil {
+		return err
+	}
+	if t.OwnsFiles {
+		if err := s.install(t, tab); err != nil {
+			return err
+		}
+	}
+	return s.addKinds(t, s.kinds.Processes)
+}
+
+func (s *session) addKinds(t *kind.Target, kinds []kind.Process) error {
+	for _, k := range kinds {
+		if k.Restore == nil {
+			continue
+		}
+		if err := k.Restore(s.r, t); err != nil {
+			return s.fail(t, k.Name, err)
+		}
+	}
+	return nil
+}
+
+// threads runs each thread's own script.
+func (s *session) threads(t *kind.Target) error {
+	base := s.siteOf(t).Base
+	for _, tt := range t.Threads {
+		tt.Script, tt.Last = tracee.NewScript(base), tracee.NewScript(base)
+		if err := s.within(func() error {
+			for _, k := range s.kinds.Threads {
+				if k.Restore == nil {
+					continue
+				}
+				if err := k.Restore(s.r, t, tt); err != nil {
+					return s.failThread(t, tt, k.Name, err)
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := s.run(t, tt, tt.Script); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) run(t *kind.Target, tt *kind.TargetThread, sc *tracee.Script) error {
+	if sc.Len() == 0 {
+		return nil
+	}
+	site := s.siteOf(t)
+	if sc.Size() > site.Size {
+		return s.failThread(t, tt, "", fmt.Errorf("%d bytes of calls do not fit into %d", sc.Size(), site.Size))
+	}
+	return s.failThread(t, tt, "", tt.Traced.Run(site, sc))
+}
+
+func (s *session) failThread(t *kind.Target, tt *kind.TargetThread, what string, err error) error {
+	if tt.VTID != t.VPID {
+		if what != "" {
+			what = ": " + what
+		}
+		what = fmt.Sprintf("thread %d%s", tt.VTID, what)
+	}
+	return s.fail(t, what, err)
+}
+
+// queued are the signals that will be pending for a thread, bit N-1 for
+// signal N: the end of a script must be told by another one.
+func queued(t *kind.Target, tt *kind.TargetThread) (set uint64) {
+	for _, si := range tt.Core.GetThreadCore().GetSignalsP().GetSignals() {
+		set |= bitOf(si.GetSiginfo())
+	}
+	for _, si := range t.TC.GetSignalsS().GetSignals() {
+		set |= bitOf(si.GetSiginfo())
+	}
+	return set
+}
+
+func bitOf(siginfo []byte) uint64 {
+	if len(siginfo) < 4 {
+		return 0
+	}
+	n := binary.LittleEndian.Uint32(siginfo)
+	if n == 0 || n > 64 {
+		return 0
+	}
+	return 1 << (n - 1)
+}
+
+// checkMachine refuses an image that this machine cannot run.
+func checkMachine(m *image.Manifest) error {
+	if arch := m.GetMachine().GetArch(); arch != "" && arch != tracee.Arch {
+		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("the image is of a %s machine, this one is %s", arch, tracee.Arch))
+	}
+	return nil
+}

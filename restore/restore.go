@@ -1,0 +1,183 @@
+// Package restore is the order of work when a container is brought back. It
+// knows no kind of resource: those stand in the tables of kind/all.
+//
+// The image is read and checked; bare children are born at the right ids
+// (package tree compiles how); each becomes its process by running scripts
+// that the kinds have added to; and only when all stand ready, they are let
+// go. Until then the death of ckpt kills them, and an error undoes
+// everything.
+package restore
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"ckpt/container"
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/all"
+	"ckpt/pidns"
+	"ckpt/tracee"
+)
+
+// Options of a restore.
+type Options struct {
+	Dir          string
+	LogFile      *os.File // the container's log, open for appending
+	AllowChanged []string // paths of files that may differ from what they were
+	Log          *slog.Logger
+	// Commit is called when every process stands ready and none runs yet. If
+	// it fails, so does the restore. May be nil.
+	Commit func(*Result) error
+}
+
+// Result is the restored container.
+type Result struct {
+	Root      *container.Root
+	Manifest  *image.Manifest
+	MainVPID  pidns.VPID
+	MainHost  pidns.HostPID
+	Processes int
+	Threads   int
+	Bytes     uint64
+	Total     time.Duration
+}
+
+// Run brings back the container saved in o.Dir. The calling goroutine must be
+// locked to its OS thread, which ends up as the parent of the container's
+// first process. On any error, and when ctx ends, nothing is left.
+func Run(ctx context.Context, o Options) (_ *Result, err error) {
+	began := time.Now()
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	in, err := image.Open(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{},
+		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}}
+	defer func() {
+		s.close()
+		if err != nil {
+			err = errors.Join(err, s.undo())
+			if ctx.Err() != nil {
+				err = failure.Mark(failure.ErrInterrupted, err)
+			}
+		}
+	}()
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	if err := s.build(ctx); err != nil {
+		return nil, err
+	}
+	res := s.result(began)
+	if o.Commit != nil {
+		if err := o.Commit(res); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.letGo(); err != nil {
+		return nil, err
+	}
+	res.Total = time.Since(began)
+	return res, nil
+}
+
+// session is one restore under way.
+type session struct {
+	o     Options
+	in    *image.Reader
+	kinds all.Kinds
+	r     *kind.Restore
+	root  *container.Root
+	inner *inner // the thread inside the container's namespaces
+
+	stubs map[pidns.VPID]*tracee.Thread // bare children by the id inside
+	area   kind.Range                   // where scripts stand, the same in all
+	sites  map[uint32]tracee.Site       // of each address space, by vm_id
+	tables map[uint32]*table            // of descriptors, by files_id
+	files  map[uint32]*file
+	undos []undo
+	done  bool // nothing to undo any more
+}
+
+type undo struct {
+	what string
+	fn   func() error
+}
+
+// build makes everything but lets nothing run.
+func (s *session) build(ctx context.Context) error {
+	for _, step := range []func() error{
+		s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.processes, s.verify, s.finish,
+	} {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// undo kills what has been made and takes back what outlives it, the last
+// first.
+func (s *session) undo() error {
+	if s.done {
+		return nil
+	}
+	var errs []error
+	if s.root != nil {
+		errs = append(errs, s.root.Destroy())
+	}
+	for i := len(s.undos) - 1; i >= 0; i-- {
+		if err := s.undos[i].fn(); err != nil {
+			errs = append(errs, &failure.Error{Doing: "undo the restore", What: s.undos[i].what, Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close gives up what ckpt holds for the restore; the processes have their
+// own by now, or will never need any.
+func (s *session) close() {
+	for _, f := range s.files {
+		if f.f != nil {
+			_ = f.f.Close()
+		}
+	}
+	if s.inner != nil {
+		s.inner.end()
+	}
+	if s.r != nil && s.r.HostProc != nil {
+		_ = s.r.HostProc.Close()
+	}
+}
+
+func (s *session) result(began time.Time) *Result {
+	res := &Result{Root: s.root, Manifest: s.r.Manifest, MainVPID: pidns.VPID(s.r.Manifest.GetMainVpid()), Bytes: s.r.Manifest.GetMemory(),
+		Processes: len(s.r.Targets), Total: time.Since(began)}
+	res.MainHost, _ = s.hostPID(res.MainVPID)
+	for _, t := range s.r.Targets {
+		if !t.Zombie {
+			res.Threads += len(t.Threads)
+		}
+	}
+	return res
+}
+
+// fail tells of which process err is.
+func (s *session) fail(t *kind.Target, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure.Error{Doing: "restore", VPID: int(t.VPID), Comm: t.TC.GetComm(), What: what, Err: err}
+}

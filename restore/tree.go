@@ -1,0 +1,120 @@
+package restore
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/restore/tree"
+	"ckpt/tracee"
+)
+
+// tree gives birth to a bare child for every process, at its ids, in its
+// session and group; zombies die.
+func (s *session) tree() error {
+	steps, err := tree.Compile(s.rows(), tree.Options{NoInit: s.r.Manifest.GetNoInit()})
+	if err != nil {
+		return &failure.Error{Doing: "restore", What: "the tree of processes", Err: failure.Mark(failure.ErrDamaged, err)}
+	}
+	for _, step := range steps {
+		if err := s.take(step); err != nil {
+			return &failure.Error{Doing: "restore", What: step.String(), Err: err}
+		}
+	}
+	for _, t := range s.r.Targets {
+		stub := s.stubs[t.VPID]
+		if stub == nil && !t.Zombie {
+			return fmt.Errorf("pid %d was not made", t.VPID)
+		}
+		if stub != nil {
+			t.Host = pidns.HostPID(stub.PID)
+			t.Threads[0].Traced = stub
+		}
+	}
+	return nil
+}
+
+func (s *session) rows() []tree.Row {
+	var rows []tree.Row
+	for _, t := range s.r.Targets {
+		e := t.Entry
+		r := tree.Row{VPID: t.VPID, PPID: pidns.VPID(e.GetPpid()), PGID: pidns.VPID(e.GetPgid()), SID: pidns.VPID(e.GetSid()),
+			Zombie: t.Zombie, VM: uint64(t.IDs.GetVmId()), Files: uint64(t.IDs.GetFilesId()), FS: uint64(t.IDs.GetFsId()),
+			Sighand: uint64(t.IDs.GetSighandId()), ExitSignal: unix.Signal(t.Extra.GetExitSignal())}
+		if t.Zombie {
+			r.Status = unix.WaitStatus(t.TC.GetExitCode())
+		}
+		for _, tt := range t.Threads {
+			r.Threads = append(r.Threads, tt.VTID)
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// take takes one step.
+func (s *session) take(step tree.Step) error {
+	switch st := step.(type) {
+	case tree.Fork:
+		child, err := tracee.ForkStub(s.stubs[st.Parent], s.root.Site,
+			tracee.ForkOptions{VPID: int(st.Child), Flags: st.Flags, ExitSignal: st.ExitSignal})
+		if err != nil {
+			return err
+		}
+		s.stubs[st.Child] = child
+		return nil
+	case tree.Setsid:
+		return s.call(st.P, unix.SYS_SETSID)
+	case tree.Setpgid:
+		return s.call(st.P, unix.SYS_SETPGID, 0, uint64(st.PGID))
+	case tree.Exit:
+		return s.exit(st)
+	case tree.Reap:
+		return s.call(st.Parent, unix.SYS_WAIT4, uint64(st.Child), 0, unix.WNOHANG|unix.WALL, 0)
+	case tree.Unshare:
+		return s.call(st.P, unix.SYS_UNSHARE, st.Flags)
+	case tree.Subreaper:
+		on := uint64(0)
+		if st.On {
+			on = 1
+		}
+		return s.call(st.P, unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, on)
+	}
+	return fmt.Errorf("unknown step %T", step)
+}
+
+func (s *session) call(p pidns.VPID, nr uintptr, args ...uint64) error {
+	_, err := s.stubs[p].Syscall(s.root.Site, nr, args...)
+	return err
+}
+
+// exit ends a helper or makes a zombie, which keeps its name.
+func (s *session) exit(st tree.Exit) error {
+	stub := s.stubs[st.P]
+	if t := s.target(st.P); t != nil {
+		sc := tracee.NewScript(s.root.Site.Base)
+		sc.Must(unix.SYS_PRCTL, unix.PR_SET_NAME, sc.Str(t.TC.GetComm()))
+		if err := stub.Run(s.root.Site, sc); err != nil {
+			return err
+		}
+	}
+	if err := tracee.ExitStub(stub, s.root.Site, st.Status); err != nil {
+		return err
+	}
+	if s.target(st.P) == nil {
+		delete(s.stubs, st.P)
+	}
+	return nil
+}
+
+func (s *session) target(v pidns.VPID) *kind.Target {
+	for _, t := range s.r.Targets {
+		if t.VPID == v {
+			return t
+		}
+	}
+	return nil
+}
