@@ -253,6 +253,24 @@ type Saved struct {
 
 // Try saves files once into a new image.
 func (b *Box) Try(files ...*os.File) (*Saved, error) {
+	var entries []*fdinfo.FileEntry
+	s, err := b.into(func(r *run) error {
+		if err := r.all(files); err != nil {
+			return err
+		}
+		for _, d := range r.descs[:len(files)] {
+			entries = append(entries, d.Entry)
+		}
+		return nil
+	})
+	if err == nil {
+		s.Entries = entries
+	}
+	return s, err
+}
+
+// into makes a new image of what fn saves.
+func (b *Box) into(fn func(*run) error) (*Saved, error) {
 	b.runs++
 	s := &Saved{Dir: filepath.Join(b.tmp, fmt.Sprintf("image%d", b.runs))}
 	out, err := image.Create(s.Dir)
@@ -265,11 +283,8 @@ func (b *Box) Try(files ...*os.File) (*Saved, error) {
 		return nil, err
 	}
 	defer r.close()
-	if err := r.all(files); err != nil {
+	if err := fn(r); err != nil {
 		return nil, err
-	}
-	for _, d := range r.descs[:len(files)] {
-		s.Entries = append(s.Entries, d.Entry)
 	}
 	return s, out.Commit(&image.Manifest{Format: image.Version, Name: "test"})
 }
