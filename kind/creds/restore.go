@@ -1,0 +1,172 @@
+package creds
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/procfs"
+)
+
+// maker remembers who the bare children are. All are clones of one another
+// and of the container's init, so one look is enough.
+type maker struct {
+	known  bool
+	bare   procfs.Status
+	bits   uint32        // their securebits
+	gids   procfs.IDMaps // the container's gid_map
+	denied bool          // setgroups(2) is denied to the container
+	told   bool          // of what no process can get
+}
+
+func (m *maker) learn(r *kind.Restore, t *kind.Target) error {
+	if m.known {
+		return nil
+	}
+	p, err := procfs.OpenAt(r.HostProc, t.Host.String())
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	st, err := p.Status()
+	if err != nil {
+		return err
+	}
+	m.bare = *st
+	if m.gids, err = p.GIDMap(); err != nil {
+		return err
+	}
+	b, err := p.Read("setgroups")
+	if err != nil {
+		return err
+	}
+	m.denied = strings.TrimSpace(string(b)) == "deny"
+	// Inherited from here (credentials(7)).
+	bits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
+	if err != nil {
+		return fmt.Errorf("read securebits: %w", err)
+	}
+	m.bits, m.known = uint32(bits), true
+	return nil
+}
+
+func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
+	e := tt.Core.GetThreadCore().GetCreds()
+	if e == nil {
+		return failure.Damagedf("thread %d has no credentials", tt.VTID)
+	}
+	if err := m.learn(r, t); err != nil {
+		return fmt.Errorf("look at the bare child's credentials: %w", err)
+	}
+	want := identity{
+		uid:    [4]uint32{e.GetUid(), e.GetEuid(), e.GetSuid(), e.GetFsuid()},
+		gid:    [4]uint32{e.GetGid(), e.GetEgid(), e.GetSgid(), e.GetFsgid()},
+		groups: e.GetGroups(), inh: join(e.GetCapInh()), prm: join(e.GetCapPrm()), eff: join(e.GetCapEff()), bnd: join(e.GetCapBnd()),
+		amb: tt.Extra.GetCapAmb(), bits: e.GetSecbits(), noNewPrivs: tt.Extra.GetNoNewPrivs(),
+	}
+	have := m.identity()
+	if lost := want.bnd &^ have.bnd; lost != 0 && !m.told {
+		m.told = true
+		r.Log.Info("capabilities out of reach of every process: ckpt does not have them here", "capabilities", names(lost))
+	}
+	if missing := want.cut(have); missing != 0 {
+		r.Log.Warn("capabilities not given: ckpt does not have them here", "vpid", t.VPID, "thread", tt.VTID, "capabilities", names(missing))
+	}
+	if have.noNewPrivs && !want.noNewPrivs {
+		r.Log.Warn("no_new_privs stays set: ckpt itself runs with it", "vpid", t.VPID, "thread", tt.VTID)
+	}
+	groups, err := m.groups(want.groups)
+	if err != nil {
+		return err
+	}
+	change(tt.Script, have, want, groups)
+	if sig := tt.Core.GetThreadCore().GetPdeathSig(); sig != 0 {
+		// After the ids: changing them clears it (commit_creds()).
+		tt.Script.Note(tt.Script.Must(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(sig), 0, 0, 0), "set the parent-death signal")
+	}
+	return nil
+}
+
+func (m *maker) identity() identity {
+	b := &m.bare
+	return identity{uid: b.Uid, gid: b.Gid, groups: b.Groups, inh: b.CapInh, prm: b.CapPrm, eff: b.CapEff, bnd: b.CapBnd, amb: b.CapAmb,
+		bits: m.bits, noNewPrivs: b.NoNewPrivs}
+}
+
+// groups tells whether setgroups(2) is needed. Groups without a number inside
+// are not the container's to choose.
+func (m *maker) groups(want []uint32) (needed bool, err error) {
+	unmapped := func(g uint32) bool {
+		_, ok := m.gids.Outside(overflow)
+		return g == overflow && !ok
+	}
+	a, b := slices.DeleteFunc(slices.Clone(want), unmapped), slices.DeleteFunc(slices.Clone(m.bare.Groups), unmapped)
+	slices.Sort(a)
+	slices.Sort(b)
+	switch {
+	case slices.Equal(a, b):
+		return false, nil
+	case m.denied:
+		return false, failure.WithHint(failure.Unsupportedf("it is in the groups %v, and an ordinary user may not choose groups", a),
+			"restore as root")
+	}
+	return true, nil
+}
+
+// names are the capabilities of a set, as capabilities(7) calls them.
+func names(set uint64) string {
+	var out []string
+	for i := range 64 {
+		if set>>i&1 == 0 {
+			continue
+		}
+		if i < len(capNames) {
+			out = append(out, "CAP_"+capNames[i])
+		} else {
+			out = append(out, fmt.Sprintf("capability %d", i))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+var capNames = [...]string{"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+	"LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO",
+	"SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
+	"LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
+	"PERFMON", "BPF", "CHECKPOINT_RESTORE"}
+
+// restoreDumpable runs last of all: any change of ids or capabilities sets
+// dumpable to fs.suid_dumpable.
+func restoreDumpable(r *kind.Restore, t *kind.Target) error {
+	if !t.OwnsVM || t.MM == nil || t.MM.Dumpable == nil {
+		return nil
+	}
+	v := t.MM.GetDumpable()
+	if v == 2 {
+		v = 0 // nobody may set 2 (prctl(2)); to everyone but core dumps it is the same
+		r.Log.Info("dumpable 2 becomes 0", "vpid", t.VPID)
+	}
+	if v != 0 && v != 1 {
+		return failure.Damagedf("dumpable %d", v)
+	}
+	t.Late.Note(t.Late.Must(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, uint64(v), 0, 0, 0), "set dumpable")
+	return nil
+}
+
+// capData is the header and the two data elements of capset(2).
+func capData(eff, prm, inh uint64) (header, data []byte) {
+	le := binary.LittleEndian
+	header = le.AppendUint32(nil, unix.LINUX_CAPABILITY_VERSION_3)
+	header = le.AppendUint32(header, 0)
+	for shift := 0; shift <= 32; shift += 32 {
+		for _, set := range []uint64{eff, prm, inh} {
+			data = le.AppendUint32(data, uint32(set>>shift))
+		}
+	}
+	return header, data
+}
