@@ -113,7 +113,11 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := out.Commit(s.manifest()); err != nil {
+	manifest, err := s.manifest()
+	if err != nil {
+		return nil, err
+	}
+	if err := out.Commit(manifest); err != nil {
 		return nil, err
 	}
 	if o.LeaveRunning {

@@ -48,12 +48,10 @@ func (s *session) collectFiles() (refused []error, err error) {
 				return nil, s.fail(p, fmt.Sprintf("fd %d", fd), err)
 			}
 			p.Fds = append(p.Fds, d)
-			if o := d.Desc; o.Proc == p && o.FD == fd {
-				if err := s.refuse(o); err != nil {
-					refused = append(refused, err)
-				}
-			}
 		}
+	}
+	for _, d := range s.files {
+		refused = append(refused, s.refuse(d))
 	}
 	return refused, nil
 }

@@ -34,8 +34,11 @@ func (s *session) identify(p *kind.Proc) (err error) {
 		}
 	}
 	p.Zombie = p.Status.Zombie() && len(p.Threads) == 0
-	if lead := s.leader(p); p.Status.Zombie() || p.Zombie {
-		p.Threads = append([]*kind.Task{lead}, p.Threads...) // the dead leader, or the zombie itself
+	if p.Status.Zombie() {
+		if !p.Zombie {
+			p.FS.Through(p.Threads[0].FS)
+		}
+		p.Threads = append([]*kind.Task{s.leader(p)}, p.Threads...) // the dead leader, or the zombie itself
 	}
 	slices.SortStableFunc(p.Threads, func(a, b *kind.Task) int {
 		if (a.VTID == p.VPID) != (b.VTID == p.VPID) {
@@ -106,8 +109,11 @@ func (s *session) arrange() error {
 		p.MM, p.FSE = &mm.MmEntry{}, &fs.FsEntry{}
 		p.Extra = &image.Task{}
 		for _, t := range p.Threads {
-			t.Core = &criu_core.CoreEntry{ThreadCore: &criu_core.ThreadCoreEntry{}}
-			t.Extra = &image.Thread{Vtid: uint32(t.VTID)}
+			t.Core = &criu_core.CoreEntry{}
+			t.Extra = &image.Thread{Vtid: uint32(t.VTID), Dead: t.Status.Zombie()}
+			if !t.Extra.Dead {
+				t.Core.ThreadCore = &criu_core.ThreadCoreEntry{}
+			}
 		}
 		s.d.Procs = append(s.d.Procs, p)
 	}

@@ -66,7 +66,7 @@ func (s *session) examine() error {
 		}
 		for _, t := range p.Threads {
 			for _, k := range s.kinds.Threads {
-				if k.Observe != nil {
+				if k.Observe != nil && !t.Extra.Dead {
 					refused = append(refused, s.failThread(p, t, k.Name, k.Observe(s.d, p, t)))
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/tracee"
@@ -78,9 +79,6 @@ func (s *session) writeProc(p *kind.Proc) error {
 		if t.VTID == p.VPID {
 			t.Core.Tc = p.TC
 		}
-		if p.Zombie {
-			t.Core.ThreadCore = nil
-		}
 		if err := s.out.Add(image.Core, strconv.Itoa(int(t.VTID)), t.Core); err != nil {
 			return err
 		}
@@ -116,11 +114,15 @@ func (s *session) namespaces(ids *criu_core.TaskKobjIdsEntry) *criu_core.TaskKob
 func vpid(v pidns.VPID) *uint32 { return proto.Uint32(uint32(v)) }
 
 // manifest is what ckpt.img says.
-func (s *session) manifest() *image.Manifest {
+func (s *session) manifest() (*image.Manifest, error) {
+	here, err := machine()
+	if err != nil {
+		return nil, err
+	}
 	m := &image.Manifest{
 		Name: s.src.Name, Command: s.src.Command, Created: time.Now().UnixNano(), MainVpid: uint32(s.src.MainVPID),
 		NoInit: s.src.NoInit, NetNone: s.src.OwnNet, LastPid: s.lastPID, LogFiles: s.logFiles, Memory: s.bytes,
-		Machine: machine(),
+		Machine: here,
 	}
 	for _, p := range s.d.Procs {
 		ppid := pidns.VPID(0)
@@ -134,16 +136,20 @@ func (s *session) manifest() *image.Manifest {
 				Pgid: uint32(p.PGID), Sid: uint32(p.SID), Zombie: p.Zombie})
 		}
 	}
-	return m
+	return m, nil
 }
 
-func machine() *image.Machine {
+func machine() (*image.Machine, error) {
 	m := &image.Machine{Arch: tracee.Arch}
+	var err error
+	if m.Vdso, err = kernel.VDSO(); err != nil {
+		return nil, err
+	}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		m.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
-	return m
+	return m, nil
 }
 
 // readLastPID asks vpid 1 for its pid namespace's ns_last_pid, so that the

@@ -360,6 +360,7 @@ type Machine struct {
 	Arch          string                 `protobuf:"bytes,2,opt,name=arch,proto3" json:"arch,omitempty"`
 	Xfeatures     uint64                 `protobuf:"varint,3,opt,name=xfeatures,proto3" json:"xfeatures,omitempty"` // XCR0-like mask of the saved xstate
 	XstateSize    uint32                 `protobuf:"varint,4,opt,name=xstate_size,json=xstateSize,proto3" json:"xstate_size,omitempty"`
+	Vdso          []byte                 `protobuf:"bytes,20,opt,name=vdso,proto3" json:"vdso,omitempty"` // SHA-256 of the kernel's vDSO
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -420,6 +421,13 @@ func (x *Machine) GetXstateSize() uint32 {
 		return x.XstateSize
 	}
 	return 0
+}
+
+func (x *Machine) GetVdso() []byte {
+	if x != nil {
+		return x.Vdso
+	}
+	return nil
 }
 
 // Task is ckpt-task-VPID.img: one entry a process.
@@ -759,6 +767,7 @@ type FileExtra struct {
 	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
 	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`        // pidfd: status flags
 	SockOptions   []*SockOption          `protobuf:"bytes,23,rep,name=sock_options,json=sockOptions,proto3" json:"sock_options,omitempty"`      // socket options that sk_opts_entry has no field for
+	Pending       []uint32               `protobuf:"varint,24,rep,packed,name=pending,proto3" json:"pending,omitempty"`                         // unix listener: inodes of those waiting for accept(2), in their order
 	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
 	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
@@ -877,6 +886,13 @@ func (x *FileExtra) GetPidfdFlags() uint32 {
 func (x *FileExtra) GetSockOptions() []*SockOption {
 	if x != nil {
 		return x.SockOptions
+	}
+	return nil
+}
+
+func (x *FileExtra) GetPending() []uint32 {
+	if x != nil {
+		return x.Pending
 	}
 	return nil
 }
@@ -1209,13 +1225,14 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\aFileSum\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06crc32c\x18\x03 \x03(\rR\x06crc32c\"t\n" +
+	"\x06crc32c\x18\x03 \x03(\rR\x06crc32c\"\x88\x01\n" +
 	"\aMachine\x12\x16\n" +
 	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x12\n" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x1c\n" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
-	"xstateSize\"\x8a\x03\n" +
+	"xstateSize\x12\x12\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x8a\x03\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1262,7 +1279,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tmempolicy\x18, \x01(\rR\tmempolicy\x12'\n" +
 	"\x0fmempolicy_nodes\x18- \x01(\fR\x0emempolicyNodesB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xed\x03\n" +
+	"\t_mce_kill\"\x87\x04\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -1279,7 +1296,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1f\n" +
 	"\vpidfd_flags\x18\x16 \x01(\rR\n" +
 	"pidfdFlags\x123\n" +
-	"\fsock_options\x18\x17 \x03(\v2\x10.ckpt.SockOptionR\vsockOptions\x12\x1b\n" +
+	"\fsock_options\x18\x17 \x03(\v2\x10.ckpt.SockOptionR\vsockOptions\x12\x18\n" +
+	"\apending\x18\x18 \x03(\rR\apending\x12\x1b\n" +
 	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\x12!\n" +
 	"\x05inode\x18\x1e \x01(\v2\v.ckpt.InodeR\x05inode\x12\x18\n" +
 	"\apackets\x18\x1f \x03(\rR\apackets\x12\x17\n" +

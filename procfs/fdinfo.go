@@ -47,7 +47,7 @@ func (p *Proc) OpenFD(fd, flags int) (*os.File, error) {
 func (p *Proc) FDStat(fd int) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	rel := "fd/" + strconv.Itoa(fd)
-	if err := unix.Fstatat(p.fd, rel, &st, 0); err != nil {
+	if err := unix.Fstatat(p.at(rel), rel, &st, 0); err != nil {
 		return st, p.wrap("stat", rel, err)
 	}
 	return st, nil
@@ -106,7 +106,7 @@ func (f *FDInfo) set(key, v []byte) (bit int, err error) {
 
 // list gives the numbers that are names in a directory, ascending.
 func (p *Proc) list(rel string) ([]int, error) {
-	dir, err := openat(p.fd, rel, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	dir, err := openat(p.at(rel), rel, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
 	if err != nil {
 		return nil, p.wrap("open", rel, err)
 	}

@@ -11,7 +11,7 @@ import (
 func (p *Proc) Link(rel string) (string, error) {
 	for size := 256; ; size *= 4 {
 		b := make([]byte, size)
-		n, err := unix.Readlinkat(p.fd, rel, b)
+		n, err := unix.Readlinkat(p.at(rel), rel, b)
 		if err != nil {
 			return "", p.wrap("read link", rel, err)
 		}
@@ -29,7 +29,7 @@ func (p *Proc) OpenLink(rel string, flags int) (*os.File, error) { return p.Open
 // device and inode identify the namespace (namespaces(7)).
 func (p *Proc) StatLink(rel string) (unix.Stat_t, error) {
 	var st unix.Stat_t
-	if err := unix.Fstatat(p.fd, rel, &st, 0); err != nil {
+	if err := unix.Fstatat(p.at(rel), rel, &st, 0); err != nil {
 		return st, p.wrap("stat", rel, err)
 	}
 	return st, nil

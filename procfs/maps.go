@@ -109,7 +109,7 @@ func (p *Proc) settle(m *Map) {
 		return
 	}
 	var st unix.Stat_t
-	if unix.Fstatat(p.fd, "root"+m.Path+deleted, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == m.Ino {
+	if unix.Fstatat(p.at("root"), "root"+m.Path+deleted, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == m.Ino {
 		m.Path, m.Deleted = m.Path+deleted, false
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,26 @@ type Proc struct {
 	fd     int    // O_PATH of the directory
 	name   string // for messages: "/proc/12", "/proc/12/task/13"
 	thread bool
+	living *Proc // see Through
+}
+
+// processOnly are the files that a thread's directory lacks (fs/proc/base.c,
+// tid_base_stuff).
+var processOnly = map[string]bool{"task": true, "timers": true, "timens_offsets": true, "map_files": true,
+	"autogroup": true, "coredump_filter": true, "mountstats": true, "timerslack_ns": true}
+
+// Through makes p read what its threads share through one of them. It is for
+// a process whose leader has exited before its threads: memory, descriptors
+// and all else are gone from the leader's directory.
+func (p *Proc) Through(living *Proc) { p.living = living }
+
+// at is the directory in which rel is to be looked up.
+func (p *Proc) at(rel string) int {
+	first, _, _ := strings.Cut(rel, "/")
+	if p.living != nil && !processOnly[first] {
+		return p.living.fd
+	}
+	return p.fd
 }
 
 // Open opens /proc/PID of the host, that is of the pid namespace /proc was
@@ -76,7 +97,7 @@ func (p *Proc) Alive() bool {
 
 // OpenFile opens a file of the directory ("mem", "pagemap", "map_files/…").
 func (p *Proc) OpenFile(rel string, flags int) (*os.File, error) {
-	fd, err := openat(p.fd, rel, flags|unix.O_CLOEXEC)
+	fd, err := openat(p.at(rel), rel, flags|unix.O_CLOEXEC)
 	if err != nil {
 		return nil, p.wrap("open", rel, err)
 	}
@@ -90,7 +111,7 @@ func (p *Proc) Read(rel string) ([]byte, error) {
 
 // Write writes v into a file of the directory ("oom_score_adj") in one write(2).
 func (p *Proc) Write(rel, v string) error {
-	fd, err := openat(p.fd, rel, unix.O_WRONLY|unix.O_CLOEXEC)
+	fd, err := openat(p.at(rel), rel, unix.O_WRONLY|unix.O_CLOEXEC)
 	if err != nil {
 		return p.wrap("open", rel, err)
 	}
@@ -105,7 +126,7 @@ func (p *Proc) Write(rel, v string) error {
 // return fewer bytes than asked long before the end (seq_file, one record at
 // a time), so only a read of zero bytes is the end.
 func (p *Proc) read(rel string, buf []byte) ([]byte, error) {
-	fd, err := openat(p.fd, rel, unix.O_RDONLY|unix.O_CLOEXEC)
+	fd, err := openat(p.at(rel), rel, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
 		return nil, p.wrap("open", rel, err)
 	}

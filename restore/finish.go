@@ -68,6 +68,12 @@ func (s *session) finish() error {
 
 func (s *session) finishProcess(t *kind.Target) error {
 	for _, tt := range t.Threads {
+		if tt.Extra.GetDead() {
+			if err := tracee.ExitThread(tt.Traced, s.siteOf(t)); err != nil {
+				return s.failThread(t, tt, "end it", err)
+			}
+			continue
+		}
 		for _, k := range s.kinds.Threads {
 			if k.Final == nil {
 				continue
@@ -92,10 +98,20 @@ func (s *session) finishProcess(t *kind.Target) error {
 	return nil
 }
 
+// alive is the leading thread, or, where it is dead, the first that is not.
+func alive(t *kind.Target) *kind.TargetThread {
+	for _, tt := range t.Threads {
+		if !tt.Extra.GetDead() {
+			return tt
+		}
+	}
+	return t.Threads[0]
+}
+
 // clearArea unmaps the scripts by a call of the leading thread, whose own
 // state is put back once more.
 func (s *session) clearArea(t *kind.Target) error {
-	lead := t.Threads[0].Traced
+	lead := alive(t).Traced
 	mask, err := lead.SigMask()
 	if err != nil {
 		return err
@@ -140,6 +156,9 @@ func (s *session) letGo() error {
 
 func (s *session) detach(t *kind.Target) error {
 	for i := len(t.Threads) - 1; i >= 0; i-- {
+		if t.Threads[i].Extra.GetDead() {
+			continue // a zombie is let go when this thread of ckpt ends
+		}
 		if err := t.Threads[i].Traced.Detach(0); err != nil {
 			return s.failThread(t, t.Threads[i], "let it go", err)
 		}

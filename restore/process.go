@@ -7,8 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ckpt/failure"
-	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/procfs"
 	"ckpt/tracee"
@@ -169,6 +167,13 @@ func (s *session) threads(t *kind.Target) error {
 	base := s.siteOf(t).Base
 	for _, tt := range t.Threads {
 		tt.Script, tt.Last = tracee.NewScript(base), tracee.NewScript(base)
+		if tt.Extra.GetDead() {
+			tt.Script.Must(unix.SYS_PRCTL, unix.PR_SET_NAME, tt.Script.Str(t.TC.GetComm()))
+			if err := s.run(t, tt, tt.Script); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := s.within(func() error {
 			for _, k := range s.kinds.Threads {
 				if k.Restore == nil {
@@ -231,12 +236,4 @@ func bitOf(siginfo []byte) uint64 {
 		return 0
 	}
 	return 1 << (n - 1)
-}
-
-// checkMachine refuses an image that this machine cannot run.
-func checkMachine(m *image.Manifest) error {
-	if arch := m.GetMachine().GetArch(); arch != "" && arch != tracee.Arch {
-		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("the image is of a %s machine, this one is %s", arch, tracee.Arch))
-	}
-	return nil
 }

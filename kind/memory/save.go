@@ -38,7 +38,7 @@ func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error
 }
 
 func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
-	st := p.Stat
+	st := p.Lead().Stat
 	m := p.MM
 	m.MmStartCode, m.MmEndCode = proto.Uint64(st.StartCode), proto.Uint64(st.EndCode)
 	m.MmStartData, m.MmEndData = proto.Uint64(st.StartData), proto.Uint64(st.EndData)
@@ -119,7 +119,7 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 }
 
 // openMapped opens the file behind a mapping: through map_files, which is
-// exact and open to root alone, else by its name, or through a descriptor of
+// exact, open to root alone and gone with a dead leader, else by its name, or through a descriptor of
 // the process (a memfd has no name).
 func openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File, error) {
 	flags := openFlags(m) | unix.O_CLOEXEC | unix.O_NONBLOCK
@@ -127,7 +127,7 @@ func openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File, error) {
 	if err == nil {
 		return f, nil
 	}
-	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
+	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
 		return nil, err
 	}
 	if !m.Deleted {

@@ -1,0 +1,41 @@
+package kernel
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+
+	"ckpt/procfs"
+)
+
+// VDSO is a SHA-256 sum over the code that the running kernel maps into every
+// process (vdso(7)). Programs keep addresses within it, so an image fits only
+// a kernel with the very same. nil where the kernel maps none.
+func VDSO() ([]byte, error) {
+	self, err := procfs.Open(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	defer self.Close()
+	maps, err := self.MapsOnly()
+	if err != nil {
+		return nil, err
+	}
+	for i := range maps {
+		if !maps[i].IsVDSO() {
+			continue
+		}
+		mem, err := self.OpenFile("mem", os.O_RDONLY)
+		if err != nil {
+			return nil, err
+		}
+		defer mem.Close()
+		b := make([]byte, maps[i].Len())
+		if _, err := mem.ReadAt(b, int64(maps[i].Start)); err != nil {
+			return nil, fmt.Errorf("read the vDSO: %w", err)
+		}
+		sum := sha256.Sum256(b)
+		return sum[:], nil
+	}
+	return nil, nil
+}
