@@ -30,6 +30,9 @@ func TestParseStatus(t *testing.T) {
 	if s.CapPrm != 0x1fffeffffff || s.CapAmb != 0 || s.Seccomp != 0 || s.NoNewPrivs {
 		t.Errorf("credentials: %+v", s)
 	}
+	if s.UntagMask != 1<<64-1 || s.X86ThreadFeatures != "" {
+		t.Errorf("x86: %x %q", s.UntagMask, s.X86ThreadFeatures)
+	}
 	if !s.HasVM || s.VmLck != 4096 || len(s.Groups) != 0 || s.CpusAllowed != "3" || s.CpusAllowedList != "0-1" {
 		t.Errorf("rest: %+v", s)
 	}

@@ -47,6 +47,9 @@ type Status struct {
 	CpusAllowedList                        string
 	MemsAllowed                            string
 	MemsAllowedList                        string
+
+	X86ThreadFeatures string // "shstk wrss": shadow stack (6.6); "" where the kernel has none
+	UntagMask         uint64 // all ones: no linear address masking (6.4); 0: not told
 }
 
 // Zombie tells whether the task has exited and waits to be reaped.
@@ -157,6 +160,10 @@ func (s *Status) setMore(key, v []byte) (err error) {
 		s.MemsAllowed = string(v)
 	case "Mems_allowed_list":
 		s.MemsAllowedList = string(v)
+	case "x86_Thread_features":
+		s.X86ThreadFeatures = string(bytes.TrimSpace(v))
+	case "untag_mask":
+		s.UntagMask, err = uintOf(bytes.TrimPrefix(v, []byte("0x")), 16)
 	default:
 		if p := s.mask(key); p != nil {
 			*p, err = uintOf(v, 16)
