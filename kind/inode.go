@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fown"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"ckpt/image"
 	"ckpt/procfs"
@@ -87,4 +89,14 @@ func SetInode(f *os.File, i *image.Inode) error {
 		}
 	}
 	return nil
+}
+
+// PathOwner is Owner for a description that may be of O_PATH: that has no
+// owner, and no fcntl(2) to ask with.
+func (d *Dump) PathOwner(desc *Desc) (*fown.FownEntry, error) {
+	if desc.Info.Flags&unix.O_PATH == 0 {
+		return d.Owner(desc)
+	}
+	return &fown.FownEntry{Uid: proto.Uint32(0), Euid: proto.Uint32(0), Signum: proto.Uint32(0),
+		PidType: proto.Uint32(0), Pid: proto.Uint32(0)}, nil
 }

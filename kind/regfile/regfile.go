@@ -21,7 +21,6 @@ import (
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
-	"github.com/checkpoint-restore/go-criu/v7/crit/images/fown"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -199,7 +198,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		Id: proto.Uint32(desc.ID), Flags: proto.Uint32(desc.StatusFlags()), Pos: proto.Uint64(uint64(desc.Info.Pos)),
 		Name: proto.String(path), MntId: proto.Int32(-1), Mode: proto.Uint32(desc.Stat.Mode),
 	}
-	if e.Fown, err = owner(d, desc); err != nil {
+	if e.Fown, err = d.PathOwner(desc); err != nil {
 		return nil, err
 	}
 	pseudo, err := pseudoOf(desc)
@@ -215,13 +214,4 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		}
 	}
 	return &fdinfo.FileEntry{Reg: e}, nil
-}
-
-// owner: an O_PATH descriptor has none, and no fcntl to ask with.
-func owner(d *kind.Dump, desc *kind.Desc) (*fown.FownEntry, error) {
-	if desc.Info.Flags&unix.O_PATH == 0 {
-		return d.Owner(desc)
-	}
-	return &fown.FownEntry{Uid: proto.Uint32(0), Euid: proto.Uint32(0), Signum: proto.Uint32(0),
-		PidType: proto.Uint32(0), Pid: proto.Uint32(0)}, nil
 }
