@@ -57,7 +57,7 @@ const page = 4096
 // New gives the two halves: the address space, first in a process's Main
 // script, and the shared anonymous memory, made before any process.
 func New() (kind.Process, kind.Namespace) {
-	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}}
+	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}, files: map[mapped]uint32{}}
 	m := &maker{at: map[uint64]kind.Range{}}
 	space := kind.Process{
 		Name:    "memory",

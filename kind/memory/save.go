@@ -19,6 +19,14 @@ import (
 type saver struct {
 	shmid map[object]uint32 // shared anonymous memory met so far
 	done  map[uint32]bool   // shmids whose contents are written
+	files map[mapped]uint32 // files met so far
+}
+
+// mapped is a file as it is mapped: the same one is asked for once.
+type mapped struct {
+	object
+	path  string
+	flags int
 }
 
 // object is an inode.
@@ -106,16 +114,24 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 		}
 		return s.shmid[o], nil
 	}
+	link := m.Path
+	if m.Deleted {
+		link += " (deleted)"
+	}
+	key := mapped{object{m.Dev, m.Ino}, link, openFlags(m)}
+	if id, ok := s.files[key]; ok {
+		return id, nil
+	}
 	f, err := openMapped(d, p, m)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	link := m.Path
-	if m.Deleted {
-		link += " (deleted)"
+	id, err := d.AddFile(p, f, link)
+	if err == nil {
+		s.files[key] = id
 	}
-	return d.AddFile(p, f, link)
+	return id, err
 }
 
 // openMapped opens the file behind a mapping: through map_files, which is
