@@ -1,0 +1,51 @@
+// Package taskmisc is what a process or thread told the kernel about itself
+// that belongs nowhere else.
+//
+// # What the kernel shows
+//
+// In /proc/PID oom_score_adj, coredump_filter, loginuid, and in the flags of
+// stat PR_SET_IO_FLUSHER; the rest a thread asks for itself: prctl(2),
+// personality(2), membarrier(2), get_mempolicy(2).
+//
+// # What is saved
+//
+// Of a process oom_score_adj, coredump_filter, audit login id, whether it
+// reaps orphans (PR_SET_CHILD_SUBREAPER), huge pages switched off
+// (PR_SET_THP_DISABLE), PR_SET_MDWE, and what it registered with membarrier.
+// Of a thread personality, PR_SET_TSC, PR_MCE_KILL, speculation control and
+// memory policy.
+//
+// # What is lost
+//
+// See Limits. A process is refused that has a shadow stack, linear address
+// masking, CPUID faulting or PR_SET_IO_FLUSHER.
+//
+// # Needs
+//
+// MEMBARRIER_CMD_GET_REGISTRATIONS (6.3, commit 544a4f2ecd45); before it all
+// that the kernel supports counts as registered, which costs a process little
+// and takes nothing from it.
+package taskmisc
+
+import (
+	"ckpt/kind"
+)
+
+// New gives what belongs to a process and what belongs to each thread.
+func New() (kind.Process, kind.Thread) {
+	process := kind.Process{
+		Name:    "process settings",
+		Observe: observe,
+		Ask:     ask,
+		Restore: restore,
+		Limits: "an oom_score_adj below that of whoever restores takes CAP_SYS_RESOURCE, and the log says where it was not set; " +
+			"not carried: autogroup, PR_SET_PTRACER, PR_SET_MEMORY_MERGE; the audit login id only where whoever restores has none",
+	}
+	thread := kind.Thread{
+		Name:    "thread settings",
+		Ask:     askThread,
+		Restore: restoreThread,
+		Limits:  "a memory policy is set only where its nodes exist, speculation control only where the CPU needs it",
+	}
+	return process, thread
+}
