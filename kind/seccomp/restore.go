@@ -1,0 +1,104 @@
+package seccomp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/seccomp"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/tracee"
+)
+
+// maker holds the list of the image, read when the first thread needs it.
+type maker struct {
+	read bool
+	all  []*seccomp.SeccompFilter
+}
+
+func (m *maker) load(r *kind.Restore) error {
+	if m.read {
+		return nil
+	}
+	m.read = true
+	return image.Each(r.In, image.Seccomp, "", func(e *seccomp.SeccompEntry, _ func(int) ([]byte, error)) error {
+		m.all = append(m.all, e.GetSeccompFilters()...)
+		return nil
+	})
+}
+
+// restore sets the filters in the thread's own script, before it loses the
+// right to, and not in the last one: they have no effect as long as ckpt
+// traces the thread (PTRACE_O_SUSPEND_SECCOMP).
+func (m *maker) restore(r *kind.Restore, _ *kind.Target, tt *kind.TargetThread) error {
+	core := tt.Core.GetThreadCore()
+	mode := core.GetSeccompMode()
+	if mode == criu_core.SeccompMode_disabled {
+		return nil
+	}
+	if !r.Privileged {
+		return failure.WithHint(failure.Unsupportedf("it was under seccomp, which only root can restore"), "restore as root")
+	}
+	s := tt.Script
+	switch mode {
+	case criu_core.SeccompMode_strict:
+		s.Note(s.Must(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_STRICT, 0, 0, 0), "give up all system calls (seccomp)")
+		return nil
+	case criu_core.SeccompMode_filter:
+	default:
+		return failure.Damagedf("seccomp mode %d", mode)
+	}
+	if err := m.load(r); err != nil {
+		return err
+	}
+	if core.SeccompFilter == nil {
+		return failure.Damagedf("thread %d: its seccomp filter is missing", tt.VTID)
+	}
+	chain, err := m.chain(core.GetSeccompFilter())
+	if err != nil {
+		return err
+	}
+	if tt.Extra.GetNoNewPrivs() {
+		// The credentials set it too; here it spares CAP_SYS_ADMIN.
+		s.Note(s.Must(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs")
+	}
+	for i, f := range chain {
+		install(s, f, fmt.Sprintf("set seccomp filter %d of %d", i+1, len(chain)))
+	}
+	return nil
+}
+
+// chain are the filters of a thread whose newest is last, the oldest first.
+func (m *maker) chain(last uint32) ([]*seccomp.SeccompFilter, error) {
+	var out []*seccomp.SeccompFilter
+	for {
+		if int(last) >= len(m.all) || len(out) > len(m.all) {
+			return nil, failure.Damagedf("seccomp.img: there is no filter %d, or it follows itself", last)
+		}
+		f := m.all[last]
+		if n := len(f.GetFilter()); n == 0 || n%insnSize != 0 || n/insnSize > 4096 {
+			return nil, failure.Damagedf("seccomp.img: filter %d of %d bytes is no program", last, n)
+		}
+		out = append(out, f)
+		if f.Prev == nil {
+			slices.Reverse(out)
+			return out, nil
+		}
+		last = f.GetPrev()
+	}
+}
+
+// install adds seccomp(2) of one filter. SPEC_ALLOW, which is not told of a
+// filter, keeps it from changing speculation control: that is carried apart.
+func install(s *tracee.Script, f *seccomp.SeccompFilter, note string) {
+	prog := make([]byte, 16) // struct sock_fprog: number of instructions, address
+	binary.NativeEndian.PutUint16(prog, uint16(len(f.GetFilter())/insnSize))
+	binary.NativeEndian.PutUint64(prog[8:], s.Data(f.GetFilter()))
+	flags := uint64(f.GetFlags()&unix.SECCOMP_FILTER_FLAG_LOG | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+	s.Note(s.Must(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, s.Data(prog)), note)
+}
