@@ -1,6 +1,13 @@
 package tracee
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/procfs"
+)
 
 // Regs are the general registers of a thread (NT_PRSTATUS).
 type Regs = unix.PtraceRegs
@@ -11,35 +18,258 @@ type Thread struct {
 	TID  int // host id of the thread
 	VPID int // the same two in the thread's own pid namespace
 	VTID int
+
+	done     unix.Signal // by which the interpreter tells its end
+	inSignal bool        // stands in a signal-delivery-stop
+	late     *siginfo    // a genuine done signal that came while code ran
+	stopped  bool        // a SIGSTOP came while code ran
+	born     []int       // host tids of children of calls run so far
 }
 
-// Site is where injected code and its data stand in a process.
-type Site struct {
-	Code uint64 // the batch interpreter
-	Call uint64 // a lone `syscall` instruction followed by the way home
-	Base uint64 // data area: readable, writable
-	Size uint64 // bytes of it
+// ErrGone: the thread ended while it was being worked on (SIGKILL, or the
+// whole process exited).
+var ErrGone = errors.New("the thread has ended")
+
+// Options of Seize.
+type Options struct {
+	// SuspendSeccomp lets injected calls pass the thread's seccomp filters.
+	// It takes CAP_SYS_ADMIN in the first user namespace.
+	SuspendSeccomp bool
+	// ExitKill kills the thread's process if ckpt dies. Only for processes
+	// that ckpt itself made.
+	ExitKill bool
+	// Children attaches to what the thread forks (Thread.Born).
+	Children bool
+	// Status saves reading /proc/TID/status once more, if at hand. Without
+	// it, Seize reads the ids from there.
+	Status *procfs.Status
 }
 
-// Run runs s, which was built with NewScript(site.Base) or a later address within the area, in t.
-func (t *Thread) Run(site Site, s *Script) error { panic("tracee: being written") }
-
-// Syscall runs one call in t. A result of -4095..-1 comes back as an errno.
-func (t *Thread) Syscall(site Site, nr uintptr, args ...uint64) (uint64, error) {
-	panic("tracee: being written")
+func (o Options) bits() uintptr {
+	b := unix.PTRACE_O_TRACESYSGOOD
+	if o.SuspendSeccomp {
+		b |= unix.PTRACE_O_SUSPEND_SECCOMP
+	}
+	if o.ExitKill {
+		b |= unix.PTRACE_O_EXITKILL
+	}
+	if o.Children {
+		b |= unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK
+	}
+	return uintptr(b)
 }
 
-func (t *Thread) Regs() (Regs, error)          { panic("tracee: being written") }
-func (t *Thread) SetRegs(r Regs) error         { panic("tracee: being written") }
-func (t *Thread) XState() ([]byte, error)      { panic("tracee: being written") }
-func (t *Thread) SetXState(b []byte) error     { panic("tracee: being written") }
-func (t *Thread) SigMask() (uint64, error)     { panic("tracee: being written") }
-func (t *Thread) SetSigMask(m uint64) error    { panic("tracee: being written") }
-func (t *Thread) Detach(sig unix.Signal) error { panic("tracee: being written") }
+// Seize attaches to a thread, which goes on running. EPERM: not permitted or
+// traced by another (TracerPid of its status tells). ESRCH: no such thread,
+// or a zombie.
+func Seize(tid int, o Options) (*Thread, error) {
+	if err := supported(); err != nil {
+		return nil, err
+	}
+	t := &Thread{TID: tid, done: defaultDone}
+	st := o.Status
+	if st == nil {
+		var err error
+		if st, err = statusOf(tid); err != nil {
+			return nil, err
+		}
+	}
+	t.setIDs(st)
+	if _, err := ptrace(unix.PTRACE_SEIZE, tid, 0, o.bits()); err != nil {
+		return nil, fmt.Errorf("trace thread (PTRACE_SEIZE): %w", err)
+	}
+	return t, nil
+}
 
-// Pending lists the queued signals, 128 bytes of siginfo each: the thread's own, or the process's shared ones.
-func (t *Thread) Pending(shared bool) ([][]byte, error) { panic("tracee: being written") }
+// SetOptions changes what Seize was given. The thread must be stopped.
+func (t *Thread) SetOptions(o Options) error {
+	_, err := ptrace(unix.PTRACE_SETOPTIONS, t.TID, 0, o.bits())
+	return t.wrap("set trace options", err)
+}
 
-// ReadMemory and WriteMemory move bytes from and to a process by its host pid (process_vm_readv(2)).
-func ReadMemory(pid int, addr uint64, b []byte) error  { panic("tracee: being written") }
-func WriteMemory(pid int, addr uint64, b []byte) error { panic("tracee: being written") }
+func statusOf(tid int) (*procfs.Status, error) {
+	p, err := procfs.Open(tid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return p.Status()
+}
+
+func (t *Thread) setIDs(st *procfs.Status) {
+	t.PID = st.Tgid
+	t.VPID, t.VTID = st.Tgid, t.TID
+	if n := len(st.NStgid); n > 0 {
+		t.VPID = st.NStgid[n-1]
+	}
+	if n := len(st.NSpid); n > 0 {
+		t.VTID = st.NSpid[n-1]
+	}
+}
+
+// Interrupt asks the thread to stop; WaitStopped waits until it has.
+func (t *Thread) Interrupt() error {
+	_, err := ptrace(unix.PTRACE_INTERRUPT, t.TID, 0, 0)
+	return t.wrap("interrupt", err)
+}
+
+// WaitStopped waits for the stop that Interrupt asked for. A signal that the
+// thread was about to take is delivered first, and the thread stopped again
+// before the first instruction of a handler. groupStop is the signal that
+// stopped the whole process (SIGSTOP, SIGTSTP, ...), 0 if it was running.
+//
+// A call that the stop itself made fail with EINTR is marked to be restarted
+// (see RestartsEINTR), so that not even the death of ckpt shows it.
+func (t *Thread) WaitStopped() (groupStop unix.Signal, err error) {
+	for {
+		ws, err := t.wait()
+		if err != nil {
+			return 0, err
+		}
+		event, sig := ws>>16, ws.StopSignal()
+		if event == unix.PTRACE_EVENT_STOP {
+			t.inSignal = false
+			if sig == unix.SIGTRAP {
+				sig = 0
+			}
+			return sig, t.keepRestartable()
+		}
+		if event != 0 || sig == unix.SIGTRAP|0x80 {
+			sig = 0
+		}
+		// any other stop takes the place of the one asked for: ask again
+		if err := t.Interrupt(); err != nil {
+			return 0, err
+		}
+		if err := t.resume(unix.PTRACE_CONT, sig); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (t *Thread) keepRestartable() error {
+	r, err := t.Regs()
+	if err != nil {
+		return err
+	}
+	if !restartEINTR(&r) {
+		return nil
+	}
+	return t.SetRegs(r)
+}
+
+// wait waits for the next stop; ErrGone when the thread has ended instead.
+func (t *Thread) wait() (unix.WaitStatus, error) {
+	ws, err := wait4(t.TID)
+	if err != nil {
+		return 0, t.wrap("wait for thread", err)
+	}
+	if !ws.Stopped() {
+		return 0, fmt.Errorf("%w (wait status %#x)", ErrGone, uint32(ws))
+	}
+	return ws, nil
+}
+
+func wait4(tid int) (unix.WaitStatus, error) {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(tid, &ws, unix.WALL, nil)
+		if err != unix.EINTR {
+			return ws, err
+		}
+	}
+}
+
+func (t *Thread) resume(req int, sig unix.Signal) error {
+	_, err := ptrace(req, t.TID, 0, uintptr(sig))
+	t.inSignal = false
+	return t.wrap("resume thread", err)
+}
+
+// wrap adds words; ESRCH of a thread that was stopped a moment ago means it is gone.
+func (t *Thread) wrap(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case err == unix.ESRCH || err == unix.ECHILD:
+		return fmt.Errorf("%s: %w", what, ErrGone)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// Detach lets the thread go on by itself, delivering sig (0: none) if it
+// stands in a signal-delivery-stop. What came for it while injected code ran
+// is delivered too.
+func (t *Thread) Detach(sig unix.Signal) error {
+	late := t.late
+	if late != nil && sig == 0 && t.inSignal {
+		// The kernel queues it again if it is blocked (ptrace_signal()).
+		if err := setSiginfo(t.TID, *late); err == nil {
+			sig, late = unix.Signal(late.Signo), nil
+		}
+	}
+	if t.stopped {
+		if err := unix.Kill(t.PID, unix.SIGSTOP); err != nil {
+			return t.wrap("stop process again", err)
+		}
+	}
+	if _, err := ptrace(unix.PTRACE_DETACH, t.TID, 0, uintptr(sig)); err != nil {
+		return t.wrap("detach", err)
+	}
+	if late != nil {
+		if err := unix.Tgkill(t.PID, t.TID, unix.Signal(late.Signo)); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("send signal %d again: %w", late.Signo, err)
+		}
+	}
+	t.late, t.stopped, t.inSignal = nil, false, false
+	return nil
+}
+
+// Kill kills the thread's whole process and waits until it is gone for ckpt:
+// reaped, or a zombie of another parent.
+func (t *Thread) Kill() error {
+	if err := unix.Kill(t.PID, unix.SIGKILL); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill process: %w", err)
+	}
+	// The end of a leader is told only after its traced threads have been
+	// waited for, each by its own id.
+	var tids []int
+	if p, err := procfs.Open(t.PID); err == nil {
+		tids, _ = p.Tasks() // nothing to wait for when there are none any more
+		p.Close()
+	}
+	for _, tid := range tids {
+		if tid == t.PID {
+			continue
+		}
+		if err := waitKilled(tid); err != nil {
+			return err
+		}
+	}
+	return waitKilled(t.PID)
+}
+
+func waitKilled(tid int) error {
+	for {
+		ws, err := wait4(tid)
+		if err == unix.ECHILD || err == nil && !ws.Stopped() {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("wait for killed process: %w", err)
+		}
+		// a stop on the way (PTRACE_EVENT_EXIT): let it go on dying
+		if _, err := ptrace(unix.PTRACE_CONT, tid, 0, 0); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("resume killed process: %w", err)
+		}
+	}
+}
+
+// Born are the host thread ids of the processes and threads made by calls run
+// in t since the last Born, in order. Each is attached, but its first stop
+// has not been waited for: see Adopt. Needs Options.Children.
+func (t *Thread) Born() []int {
+	b := t.born
+	t.born = nil
+	return b
+}

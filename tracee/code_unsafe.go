@@ -1,0 +1,23 @@
+//go:build amd64
+
+package tracee
+
+import (
+	"bytes"
+	"unsafe"
+)
+
+// In code_amd64.s. The first three are copied, never called.
+func code()
+func park()
+func reaper()
+func codeAddr() unsafe.Pointer
+func parkAddr() unsafe.Pointer
+func reaperAddr() unsafe.Pointer
+
+// text copies the machine code at addr up to its end mark.
+func text(addr func() unsafe.Pointer) []byte {
+	const most = 1024
+	b := unsafe.Slice((*byte)(addr()), most)
+	return append([]byte(nil), b[:bytes.Index(b, []byte{0xde, 0xad, 0xbe, 0xef})]...)
+}

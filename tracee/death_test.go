@@ -1,0 +1,100 @@
+package tracee
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// tracerMain traces as told by "N PID TID...", and is killed right before its
+// N-th request to the kernel (0: never).
+func tracerMain(v string) int {
+	runtime.LockOSThread()
+	var n []int
+	for _, f := range strings.Fields(v) {
+		i, err := strconv.Atoi(f)
+		if err != nil {
+			panic(err)
+		}
+		n = append(n, i)
+	}
+	requests := 0
+	beforeRequest = func(string) {
+		if requests++; requests == n[0] {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}
+	if err := roundTrip(n[1], n[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// traceAndDie tells whether the tracer was killed before it was done.
+func traceAndDie(t *testing.T, n, pid int, tids []int) bool {
+	t.Helper()
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), fmt.Sprintf("CKPT_TEST_TRACER=%d %d %s", n, pid, strings.Trim(fmt.Sprint(tids), "[]")))
+	out, err := c.CombinedOutput()
+	var ee *exec.ExitError
+	if errors.As(err, &ee) && ee.ProcessState.Sys().(interface{ Signaled() bool }).Signaled() {
+		return true
+	}
+	if err != nil {
+		t.Fatalf("tracer: %v: %s", err, out)
+	}
+	return false
+}
+
+// Between the stop itself and the mark that a call is to be restarted (the
+// third and fourth request: read and set registers) nothing can keep the kernel
+// from showing EINTR for the few calls that signal(7) names.
+const requestGetRegs = 3
+
+// TestKillTracerAtEveryRequest is the promise: whenever ckpt is killed, the
+// processes it had stopped go on as if nothing had been.
+func TestKillTracerAtEveryRequest(t *testing.T) {
+	for _, p := range programs {
+		t.Run(p.name, func(t *testing.T) {
+			g := startTarget(t, p.modes...)
+			before := g.steady(p.modes)
+			tids := tasks(t, g.pid)
+			n := 1
+			for ; traceAndDie(t, n, g.pid, tids); n++ {
+				if n+1 == requestGetRegs && (p.name == "epoll" || p.name == "sigwait") {
+					n += 2
+				}
+				if p.modes[0] == "spin" || p.modes[0][0] == 'n' {
+					g.goesOn(p.modes[0])
+				}
+				if d := cmp.Diff(before, g.lookSoon(before)); d != "" {
+					t.Fatalf("killed at request %d, the target is not as it was:\n%s", n, d)
+				}
+			}
+			t.Logf("%d requests", n-1)
+			g.goesOn(p.modes...)
+		})
+	}
+}
+
+// lookSoon gives the threads, which go home by themselves, the time to.
+func (g *target) lookSoon(want string) (got string) {
+	g.t.Helper()
+	for range 2000 {
+		if got = g.look(); got == want {
+			break
+		}
+		runtime.Gosched()
+	}
+	return got
+}

@@ -1,0 +1,224 @@
+package tracee
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/procfs"
+)
+
+// Injection is code and a data area inside a stopped process that is not
+// ckpt's own. At any instant, whatever is in the process by then, the death of
+// ckpt lets each of its threads find home: to its own registers and signal
+// mask, the area unmapped.
+//
+// The thread it was made with stays inside from Inject to Remove; its Regs are
+// not its own meanwhile. Another thread goes inside only for the time of a Run.
+type Injection struct {
+	lead  *Thread
+	cave  cave
+	site  Site
+	home  home // of lead
+	owner int  // the frame that unmaps the area; -1: there is none
+}
+
+// home is what a thread inside has to get back.
+type home struct {
+	regs Regs
+	mask uint64
+}
+
+// Frames: lead's, and that of the one other thread that may be inside.
+const (
+	leadFrame  = 0
+	guestFrame = 1
+	noFrame    = -1
+)
+
+// Inject makes room in t's process: an area of areaSize bytes (rounded up to
+// pages). maps are the mappings of the process. Preconditions: all its threads
+// are stopped and traced by this OS thread.
+func Inject(t *Thread, maps []procfs.Map, areaSize uint64) (*Injection, error) {
+	c, err := findCave(t.TID, maps, blockSize())
+	if err != nil {
+		return nil, err
+	}
+	areaSize = (areaSize + pageSize - 1) &^ (pageSize - 1)
+	area, err := findGap(maps, areaSize)
+	if err != nil {
+		return nil, err
+	}
+	in := &Injection{lead: t, cave: c, site: siteAt(c.addr), owner: noFrame}
+	in.site.Base, in.site.Size = area, areaSize
+	if err := writeThrough(t.TID, c.addr, encodeBlock()); err != nil {
+		return nil, fmt.Errorf("write code: %w", err)
+	}
+	if err := in.enter(t, leadFrame, &in.home); err != nil {
+		return nil, errors.Join(err, in.clear())
+	}
+	if err := in.mapArea(); err != nil {
+		return nil, errors.Join(err, in.Remove())
+	}
+	return in, nil
+}
+
+// Site is where the code and the area are: the same for all threads.
+func (in *Injection) Site() Site { return in.site }
+
+// mapArea makes the area. The frame says first that it has to go, so that it
+// never stays behind; the way home knows of EEXIST.
+func (in *Injection) mapArea() error {
+	if err := in.own(leadFrame); err != nil {
+		return err
+	}
+	at, err := in.lead.Syscall(in.site, unix.SYS_MMAP, in.site.Base, in.site.Size,
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
+	if err == nil && at != in.site.Base {
+		err = unix.EEXIST // MAP_FIXED_NOREPLACE is unknown before 4.17
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("map work area of %d bytes at %#x: %w", in.site.Size, in.site.Base, err), in.own(noFrame))
+	}
+	return nil
+}
+
+// own makes the thread of one frame the one that unmaps the area on its way
+// home: two words at once, for the kernel copies within a page in one go.
+func (in *Injection) own(frame int) error {
+	var b [8 * frames]byte
+	if frame != noFrame {
+		binary.LittleEndian.PutUint64(b[8*frame:], in.site.Size)
+	}
+	if err := writeThrough(in.lead.TID, in.site.sizeAt(0), b[:]); err != nil {
+		return fmt.Errorf("write code: %w", err)
+	}
+	in.owner = frame
+	return nil
+}
+
+// enter sends t home, as it were, with its frame filled, and leaves it
+// standing there. Registers go first: from there on a blocked mask heals.
+func (in *Injection) enter(t *Thread, frame int, h *home) (err error) {
+	if h.regs, err = t.Regs(); err != nil {
+		return err
+	}
+	if err := injectable(h.regs); err != nil {
+		return err
+	}
+	if on, err := userDispatch(t.TID); err == nil && on {
+		return failure.Unsupportedf("its system calls are dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH)")
+	}
+	if _, err := t.LeaveCriticalSection(&h.regs); err != nil {
+		return err
+	}
+	if h.mask, err = t.SigMask(); err != nil {
+		return err
+	}
+	if err := t.chooseDone(h.mask); err != nil {
+		return err
+	}
+	at := in.site.frameAt(frame)
+	if err := writeThrough(t.TID, at, encodeFrame(h.regs, h.mask, in.site.Base, in.site.sizeAt(frame))); err != nil {
+		return fmt.Errorf("write code: %w", err)
+	}
+	if err := t.SetRegs(homeRegs(h.regs, in.site, at)); err != nil {
+		return err
+	}
+	return t.SetSigMask(^bit(t.done))
+}
+
+// leave gives t its own state back. t stands in a signal-delivery-stop or an
+// event stop, from which the kernel restarts an interrupted call.
+func (in *Injection) leave(t *Thread, h *home) error {
+	if err := t.SetSigMask(h.mask); err != nil {
+		return err
+	}
+	return t.SetRegs(h.regs)
+}
+
+// chooseDone picks the signal that tells the end: best one that the program
+// neither catches nor blocks, so that a genuine one would be ignored anyway
+// and the death of ckpt does nothing; in any case none that is pending.
+func (t *Thread) chooseDone(mask uint64) error {
+	st, err := statusOf(t.TID)
+	if err != nil {
+		return err
+	}
+	t.setIDs(st)
+	pending := st.SigPnd | st.ShdPnd
+	for _, avoid := range []uint64{st.SigCgt | mask | pending, st.SigCgt | pending, pending, 0} {
+		for _, sig := range doneSignals[:ignorable] {
+			if avoid&bit(sig) == 0 {
+				t.done = sig
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// Run runs s in any thread of the process.
+func (in *Injection) Run(t *Thread, s *Script) error {
+	return in.as(t, func() error { return t.Run(in.site, s) })
+}
+
+// Syscall runs one call in any thread of the process.
+func (in *Injection) Syscall(t *Thread, nr uintptr, args ...uint64) (v uint64, err error) {
+	err = in.as(t, func() error {
+		v, err = t.Syscall(in.site, nr, args...)
+		return err
+	})
+	return v, err
+}
+
+// as lets t go inside for the time of do. The area is then t's to unmap, for
+// lead must not take it from under the feet of t.
+func (in *Injection) as(t *Thread, do func() error) error {
+	if t == in.lead {
+		return do()
+	}
+	var h home
+	if err := in.enter(t, guestFrame, &h); err != nil {
+		return err
+	}
+	if err := in.own(guestFrame); err != nil {
+		return errors.Join(err, in.leave(t, &h))
+	}
+	err := do()
+	if errors.Is(err, ErrGone) {
+		return errors.Join(err, in.own(leadFrame))
+	}
+	return errors.Join(err, in.own(leadFrame), in.leave(t, &h))
+}
+
+// Remove takes everything out again. Every thread then has its own registers
+// and signal mask, in a stop from which an interrupted call is restarted, be
+// it by Detach or after SetRegs of corrected registers.
+func (in *Injection) Remove() error {
+	var errs []error
+	if in.owner != noFrame {
+		if _, err := in.lead.Syscall(in.site, unix.SYS_MUNMAP, in.site.Base, in.site.Size); err != nil {
+			errs = append(errs, fmt.Errorf("unmap work area: %w", err))
+		}
+		errs = append(errs, in.own(noFrame))
+	}
+	errs = append(errs, in.leave(in.lead, &in.home), in.clear())
+	return errors.Join(errs...)
+}
+
+// clear puts back what stood in the cave, unless nobody touched it.
+func (in *Injection) clear() error {
+	now := make([]byte, len(in.cave.old))
+	if err := ReadMemory(in.lead.TID, in.cave.addr, now); err == nil && bytes.Equal(now, in.cave.old) {
+		return nil
+	}
+	if err := writeThrough(in.lead.TID, in.cave.addr, in.cave.old); err != nil {
+		return fmt.Errorf("remove code: %w", err)
+	}
+	return nil
+}
