@@ -63,7 +63,10 @@ func (s *session) finish() error {
 			return err
 		}
 	}
-	return nil
+	if s.r.Manifest.GetNoInit() {
+		return nil
+	}
+	return s.root.BecomeInit(int(s.r.Manifest.GetMainVpid()))
 }
 
 func (s *session) finishProcess(t *kind.Target) error {
@@ -151,7 +154,7 @@ func (s *session) letGo() error {
 	if s.r.Manifest.GetNoInit() {
 		return s.detach(s.target(pidns.Init))
 	}
-	return s.root.Release(int(s.r.Manifest.GetMainVpid()))
+	return s.root.Thread.Detach(0)
 }
 
 func (s *session) detach(t *kind.Target) error {

@@ -20,11 +20,12 @@ type maker struct {
 
 // makeShared makes every shared anonymous object in init.
 func (m *maker) makeShared(r *kind.Restore) error {
-	size := map[uint64]uint64{}
+	size, lazy := map[uint64]uint64{}, map[uint64]uint64{}
 	for _, t := range r.Targets {
 		for _, v := range t.MM.GetVmas() {
 			if v.GetStatus()&(anonShared|sysvIPC) == anonShared {
 				size[v.GetShmid()] = max(size[v.GetShmid()], v.GetPgoff()+v.GetEnd()-v.GetStart())
+				lazy[v.GetShmid()] = uint64(v.GetFlags()) & unix.MAP_NORESERVE // mremap(2) passes it on
 			}
 		}
 	}
@@ -51,7 +52,7 @@ func (m *maker) makeShared(r *kind.Restore) error {
 		for _, id := range ids {
 			o := m.at[id]
 			step := s.Must(unix.SYS_MMAP, o.Start, o.Len(), unix.PROT_READ|unix.PROT_WRITE,
-				unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
+				lazy[id]|unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
 			s.Note(step, fmt.Sprintf("shared memory %d", id))
 		}
 		return nil
