@@ -130,7 +130,8 @@ func (s *saver) observeProcess(d *kind.Dump, p *kind.Proc) error {
 	if err := s.learn(d); err != nil {
 		return err
 	}
-	ns, err := p.FS.StatLink("ns/user")
+	fs := p.Lead().FS
+	ns, err := fs.StatLink("ns/user")
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func (s *saver) observeProcess(d *kind.Dump, p *kind.Proc) error {
 	if !s.labels {
 		return nil
 	}
-	l, _, err := label(p.FS)
+	l, _, err := label(fs)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func Kind() kind.Process {
 
 func observe(_ *kind.Dump, p *kind.Proc) error {
 	for _, l := range []struct{ link, what string }{{"cwd", "its working directory"}, {"root", "its root directory"}} {
-		if err := refuse(p.FS, l.link, l.what); err != nil {
+		if err := refuse(p.Lead().FS, l.link, l.what); err != nil {
 			return err
 		}
 	}
@@ -77,17 +77,18 @@ func ask(d *kind.Dump, p *kind.Proc, _ *tracee.Script) (func() error, error) {
 	if err != nil {
 		return nil, fmt.Errorf("save its root directory: %w", err)
 	}
-	p.FSE.CwdId, p.FSE.RootId, p.FSE.Umask = proto.Uint32(cwd), proto.Uint32(root), proto.Uint32(p.Status.Umask)
+	p.FSE.CwdId, p.FSE.RootId, p.FSE.Umask = proto.Uint32(cwd), proto.Uint32(root), proto.Uint32(p.Lead().Status.Umask)
 	return nil, nil
 }
 
 func add(d *kind.Dump, p *kind.Proc, link string) (uint32, error) {
-	path, err := p.FS.Link(link)
+	fs := p.Lead().FS // a leader that has exited is nowhere
+	path, err := fs.Link(link)
 	if err != nil {
 		return 0, err
 	}
 	// Reading the directory may not be permitted, being in it is.
-	f, err := p.FS.OpenLink(link, unix.O_PATH|unix.O_DIRECTORY)
+	f, err := fs.OpenLink(link, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return 0, err
 	}

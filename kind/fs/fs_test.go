@@ -13,6 +13,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/kind"
+	"ckpt/kind/kindtest"
 	"ckpt/pidns"
 	"ckpt/procfs"
 	"ckpt/tracee"
@@ -45,7 +46,7 @@ func TestDump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &kind.Proc{FS: fs, Status: st, FSE: &fsimg.FsEntry{}}
+	p := &kind.Proc{Threads: []*kind.Task{{FS: fs, Status: st}}, FSE: &fsimg.FsEntry{}}
 	if err := observe(nil, p); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestDeletedDirectoryIsRefused(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p := &kind.Proc{FS: in(t, dir)}
+	p := &kind.Proc{Threads: []*kind.Task{{FS: in(t, dir)}}}
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestDirectoryCalledDeleted(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := observe(nil, &kind.Proc{FS: in(t, dir)}); err != nil {
+	if err := observe(nil, &kind.Proc{Threads: []*kind.Task{{FS: in(t, dir)}}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -131,5 +132,67 @@ func TestRestore(t *testing.T) {
 		if tgt.Main.Len() != c.calls || len(fetched) != len(c.fetch) {
 			t.Errorf("%s: %d calls, fetched %q", c.name, tgt.Main.Len(), fetched)
 		}
+	}
+}
+
+// From one process into another, one with a root of its own.
+func TestRoundTrip(t *testing.T) {
+	root := t.TempDir()
+	cwd := filepath.Join(root, "sub")
+	if err := os.Mkdir(cwd, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		calls func(s *tracee.Script)
+	}{
+		{"own root", func(s *tracee.Script) { s.Must(unix.SYS_CHDIR, s.Str(cwd)) }},
+		{"chroot", func(s *tracee.Script) {
+			s.Must(unix.SYS_CHROOT, s.Str(root))
+			s.Must(unix.SYS_CHDIR, s.Str("/sub"))
+		}},
+		{"outside its root", func(s *tracee.Script) {
+			s.Must(unix.SYS_CHDIR, s.Str("/"))
+			s.Must(unix.SYS_CHROOT, s.Str(root))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var files []string
+			kinds := kindtest.Kinds{Processes: []kind.Process{Kind()}}
+			add := func(_ *kind.Proc, _ *os.File, link string) (uint32, error) {
+				files = append(files, link)
+				return uint32(len(files)), nil
+			}
+			first, second := kindtest.NewBare(t), kindtest.NewBare(t)
+			first.Dump.AddFile, second.Dump.AddFile = add, add
+			second.Restore.File = func(id uint32) (*os.File, error) {
+				f, err := os.OpenFile(files[id-1], unix.O_PATH|unix.O_DIRECTORY, 0)
+				if err == nil {
+					t.Cleanup(func() { f.Close() })
+				}
+				return f, err
+			}
+			s := first.Script()
+			c.calls(s)
+			s.Must(unix.SYS_UMASK, 0o123)
+			first.Run(s)
+			p, err := first.Save(kinds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := second.Rebuild(kinds, p); err != nil {
+				t.Fatal(err)
+			}
+			got, err := second.Save(kinds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(files) != 4 || files[0] != files[2] || files[1] != files[3] {
+				t.Errorf("cwd and root %q", files)
+			}
+			if got.FSE.GetUmask() != 0o123 {
+				t.Errorf("umask %o", got.FSE.GetUmask())
+			}
+		})
 	}
 }

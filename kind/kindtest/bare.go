@@ -24,8 +24,8 @@ import (
 type Bare struct {
 	Thread *tracee.Thread
 	Site   tracee.Site
-	Dump   *kind.Dump
-	// Log gets what a restore tells the user.
+	// Dump and Restore are what kinds get to see; a test may change them.
+	Dump    *kind.Dump
 	Restore *kind.Restore
 
 	t     testing.TB

@@ -11,10 +11,13 @@ import (
 
 	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	criu_rlimit "github.com/checkpoint-restore/go-criu/v7/crit/images/rlimit"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"ckpt/kind"
+	"ckpt/kind/kindtest"
 	"ckpt/pidns"
 	"ckpt/procfs"
 	"ckpt/tracee"
@@ -125,5 +128,31 @@ func TestLowered(t *testing.T) {
 		if got := lowered(c.want, c.hard); got != c.out {
 			t.Errorf("%v under %d: %v", c.want, c.hard, got)
 		}
+	}
+}
+
+// From one process into another; hard limits only go down, for raising takes
+// a capability that not every root has.
+func TestRoundTrip(t *testing.T) {
+	kinds := kindtest.Kinds{Processes: []kind.Process{Kind()}}
+	first, second := kindtest.NewBare(t), kindtest.NewBare(t)
+	pid := pidns.HostPID(first.Thread.PID)
+	limit(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 3, Hard: 30}) // fewer than are open while restoring
+	limit(t, pid, unix.RLIMIT_FSIZE, procfs.Limit{Soft: 0, Hard: 0})
+	limit(t, pid, unix.RLIMIT_AS, procfs.Limit{Soft: 4096, Hard: 8192}) // less than it has
+	limit(t, pid, unix.RLIMIT_RTTIME, procfs.Limit{Soft: 5, Hard: procfs.Unlimited})
+	p, err := first.Save(kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Rebuild(kinds, p); err != nil {
+		t.Fatal(err)
+	}
+	got, err := second.Save(kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(p.TC.Rlimits, got.TC.Rlimits, protocmp.Transform()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/kind"
+	"ckpt/kind/kindtest"
 	"ckpt/tracee"
 )
 
@@ -88,5 +89,33 @@ func TestRestore32Bit(t *testing.T) {
 	}
 	if err := restore(nil, tgt); !errors.Is(err, failure.ErrUnsupported) {
 		t.Error(err)
+	}
+}
+
+// From one process into another, by the kernel's own answer.
+func TestRoundTrip(t *testing.T) {
+	kinds := kindtest.Kinds{Processes: []kind.Process{Kind()}}
+	first, second := kindtest.NewBare(t), kindtest.NewBare(t)
+	p, err := first.Save(kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const siginfo, restart, restorer, noCldWait = 0x4, 0x10000000, 0x04000000, 0x2 // SA_SIGINFO ...
+	p.TC.Sigactions[0] = &criu_sa.SaEntry{Sigaction: proto.Uint64(0x1234000), Flags: proto.Uint64(restorer | siginfo | restart),
+		Restorer: proto.Uint64(0x5678000), Mask: proto.Uint64(1 << 62)}
+	p.TC.Sigactions[15] = &criu_sa.SaEntry{Sigaction: proto.Uint64(0), Flags: proto.Uint64(noCldWait), Restorer: proto.Uint64(0), Mask: proto.Uint64(0)}
+	p.TC.Sigactions[61] = &criu_sa.SaEntry{Sigaction: proto.Uint64(1), Flags: proto.Uint64(0), Restorer: proto.Uint64(0), Mask: proto.Uint64(0)}
+	if err := second.Rebuild(kinds, p); err != nil {
+		t.Fatal(err)
+	}
+	got, err := second.Save(kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(p.TC, got.TC, protocmp.Transform()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if st := got.Status; st.SigCgt != 1<<0 || st.SigIgn>>63 != 1 {
+		t.Errorf("caught %x, ignored %x", st.SigCgt, st.SigIgn)
 	}
 }

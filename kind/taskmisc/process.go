@@ -35,10 +35,6 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 	if err != nil {
 		return err
 	}
-	filter, err := p.FS.CoredumpFilter()
-	if err != nil {
-		return err
-	}
 	login, known, err := p.FS.LoginUID()
 	if err != nil {
 		return err
@@ -47,7 +43,13 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 		return nil // only checking
 	}
 	p.TC.OomScoreAdj = proto.Int32(int32(adj))
-	p.Extra.CoredumpFilter = proto.Uint32(filter)
+	if p.Lead().Host == p.Host { // the file of a leader that has exited is empty
+		filter, err := p.FS.CoredumpFilter()
+		if err != nil {
+			return err
+		}
+		p.Extra.CoredumpFilter = proto.Uint32(filter)
+	}
 	p.TC.Flags = proto.Uint32(uint32(p.Stat.Flags))
 	if !known {
 		return nil

@@ -15,6 +15,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/kind"
+	"ckpt/kind/kindtest"
 	"ckpt/pidns"
 	"ckpt/procfs"
 	"ckpt/tracee"
@@ -181,5 +182,84 @@ func TestSigevent(t *testing.T) {
 	le := binary.LittleEndian
 	if len(b) != 64 || le.Uint64(b) != 0xabc || le.Uint32(b[8:]) != 34 || le.Uint32(b[12:]) != 4 || le.Uint32(b[16:]) != 9 {
 		t.Errorf("%x", b)
+	}
+}
+
+func kinds() kindtest.Kinds {
+	p, t := New()
+	return kindtest.Kinds{Processes: []kind.Process{p}, Threads: []kind.Thread{t}}
+}
+
+// From one process into another: ids with gaps, signals, targets, clocks and
+// what is left of each.
+func TestRoundTrip(t *testing.T) {
+	for name, byID := range map[string]bool{"by id": true, "by counting": false} {
+		t.Run(name, func(t *testing.T) {
+			first, second := kindtest.NewBare(t), kindtest.NewBare(t)
+			self := first.Thread.TID
+			posix := func(id uint32, clock, notify, tid int32, isec, vsec uint64) *timerimg.PosixTimerEntry {
+				e := &timerimg.PosixTimerEntry{ItId: proto.Uint32(id), ClockId: proto.Uint32(uint32(clock)), SiSigno: proto.Uint32(34),
+					ItSigevNotify: proto.Uint32(uint32(notify)), SivalPtr: proto.Uint64(0x123456789a), Overrun: proto.Uint32(0),
+					Isec: proto.Uint64(isec), Insec: proto.Uint64(0), Vsec: proto.Uint64(vsec), Vnsec: proto.Uint64(0)}
+				if tid != 0 {
+					e.NotifyThreadId = proto.Int32(tid)
+				}
+				return e
+			}
+			want := []*timerimg.PosixTimerEntry{
+				posix(0, unix.CLOCK_MONOTONIC, procfs.NotifySignal, 0, 500, 1000),
+				posix(2, unix.CLOCK_REALTIME, procfs.NotifyThreadID, int32(self), 0, 2000),
+				posix(7, unix.CLOCK_TAI, procfs.NotifyNone, 0, 0, 0),
+				posix(8, -6, procfs.NotifySignal, 0, 0, 3000),
+			}
+			e := &timerimg.TaskTimersEntry{Real: itimer(10, 0, 4000, 0), Virt: itimer(0, 0, 0, 0), Prof: itimer(0, 5, 0, 0), Posix: want}
+			build := func(b *kindtest.Bare) kindtest.Kinds {
+				k := kinds()
+				k.Threads[0].Restore = func(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
+					all := t.TC.GetTimers().GetPosix()
+					for _, e := range all {
+						if e.NotifyThreadId != nil {
+							e.NotifyThreadId = proto.Int32(int32(b.Thread.TID))
+						}
+					}
+					return makeTimers(tt.Script, all, byID)
+				}
+				return k
+			}
+			src, err := first.Save(kinds())
+			if err != nil {
+				t.Fatal(err)
+			}
+			src.TC.Timers = e
+			for _, b := range []*kindtest.Bare{first, second} {
+				if err := b.Rebuild(build(b), src); err != nil {
+					t.Fatal(err)
+				}
+				if src, err = b.Save(kinds()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want[1].NotifyThreadId = proto.Int32(int32(second.Thread.TID))
+			// Seconds are plenty: what is left lies just below what was set.
+			near := func(got, want uint64) bool { return got == want || got+1 == want }
+			got := src.TC.Timers
+			for i, g := range got.Posix {
+				if !near(g.GetVsec(), want[i].GetVsec()) || g.GetVsec() == want[i].GetVsec() && g.GetVnsec() != want[i].GetVnsec() {
+					t.Errorf("timer %d: %d.%09d s left of %d s", g.GetItId(), g.GetVsec(), g.GetVnsec(), want[i].GetVsec())
+				}
+			}
+			if d := cmp.Diff(want, got.Posix, protocmp.Transform(), protocmp.IgnoreFields(&timerimg.PosixTimerEntry{}, "vsec", "vnsec")); d != "" {
+				t.Errorf("POSIX timers (-want +got):\n%s", d)
+			}
+			if r := got.Real; !near(r.GetVsec(), 4000) || r.GetIsec() != 10 {
+				t.Errorf("ITIMER_REAL %v", r)
+			}
+			if d := cmp.Diff(itimer(0, 0, 0, 0), got.Virt, protocmp.Transform()); d != "" {
+				t.Errorf("ITIMER_VIRTUAL %v", d)
+			}
+			if got.Prof.GetIusec() == 0 {
+				t.Errorf("ITIMER_PROF %v: lost its interval", got.Prof)
+			}
+		})
 	}
 }
