@@ -46,6 +46,8 @@ type Child struct {
 	R      *kind.Restore
 	Target *kind.Target
 	site   tracee.Site
+	t      testing.TB
+	pid    int // 0: ended
 }
 
 // Child starts one that holds files as its descriptors 3 and up. The test
@@ -66,7 +68,8 @@ func (b *Box) Child(s *Saved, v pidns.VPID, files ...*os.File) *Child {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { end(b.t, th.PID) })
+	c := &Child{site: site, t: b.t, pid: th.PID}
+	b.t.Cleanup(c.End)
 	in := s.Open(b.t)
 	proc, err := os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -87,7 +90,7 @@ func (b *Box) Child(s *Saved, v pidns.VPID, files ...*os.File) *Child {
 		Main:    tracee.NewScript(site.Base), Late: tracee.NewScript(site.Base)}
 	x.r.Targets = []*kind.Target{t}
 	x.r.HostPID = func(w pidns.VPID) (pidns.HostPID, bool) { return t.Host, w == v }
-	c := &Child{R: x.r, Target: t, site: site}
+	c.R, c.Target = x.r, t
 	c.fetchBy(uint64(firstFD + len(files)))
 	return c
 }
@@ -124,14 +127,18 @@ func (c *Child) Run() error {
 	return nil
 }
 
-// end kills the child and waits for it.
-func end(t testing.TB, pid int) {
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-		t.Errorf("kill the child: %v", err)
+// End kills the child and waits for it, as the test's own end does.
+func (c *Child) End() {
+	if c.pid == 0 {
+		return
+	}
+	if err := unix.Kill(c.pid, unix.SIGKILL); err != nil {
+		c.t.Errorf("kill the child: %v", err)
 	}
 	for {
-		_, err := unix.Wait4(pid, nil, unix.WALL, nil)
+		_, err := unix.Wait4(c.pid, nil, unix.WALL, nil)
 		if err != nil && err != unix.EINTR {
+			c.pid = 0
 			return
 		}
 	}

@@ -1,0 +1,282 @@
+// Package tty saves pseudoterminals whose both ends are inside the container
+// (a program under script(1), tmux(1), an expect(1) script), and which
+// session each of them controls.
+//
+// What the kernel shows: ioctl(2)s on the master (ioctl_tty(2)); the master
+// is told by its device 5:2, a slave by 136:N, /dev/tty by 5:0.
+//
+// What is saved: index, attributes, window size, packet mode, lock, exclusive
+// mode, owner and permissions of /dev/pts/N, session and foreground group;
+// flags and owner (F_SETOWN) of each description.
+//
+// What is lost: see Limits. Refused are terminals with an end outside the
+// container, and those with data under way: the kernel lets nobody look at
+// that without taking it out.
+//
+// Needs: TIOCGPTPEER, Linux 4.13.
+package tty
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
+	ttyimg "github.com/checkpoint-restore/go-criu/v7/crit/images/tty"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+)
+
+// Kind is pseudoterminals. It comes before kind/regfile, which takes what
+// else is a device.
+func Kind() kind.File {
+	s := &saver{ptys: map[uint32]*pty{}}
+	r := &restorer{}
+	return kind.File{
+		Name:    "terminal",
+		Type:    fdinfo.FdTypes_TTY,
+		Owns:    owns,
+		Refuse:  s.refuse,
+		Dump:    s.dump,
+		Finish:  s.finish,
+		Restore: r.restore,
+		Limits: "a line being typed but not yet ended, and a stop by ctrl-S, are lost; " +
+			"an open /dev/tty becomes the terminal's own /dev/pts/N; a slave held outside the container beside one inside is not noticed",
+	}
+}
+
+// Devices (Documentation/admin-guide/devices.txt).
+const (
+	auxMajor   = 5 // 0 /dev/tty, 1 /dev/console, 2 /dev/ptmx
+	slaveMajor = 136
+	oldMajors  = 143 // 136 to 143 are those of slaves before devpts
+)
+
+func owns(d *kind.Desc) bool {
+	if d.Stat.Mode&unix.S_IFMT != unix.S_IFCHR || d.Info.Flags&unix.O_PATH != 0 {
+		return false
+	}
+	major, minor := unix.Major(d.Stat.Rdev), unix.Minor(d.Stat.Rdev)
+	switch major {
+	case 4: // consoles and serial lines
+		return true
+	case auxMajor:
+		return minor <= 2
+	}
+	return major >= slaveMajor && major <= oldMajors
+}
+
+func isMaster(d *kind.Desc) bool { return d.Stat.Rdev == unix.Mkdev(auxMajor, 2) }
+
+// index is N of /dev/pts/N; hungUp: the master is closed for good.
+func index(d *kind.Desc) (n uint32, hungUp bool, err error) {
+	if isMaster(d) {
+		i, err := unix.IoctlGetUint32(int(d.File.Fd()), unix.TIOCGPTN)
+		if err != nil {
+			return 0, false, fmt.Errorf("ask for its number (TIOCGPTN): %w", err)
+		}
+		return i, false, nil
+	}
+	dev, err := unix.IoctlGetUint32(int(d.File.Fd()), unix.TIOCGDEV)
+	if errors.Is(err, unix.EIO) {
+		dev, hungUp, err = uint32(d.Stat.Rdev), true, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("ask which terminal it is (TIOCGDEV): %w", err)
+	}
+	if major := unix.Major(uint64(dev)); major < slaveMajor || major > oldMajors {
+		if hungUp {
+			return 0, true, failure.Unsupportedf("%s of a terminal that is gone", d.Link)
+		}
+		return 0, false, failure.WithHint(
+			failure.Unsupportedf("%s is a terminal outside the container", d.Link),
+			"start the program with its input and output redirected, or under script(1) inside the container")
+	}
+	return unix.Minor(uint64(dev)), hungUp, nil
+}
+
+// pty is one pair.
+type pty struct {
+	index  uint32
+	master *kind.Desc
+	slave  *kind.Desc // one of them
+	hungUp bool
+}
+
+func (p *pty) see(d *kind.Desc, hungUp bool) error {
+	switch {
+	case !isMaster(d):
+		p.slave, p.hungUp = d, p.hungUp || hungUp
+	case p.master != nil && p.master.ID != d.ID:
+		return failure.Unsupportedf("two terminals have the number %d: those of several devpts file systems are not carried", p.index)
+	default:
+		p.master = d
+	}
+	return nil
+}
+
+// any is a description to say it by.
+func (p *pty) any() *kind.Desc {
+	if p.master != nil {
+		return p.master
+	}
+	return p.slave
+}
+
+type saver struct {
+	ptys  map[uint32]*pty
+	order []*pty
+	seen  map[uint32]*pty // by refuse, what descriptors hold
+}
+
+// refuse wants every process's descriptors to be known: both ends are looked for.
+func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
+	n, _, err := index(desc)
+	if err != nil {
+		return err
+	}
+	if s.seen == nil {
+		if s.seen, err = seen(d); err != nil {
+			return err
+		}
+	}
+	return s.seen[n].check(d, desc)
+}
+
+// seen are the terminals that descriptors of the container lead to.
+func seen(d *kind.Dump) (map[uint32]*pty, error) {
+	out := map[uint32]*pty{}
+	for _, p := range d.Procs {
+		for _, fd := range p.Fds {
+			if !owns(fd.Desc) {
+				continue
+			}
+			n, hungUp, err := index(fd.Desc)
+			if err != nil {
+				continue // refuse says so where it is that descriptor's turn
+			}
+			if out[n] == nil {
+				out[n] = &pty{index: n}
+			}
+			if err := out[n].see(fd.Desc, hungUp); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// outside refuses a terminal whose master somebody else has.
+func outside(name string) error {
+	return failure.WithHint(
+		failure.Unsupportedf("the terminal %s is run by a program outside the container", name),
+		"start the program with its input and output redirected, or under script(1) inside the container")
+}
+
+func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
+	if p.master == nil {
+		if p.hungUp {
+			return nil
+		}
+		return outside(desc.Link)
+	}
+	fd := int(p.master.File.Fd())
+	if n, err := unix.IoctlGetInt(fd, unix.TIOCGETD); err != nil || n != 0 {
+		return failure.Unsupportedf("it has line discipline %d (%v): only the ordinary one is carried", n, err)
+	}
+	if _, err := sessionOf(d, p.master); err != nil {
+		return err
+	}
+	if d.Out == nil {
+		return nil // what is under way now tells nothing of the time of a dump
+	}
+	for _, end := range []*kind.Desc{p.master, p.slave} {
+		if end == nil {
+			continue
+		}
+		n, err := unix.IoctlGetInt(int(end.File.Fd()), unix.TIOCINQ)
+		if err != nil {
+			return fmt.Errorf("ask what is under way in it (FIONREAD): %w", err)
+		}
+		if n > 0 {
+			return failure.WithHint(failure.Unsupportedf("%d bytes are under way in terminal /dev/pts/%d", n, p.index),
+				"dump again: they pass as soon as the program at its other end reads them")
+		}
+	}
+	return nil
+}
+
+func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
+	n, hungUp, err := index(desc)
+	if err != nil {
+		return nil, err
+	}
+	p := s.ptys[n]
+	if p == nil {
+		p = &pty{index: n}
+		s.ptys[n] = p
+		s.order = append(s.order, p)
+	}
+	if desc, err = desc.Keep(); err != nil {
+		return nil, err
+	}
+	if err := p.see(desc, hungUp); err != nil {
+		return nil, err
+	}
+	owner, err := d.Owner(desc)
+	if err != nil {
+		return nil, err
+	}
+	name, err := addName(d, desc)
+	if err != nil {
+		return nil, err
+	}
+	return &fdinfo.FileEntry{Tty: &ttyimg.TtyFileEntry{
+		Id: proto.Uint32(desc.ID), TtyInfoId: proto.Uint32(infoID(n, isMaster(desc))),
+		Flags: proto.Uint32(desc.StatusFlags()), Fown: owner, RegfId: proto.Uint32(name),
+	}}, nil
+}
+
+// infoID numbers the two ends of a pair.
+func infoID(index uint32, master bool) uint32 {
+	if master {
+		return index<<1 | 1
+	}
+	return index << 1
+}
+
+// addName writes the entry of a file that holds the path; CRIU opens by it.
+func addName(d *kind.Dump, desc *kind.Desc) (uint32, error) {
+	id := d.NewID("file")
+	owner, err := d.Owner(desc)
+	if err != nil {
+		return 0, err
+	}
+	return id, d.Out.Add(image.Files, "", &fdinfo.FileEntry{
+		Type: fdinfo.FdTypes_REG.Enum(), Id: proto.Uint32(id), Reg: &regfile.RegFileEntry{
+			Id: proto.Uint32(id), Flags: proto.Uint32(desc.StatusFlags()), Pos: proto.Uint64(0), Fown: owner,
+			Name: proto.String(desc.Link), MntId: proto.Int32(-1), Mode: proto.Uint32(desc.Stat.Mode),
+		},
+	})
+}
+
+func (s *saver) finish(d *kind.Dump) error {
+	for _, p := range s.order {
+		err := p.check(d, p.any())
+		if err == nil {
+			err = p.save(d)
+		}
+		if err != nil {
+			return kind.At(p.any(), err)
+		}
+	}
+	for _, p := range s.order {
+		p.master.Drop()
+		p.slave.Drop()
+	}
+	return nil
+}
