@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/all"
 	"ckpt/pidns"
@@ -50,13 +51,18 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 	if err != nil {
 		return nil, err
 	}
+	privileged, err := kernel.Privileged()
+	if err != nil {
+		self.Close()
+		return nil, err
+	}
 	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{}, ids: map[string]uint32{}}
 	if src.LogPath != "" {
 		_ = unix.Stat(src.LogPath, &s.logID) // a log that is gone is no log: its descriptors are ordinary files
 	}
 	s.d = &kind.Dump{
-		Log: log, Out: out, InitHost: src.InitHost, OwnNet: src.OwnNet, Privileged: os.Geteuid() == 0,
+		Log: log, Out: out, InitHost: src.InitHost, OwnNet: src.OwnNet, Privileged: privileged,
 		HostPID: s.hostPID, VPID: s.virtual, FileID: s.fileID, AddFile: s.addFile,
 		NewID: s.newID, IsLog: s.isLog,
 	}

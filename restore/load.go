@@ -3,7 +3,6 @@ package restore
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 
@@ -16,6 +15,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
 )
@@ -28,8 +28,12 @@ const (
 
 // load reads the whole image but the contents of memory.
 func (s *session) load() error {
+	privileged, err := kernel.Privileged()
+	if err != nil {
+		return err
+	}
 	s.r = &kind.Restore{
-		Log: s.o.Log, In: s.in, Manifest: s.in.Manifest(), LogFile: s.o.LogFile, Privileged: os.Geteuid() == 0,
+		Log: s.o.Log, In: s.in, Manifest: s.in.Manifest(), LogFile: s.o.LogFile, Privileged: privileged,
 		Entries: map[uint32]*fdinfo.FileEntry{}, Extras: map[uint32]*image.FileExtra{},
 		HostPID: s.hostPID, AllowChanged: s.allowChanged, File: s.file, Reserve: s.reserve,
 		Undo: func(what string, fn func() error) { s.undos = append(s.undos, undo{what, fn}) },
