@@ -190,9 +190,12 @@ func Seals() kind.Process {
 					return err
 				}
 				keep = append(keep, f)
-				fd := t.Fetch(t.Late, f)
+				// Taken while the process may still take from ckpt (its own
+				// credentials may not), and kept, so that no other file gets
+				// the number meanwhile.
+				fd := t.Fetch(t.Main, f)
 				t.Late.Note(t.Late.Must(unix.SYS_FCNTL, fd, unix.F_ADD_SEALS, uint64(late)), "seal "+f.Name())
-				t.Drop(t.Late, fd)
+				t.Late.Must(unix.SYS_CLOSE, fd)
 			}
 			return nil
 		},

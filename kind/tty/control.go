@@ -82,7 +82,7 @@ func slaveOf(r *kind.Restore, p *pair) (*os.File, error) {
 // (TIOCSCTTY) and puts a group into the foreground.
 func take(t *kind.Target, f *os.File, p *pair) {
 	name := fmt.Sprintf("/dev/pts/%d", p.index())
-	sc := t.Late
+	sc := t.Main // while the process may still take files from ckpt: its own credentials may not
 	fd := t.Fetch(sc, f)
 	sc.Note(sc.Must(unix.SYS_IOCTL, fd, unix.TIOCSCTTY, 0), "take "+name+" as the controlling terminal")
 	if g := p.slave.GetPgrp(); g != 0 {
