@@ -444,6 +444,7 @@ type Task struct {
 	CoredumpFilter *uint32                `protobuf:"varint,30,opt,name=coredump_filter,json=coredumpFilter,proto3,oneof" json:"coredump_filter,omitempty"` // core(5)
 	Membarrier     uint32                 `protobuf:"varint,31,opt,name=membarrier,proto3" json:"membarrier,omitempty"`                                     // the registering commands, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
 	Mdwe           uint32                 `protobuf:"varint,32,opt,name=mdwe,proto3" json:"mdwe,omitempty"`                                                 // PR_GET_MDWE as returned
+	SemUndo        []*SemUndo             `protobuf:"bytes,60,rep,name=sem_undo,json=semUndo,proto3" json:"sem_undo,omitempty"`                             // what exit(2) would do to semaphores
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -555,6 +556,74 @@ func (x *Task) GetMdwe() uint32 {
 	return 0
 }
 
+func (x *Task) GetSemUndo() []*SemUndo {
+	if x != nil {
+		return x.SemUndo
+	}
+	return nil
+}
+
+// SemUndo is an undo value of semop(2), not 0.
+type SemUndo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Semid         uint32                 `protobuf:"varint,1,opt,name=semid,proto3" json:"semid,omitempty"`
+	Num           uint32                 `protobuf:"varint,2,opt,name=num,proto3" json:"num,omitempty"`   // of the semaphore in its set
+	Adj           int32                  `protobuf:"zigzag32,3,opt,name=adj,proto3" json:"adj,omitempty"` // is added when the process ends
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SemUndo) Reset() {
+	*x = SemUndo{}
+	mi := &file_image_ckpt_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SemUndo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SemUndo) ProtoMessage() {}
+
+func (x *SemUndo) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
+func (*SemUndo) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SemUndo) GetSemid() uint32 {
+	if x != nil {
+		return x.Semid
+	}
+	return 0
+}
+
+func (x *SemUndo) GetNum() uint32 {
+	if x != nil {
+		return x.Num
+	}
+	return 0
+}
+
+func (x *SemUndo) GetAdj() int32 {
+	if x != nil {
+		return x.Adj
+	}
+	return 0
+}
+
 // Thread is what a core entry has no field for.
 type Thread struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -584,7 +653,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +665,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +678,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -768,6 +837,8 @@ type FileExtra struct {
 	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`        // pidfd: status flags
 	SockOptions   []*SockOption          `protobuf:"bytes,23,rep,name=sock_options,json=sockOptions,proto3" json:"sock_options,omitempty"`      // socket options that sk_opts_entry has no field for
 	Pending       []uint32               `protobuf:"varint,24,rep,packed,name=pending,proto3" json:"pending,omitempty"`                         // unix listener: inodes of those waiting for accept(2), in their order
+	WasReset      bool                   `protobuf:"varint,25,opt,name=was_reset,json=wasReset,proto3" json:"was_reset,omitempty"`              // unix socket: ECONNRESET has not been read yet
+	PeerGone      bool                   `protobuf:"varint,26,opt,name=peer_gone,json=peerGone,proto3" json:"peer_gone,omitempty"`              // unix datagram socket: its peer has been closed
 	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
 	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
@@ -778,7 +849,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +861,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +874,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -897,6 +968,20 @@ func (x *FileExtra) GetPending() []uint32 {
 	return nil
 }
 
+func (x *FileExtra) GetWasReset() bool {
+	if x != nil {
+		return x.WasReset
+	}
+	return false
+}
+
+func (x *FileExtra) GetPeerGone() bool {
+	if x != nil {
+		return x.PeerGone
+	}
+	return false
+}
+
 func (x *FileExtra) GetPeerName() []byte {
 	if x != nil {
 		return x.PeerName
@@ -937,7 +1022,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1034,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1047,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -998,7 +1083,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1095,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1108,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1062,7 +1147,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1159,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1172,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1144,7 +1229,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1241,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1254,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1232,7 +1317,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x8a\x03\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xb4\x03\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1249,8 +1334,13 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
 	"membarrier\x18\x1f \x01(\rR\n" +
 	"membarrier\x12\x12\n" +
-	"\x04mdwe\x18  \x01(\rR\x04mdweB\x12\n" +
-	"\x10_coredump_filter\"\xfd\x04\n" +
+	"\x04mdwe\x18  \x01(\rR\x04mdwe\x12(\n" +
+	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndoB\x12\n" +
+	"\x10_coredump_filter\"C\n" +
+	"\aSemUndo\x12\x14\n" +
+	"\x05semid\x18\x01 \x01(\rR\x05semid\x12\x10\n" +
+	"\x03num\x18\x02 \x01(\rR\x03num\x12\x10\n" +
+	"\x03adj\x18\x03 \x01(\x11R\x03adj\"\xfd\x04\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04vtid\x18\x01 \x01(\rR\x04vtid\x12\x16\n" +
 	"\x06xstate\x18\x02 \x01(\fR\x06xstate\x12\"\n" +
@@ -1279,7 +1369,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tmempolicy\x18, \x01(\rR\tmempolicy\x12'\n" +
 	"\x0fmempolicy_nodes\x18- \x01(\fR\x0emempolicyNodesB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\x87\x04\n" +
+	"\t_mce_kill\"\xc1\x04\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -1298,6 +1388,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"pidfdFlags\x123\n" +
 	"\fsock_options\x18\x17 \x03(\v2\x10.ckpt.SockOptionR\vsockOptions\x12\x18\n" +
 	"\apending\x18\x18 \x03(\rR\apending\x12\x1b\n" +
+	"\twas_reset\x18\x19 \x01(\bR\bwasReset\x12\x1b\n" +
+	"\tpeer_gone\x18\x1a \x01(\bR\bpeerGone\x12\x1b\n" +
 	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\x12!\n" +
 	"\x05inode\x18\x1e \x01(\v2\v.ckpt.InodeR\x05inode\x12\x18\n" +
 	"\apackets\x18\x1f \x03(\rR\apackets\x12\x17\n" +
@@ -1336,7 +1428,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: ckpt.Manifest
 	(*Seal)(nil),       // 1: ckpt.Seal
@@ -1344,27 +1436,29 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*FileSum)(nil),    // 3: ckpt.FileSum
 	(*Machine)(nil),    // 4: ckpt.Machine
 	(*Task)(nil),       // 5: ckpt.Task
-	(*Thread)(nil),     // 6: ckpt.Thread
-	(*FileExtra)(nil),  // 7: ckpt.FileExtra
-	(*Inode)(nil),      // 8: ckpt.Inode
-	(*Ucred)(nil),      // 9: ckpt.Ucred
-	(*VMA)(nil),        // 10: ckpt.VMA
-	(*SockOption)(nil), // 11: ckpt.SockOption
+	(*SemUndo)(nil),    // 6: ckpt.SemUndo
+	(*Thread)(nil),     // 7: ckpt.Thread
+	(*FileExtra)(nil),  // 8: ckpt.FileExtra
+	(*Inode)(nil),      // 9: ckpt.Inode
+	(*Ucred)(nil),      // 10: ckpt.Ucred
+	(*VMA)(nil),        // 11: ckpt.VMA
+	(*SockOption)(nil), // 12: ckpt.SockOption
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	3,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	4,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	6,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	10, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
-	9,  // 5: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	11, // 6: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	8,  // 7: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	7,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
+	11, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
+	6,  // 5: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	10, // 6: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	12, // 7: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	9,  // 8: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1373,14 +1467,14 @@ func file_image_ckpt_proto_init() {
 		return
 	}
 	file_image_ckpt_proto_msgTypes[5].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[6].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,56 @@
+// Package unixsock saves sockets of the family AF_UNIX (unix(7)).
+//
+// What the kernel shows: sock_diag(7) gives name, peer, those waiting for
+// accept(2), backlog and shut down halves of every socket; SIOCUNIXFILE the
+// file a name stands for; MSG_PEEK with SO_PEEK_OFF the queue, without taking
+// anything out.
+//
+// What is saved: sockets of all three types, their options, flags and owner;
+// the connections among them; listeners with those who wait to be accepted;
+// names, abstract and in the file system, also of files deleted since and of
+// peers gone; queues with message boundaries, senders' names, descriptors in
+// flight (SCM_RIGHTS) and credentials (SCM_CREDENTIALS); halves shut down;
+// what SO_PEERCRED tells.
+//
+// What is lost: see Limits. A connection that leads out of the container, and
+// data sent over one not yet accepted, which the kernel shows nobody, are
+// refused.
+//
+// Needs: CONFIG_UNIX_DIAG; SIOCUNIXFILE (Linux 4.10, CAP_NET_ADMIN) to find a
+// socket's file after its process has changed directory or root.
+package unixsock
+
+import (
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"ckpt/kind"
+)
+
+// Kind is unix(7).
+func Kind() kind.File {
+	s := &saver{}
+	w := &world{}
+	return kind.File{
+		Name:    "unix socket",
+		Type:    fdinfo.FdTypes_UNIXSK,
+		Owns:    owns,
+		Refuse:  s.refuse,
+		Dump:    s.dump,
+		Finish:  s.finish,
+		Restore: w.restore,
+		Link:    w.link,
+		Limits: "SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair has ended, and groups (SO_PEERGROUPS) are not kept; " +
+			"timestamps of queued messages are those of the restore; an empty datagram that was looked at before (MSG_PEEK, an earlier dump) and is not the first is lost",
+	}
+}
+
+func owns(d *kind.Desc) bool {
+	if !strings.HasPrefix(d.Link, "socket:[") {
+		return false
+	}
+	domain, err := unix.GetsockoptInt(int(d.File.Fd()), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && domain == unix.AF_UNIX
+}
