@@ -8,9 +8,14 @@ import (
 	"os"
 	"testing"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/eventfd"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fown"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
+	"ckpt/kind"
 	"ckpt/kind/kindtest"
 	"ckpt/kind/pipe"
 )
@@ -206,5 +211,91 @@ func TestSeveralDescriptions(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(got[1].Fd()), &st); err != nil || st.Uid != 1000 || st.Gid != 1001 {
 		t.Errorf("owner %d:%d (%v), want 1000:1001", st.Uid, st.Gid, err)
+	}
+}
+
+// carrier stands for a socket on whose way a descriptor is: it adds the file
+// to the dump, closes it at once, and wants it back in the second pass.
+func carrier(t *testing.T, f *os.File, got **os.File) func() kind.File {
+	return func() kind.File {
+		return kind.File{
+			Name: "carrier", Type: fdinfo.FdTypes_EVENTFD,
+			Owns: func(d *kind.Desc) bool { return d.Link == "anon_inode:[eventfd]" },
+			Dump: func(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
+				fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+				if err != nil {
+					return nil, err
+				}
+				g := os.NewFile(uintptr(fd), "queued")
+				defer g.Close()
+				id, err := d.AddFile(desc.Proc, g, "pipe:[1]")
+				return &fdinfo.FileEntry{Efd: &eventfd.EventfdFileEntry{Id: proto.Uint32(desc.ID),
+					Flags: proto.Uint32(0), Fown: &fown.FownEntry{Uid: proto.Uint32(0), Euid: proto.Uint32(0), Signum: proto.Uint32(0),
+						PidType: proto.Uint32(0), Pid: proto.Uint32(0)}, Counter: proto.Uint64(uint64(id))}}, err
+			},
+			Restore: func(*kind.Restore, *fdinfo.FileEntry) (*os.File, error) {
+				fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+				return os.NewFile(uintptr(fd), "carrier"), err
+			},
+			Link: func(r *kind.Restore, e *fdinfo.FileEntry, _ *os.File) (err error) {
+				*got, err = r.File(uint32(e.GetEfd().GetCounter()))
+				return err
+			},
+		}
+	}
+}
+
+func TestEndOnItsWayInASocket(t *testing.T) {
+	r, w := pair(t, 0)
+	write(t, w, "queued")
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := os.NewFile(uintptr(fd), "carrier")
+	defer socket.Close()
+	for _, way := range [][2]*os.File{{r, w}, {w, r}} {
+		held, queued := way[0], way[1]
+		var arrived *os.File
+		b := kindtest.New(t, pipe.Kind, carrier(t, queued, &arrived))
+		// The held end alone would be refused: a socket with a queue is what
+		// makes Refuse leave the question to Finish.
+		a, z := socketWithQueue(t)
+		b.Kinds = append(b.Kinds, func() kind.File { return ignore(a) })
+		got := b.Restore(b.Dump(held, socket, a))
+		reader, writer := got[0], arrived
+		if held == w {
+			reader, writer = arrived, got[0]
+		}
+		write(t, writer, "!")
+		equal(t, drain(t, reader, 100), []string{"queued!", "more to come"})
+		writer.Close()
+		equal(t, drain(t, reader, 100), []string{"end"})
+		z.Close()
+	}
+}
+
+func socketWithQueue(t *testing.T) (a, z *os.File) {
+	t.Helper()
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, z = os.NewFile(uintptr(p[0]), "a"), os.NewFile(uintptr(p[1]), "z")
+	t.Cleanup(func() { a.Close(); z.Close() })
+	write(t, z, "x")
+	return a, z
+}
+
+// ignore is a kind that owns sockets and keeps nothing.
+func ignore(f *os.File) kind.File {
+	return kind.File{
+		Name: "socket", Type: fdinfo.FdTypes_UNIXSK,
+		Owns: func(d *kind.Desc) bool { return d.Stat.Mode&unix.S_IFMT == unix.S_IFSOCK },
+		Dump: func(*kind.Dump, *kind.Desc) (*fdinfo.FileEntry, error) { return &fdinfo.FileEntry{}, nil },
+		Restore: func(*kind.Restore, *fdinfo.FileEntry) (*os.File, error) {
+			fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			return os.NewFile(uintptr(fd), "socket"), err
+		},
 	}
 }
