@@ -629,8 +629,8 @@ type Thread struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Vtid           uint32                 `protobuf:"varint,1,opt,name=vtid,proto3" json:"vtid,omitempty"`
 	Xstate         []byte                 `protobuf:"bytes,2,opt,name=xstate,proto3" json:"xstate,omitempty"`                                 // NT_X86_XSTATE as the kernel gave it
-	SleepLeftNs    uint64                 `protobuf:"varint,3,opt,name=sleep_left_ns,json=sleepLeftNs,proto3" json:"sleep_left_ns,omitempty"` // rest of an interrupted relative sleep
-	RestartNr      uint32                 `protobuf:"varint,4,opt,name=restart_nr,json=restartNr,proto3" json:"restart_nr,omitempty"`         // the call behind restart_syscall(2)
+	SleepLeftNs    uint64                 `protobuf:"varint,3,opt,name=sleep_left_ns,json=sleepLeftNs,proto3" json:"sleep_left_ns,omitempty"` // rest of the time limit of an interrupted call; 0: it has none, or stands in memory
+	RestartNr      uint32                 `protobuf:"varint,4,opt,name=restart_nr,json=restartNr,proto3" json:"restart_nr,omitempty"`         // the interrupted call, with that behind restart_syscall(2) looked up
 	Affinity       []byte                 `protobuf:"bytes,5,opt,name=affinity,proto3" json:"affinity,omitempty"`                             // sched_getaffinity(2) mask
 	SchedFlags     uint32                 `protobuf:"varint,6,opt,name=sched_flags,json=schedFlags,proto3" json:"sched_flags,omitempty"`
 	DlRuntime      uint64                 `protobuf:"varint,7,opt,name=dl_runtime,json=dlRuntime,proto3" json:"dl_runtime,omitempty"`
@@ -647,6 +647,8 @@ type Thread struct {
 	Speculation    []uint32               `protobuf:"varint,43,rep,packed,name=speculation,proto3" json:"speculation,omitempty"`                     // PR_GET_SPECULATION_CTRL as returned, by number of the misfeature
 	Mempolicy      uint32                 `protobuf:"varint,44,opt,name=mempolicy,proto3" json:"mempolicy,omitempty"`                                // get_mempolicy(2)
 	MempolicyNodes []byte                 `protobuf:"bytes,45,opt,name=mempolicy_nodes,json=mempolicyNodes,proto3" json:"mempolicy_nodes,omitempty"` // its node mask
+	Restart        uint32                 `protobuf:"varint,50,opt,name=restart,proto3" json:"restart,omitempty"`                                    // how the kernel restarts the call: 512 to 516 (include/linux/errno.h); 0: none was interrupted
+	XcompPerm      uint64                 `protobuf:"varint,51,opt,name=xcomp_perm,json=xcompPerm,proto3" json:"xcomp_perm,omitempty"`               // ARCH_GET_XCOMP_PERM: xstate components asked for by arch_prctl(2)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -819,6 +821,20 @@ func (x *Thread) GetMempolicyNodes() []byte {
 		return x.MempolicyNodes
 	}
 	return nil
+}
+
+func (x *Thread) GetRestart() uint32 {
+	if x != nil {
+		return x.Restart
+	}
+	return 0
+}
+
+func (x *Thread) GetXcompPerm() uint64 {
+	if x != nil {
+		return x.XcompPerm
+	}
+	return 0
 }
 
 // FileExtra is an entry of ckpt-files.img: what a file entry lacks.
@@ -1340,7 +1356,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\aSemUndo\x12\x14\n" +
 	"\x05semid\x18\x01 \x01(\rR\x05semid\x12\x10\n" +
 	"\x03num\x18\x02 \x01(\rR\x03num\x12\x10\n" +
-	"\x03adj\x18\x03 \x01(\x11R\x03adj\"\xfd\x04\n" +
+	"\x03adj\x18\x03 \x01(\x11R\x03adj\"\xb6\x05\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04vtid\x18\x01 \x01(\rR\x04vtid\x12\x16\n" +
 	"\x06xstate\x18\x02 \x01(\fR\x06xstate\x12\"\n" +
@@ -1367,7 +1383,10 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\bmce_kill\x18* \x01(\rH\x01R\amceKill\x88\x01\x01\x12 \n" +
 	"\vspeculation\x18+ \x03(\rR\vspeculation\x12\x1c\n" +
 	"\tmempolicy\x18, \x01(\rR\tmempolicy\x12'\n" +
-	"\x0fmempolicy_nodes\x18- \x01(\fR\x0emempolicyNodesB\x0e\n" +
+	"\x0fmempolicy_nodes\x18- \x01(\fR\x0emempolicyNodes\x12\x18\n" +
+	"\arestart\x182 \x01(\rR\arestart\x12\x1d\n" +
+	"\n" +
+	"xcomp_perm\x183 \x01(\x04R\txcompPermB\x0e\n" +
 	"\f_personalityB\v\n" +
 	"\t_mce_kill\"\xc1\x04\n" +
 	"\tFileExtra\x12\x0e\n" +

@@ -72,3 +72,41 @@ func MsgrcvCopy(id, index, max int) (kind int64, text []byte, err error) {
 	}
 	return int64(binary.NativeEndian.Uint64(buf)), buf[8 : 8+n], nil
 }
+
+// ShmAttach attaches a segment at an address of the kernel's choice, for
+// reading and writing. size is rounded up to whole pages, so that the rest of
+// the last page is there, too.
+func ShmAttach(id int, size uint64) ([]byte, error) {
+	page := uint64(unix.Getpagesize())
+	at, _, e := unix.Syscall(unix.SYS_SHMAT, uintptr(id), 0, 0)
+	if e != 0 {
+		return nil, e
+	}
+	// Not (unsafe.Pointer)(at): the address is the kernel's, no object of Go's.
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&at)), (size+page-1)&^(page-1)), nil
+}
+
+// ShmDetach undoes ShmAttach.
+func ShmDetach(b []byte) error {
+	if _, _, e := unix.Syscall(unix.SYS_SHMDT, uintptr(unsafe.Pointer(unsafe.SliceData(b))), 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// SemOp is struct sembuf of semop(2).
+type SemOp struct {
+	Num       uint16
+	Op, Flags int16
+}
+
+// SemUndo is SEM_UNDO, a flag of SemOp.
+const SemUndo = 0x1000
+
+// Semop is semop(2): all operations on a set, or none of them.
+func Semop(id int, ops ...SemOp) error {
+	if _, _, e := unix.Syscall(unix.SYS_SEMOP, uintptr(id), uintptr(unsafe.Pointer(unsafe.SliceData(ops))), uintptr(len(ops))); e != 0 {
+		return e
+	}
+	return nil
+}

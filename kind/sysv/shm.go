@@ -1,0 +1,194 @@
+package sysv
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strconv"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-shm"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kernel"
+	"ckpt/kind"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// Flags of shmget(2) (include/uapi/linux/shm.h).
+const (
+	shmHugetlb   = 0o4000
+	hugeShift    = 26 // log2 of the page size stands above it
+	hugeSizeMask = 63
+)
+
+// dumpShm saves every segment. All are attached to init at once, and read
+// from there.
+func dumpShm(d *kind.Dump, ns string) (err error) {
+	all, err := segments().list(d)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	at := make([]tracee.Step, len(all))
+	addr := make([]uint64, len(all))
+	defer func() { err = errors.Join(err, detach(d, addr)) }()
+	err = d.Inside(func(s *tracee.Script) error {
+		for i, o := range all {
+			at[i] = s.Try(unix.SYS_SHMAT, uint64(o.id), 0, unix.SHM_RDONLY)
+		}
+		return nil
+	}, func(s *tracee.Script) error {
+		var failed error
+		for i, o := range all {
+			var err error
+			if addr[i], err = s.Result(at[i]); err != nil {
+				addr[i] = 0
+				failed = errors.Join(failed, fmt.Errorf("attach segment %d: %w", o.id, readable(err)))
+			}
+		}
+		return failed
+	})
+	if err != nil {
+		return err
+	}
+	init, err := procfs.Open(int(d.InitHost))
+	if err != nil {
+		return err
+	}
+	defer init.Close()
+	maps, err := init.Maps()
+	if err != nil {
+		return err
+	}
+	for i, o := range all {
+		if err := dumpSegment(d, ns, init, mapAt(maps, addr[i]), o); err != nil {
+			return fmt.Errorf("segment %d: %w", o.id, err)
+		}
+	}
+	return nil
+}
+
+func detach(d *kind.Dump, addr []uint64) error {
+	var steps []tracee.Step
+	return d.Inside(func(s *tracee.Script) error {
+		for _, a := range addr {
+			if a != 0 {
+				steps = append(steps, s.Try(unix.SYS_SHMDT, a))
+			}
+		}
+		return nil
+	}, func(s *tracee.Script) error {
+		for _, at := range steps {
+			if _, err := s.Result(at); err != nil {
+				return fmt.Errorf("detach a segment from vpid 1: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+func mapAt(maps []procfs.Map, start uint64) *procfs.Map {
+	for i := range maps {
+		if maps[i].Start == start {
+			return &maps[i]
+		}
+	}
+	return nil
+}
+
+func dumpSegment(d *kind.Dump, ns string, init *procfs.Proc, m *procfs.Map, o object) error {
+	if m == nil {
+		return errors.New("vpid 1 has attached it, and its maps do not show it")
+	}
+	e := &ipc_shm.IpcShmEntry{Desc: o.desc(), Size: proto.Uint64(o.word(shmSegsz)), InPagemaps: proto.Bool(true)}
+	if m.Has("ht") {
+		e.HugetlbFlag = proto.Uint32(shmHugetlb | uint32(bits.TrailingZeros64(m.PageSize))<<hugeShift)
+	}
+	if err := d.Out.Add(image.IPCShm, ns, e); err != nil {
+		return err
+	}
+	out, err := d.Out.Pages("shmem-" + strconv.Itoa(o.id))
+	if err != nil {
+		return err
+	}
+	c := copier{pid: int(d.InitHost), start: m.Start, out: out, buf: make([]byte, copyChunk)}
+	file, err := init.OpenMap(m, unix.O_RDONLY)
+	if err != nil {
+		// Without rights in the first user namespace: every page is looked
+		// at, and zeros left out, at the price of memory for the holes.
+		return c.copySparse(m.Len())
+	}
+	defer file.Close()
+	return c.copyExtents(file, m.Len())
+}
+
+// restoreShm makes the segments and gives the ids of those to be removed again.
+func restoreShm(r *kind.Restore, ns string) (remove []int, err error) {
+	err = image.Each(r.In, image.IPCShm, ns, func(e *ipc_shm.IpcShmEntry, _ func(int) ([]byte, error)) error {
+		id := int(e.GetDesc().GetId())
+		if err := restoreSegment(r, e); err != nil {
+			return fmt.Errorf("segment %d: %w", id, err)
+		}
+		if e.GetDesc().GetMode()&kernel.ShmModeDest != 0 {
+			remove = append(remove, id)
+		}
+		return nil
+	})
+	return remove, err
+}
+
+func restoreSegment(r *kind.Restore, e *ipc_shm.IpcShmEntry) (err error) {
+	desc := e.GetDesc()
+	flags := e.GetHugetlbFlag()
+	if flags&^(shmHugetlb|hugeSizeMask<<hugeShift) != 0 {
+		return failure.Damagedf("its flags of huge pages are %#x", flags)
+	}
+	if !e.GetInPagemaps() {
+		return failure.Unsupportedf("its contents stand in %s, as CRIU wrote them before 3.0", image.IPCShm.Name("N"))
+	}
+	if e.GetSize() == 0 || e.GetSize() > 1<<47 {
+		return failure.Damagedf("its size is %d bytes", e.GetSize())
+	}
+	if err := segments().make(r, desc, []uintptr{uintptr(desc.GetKey()), uintptr(e.GetSize())}, flags, nil); err != nil {
+		return err
+	}
+	mem, err := kernel.ShmAttach(int(desc.GetId()), e.GetSize())
+	if err != nil {
+		return fmt.Errorf("attach it: %w", err)
+	}
+	err = fillRuns(r.In, desc.GetId(), mem)
+	if err = errors.Join(err, kernel.ShmDetach(mem)); err != nil {
+		return err
+	}
+	if desc.GetMode()&kernel.ShmModeLock != 0 {
+		if _, err := kernel.Shmctl(int(desc.GetId()), kernel.ShmLock, nil); err != nil {
+			return fmt.Errorf("lock it (SHM_LOCK): %w", err)
+		}
+	}
+	return nil
+}
+
+// fillRuns reads the contents of a segment from its pages file.
+func fillRuns(in *image.Reader, id uint32, mem []byte) error {
+	runs, pages, err := image.PageRuns(in, "shmem-"+strconv.FormatUint(uint64(id), 10))
+	if err != nil || pages == nil {
+		return err
+	}
+	defer pages.Close()
+	for _, run := range runs {
+		end := run.Vaddr + run.Pages*image.PageSize
+		if end > uint64(len(mem)) {
+			return failure.Damagedf("it has contents up to %#x, behind its end at %#x", end, len(mem))
+		}
+		if run.Offset < 0 {
+			return failure.Unsupportedf("its contents stand in another image")
+		}
+		if _, err := pages.ReadAt(mem[run.Vaddr:end], run.Offset); err != nil {
+			return fmt.Errorf("read its contents: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+// Package sysv saves the System V objects of a container's ipc namespace:
+// shared memory segments, semaphore sets and message queues.
+//
+// # What the kernel shows
+//
+// The lists that shmctl(2), semctl(2) and msgctl(2) give with SHM_INFO,
+// SHM_STAT_ANY and the like, called inside the namespace, that is in the
+// container's init. Messages are copied with MSG_COPY and stay where they
+// are. Segments are attached to init for reading and read from there.
+//
+// A mapping of a segment shows as "/SYSV<key>" with the segment's id as its
+// inode number. The memory kind notes it (vma_entry.shmid) and attaches the
+// segment again with shmat(2); the contents are saved here, whoever maps them.
+// The inode number stays the id for life, and ids are below 2^31: other shared
+// memory must be numbered from there on, for pagemap-shmem-N.img is named by
+// either.
+//
+// # What is saved
+//
+// Ids, keys, modes, owners and creators; contents; of a segment also that it
+// is removed (SHM_DEST), locked, or of huge pages; the limits of the namespace
+// (kernel.sem, kernel.shmmax, ...). A segment that is removed is made anew
+// and removed again once the processes have attached it.
+//
+// The undo values of processes (SEM_UNDO of semop(2)), which the kernel does
+// not show: undo.go tells how they are found.
+//
+// # What is lost
+//
+// Times and the last pids that ipcs(1) shows.
+//
+// A message longer than 512 KiB is refused, and so is a container with a POSIX
+// message queue (mq_overview(7)), which lives in the same namespace; also undo
+// values that are too many or too high to be probed.
+//
+// While a dump runs a segment has one attachment more (shm_nattch); if ckpt is
+// killed just then, it keeps it until the container ends.
+//
+// # Needs
+//
+// CONFIG_CHECKPOINT_RESTORE: MSG_COPY (Linux 3.8, commit 4a674f34ba04) and
+// shm_next_id, sem_next_id, msg_next_id in /proc/sys/kernel (03f595668017).
+// SHM_STAT_ANY and its like (4.17, c21a6970ae72).
+package sysv
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"golang.org/x/sys/unix"
+
+	"ckpt/image"
+	"ckpt/kernel"
+	"ckpt/kind"
+)
+
+// Kind is the ipc namespace.
+func Kind() kind.Namespace {
+	m := &maker{}
+	return kind.Namespace{
+		Name: "System V IPC", Dump: dump, Restore: m.restore, Finish: m.finish,
+		Limits: "times and last pids of System V objects are new; messages above 512 KiB and POSIX message queues are refused",
+	}
+}
+
+func dump(d *kind.Dump) error {
+	own, err := d.OwnNamespace("ipc")
+	if err != nil || !own {
+		return err
+	}
+	if err := refuseQueues(d); err != nil {
+		return err
+	}
+	for _, f := range []func(*kind.Dump, string) error{dumpVars, dumpShm, dumpSem, dumpMsg} {
+		if err := f(d, strconv.Itoa(image.NamespaceID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maker is what a restore remembers until its end.
+type maker struct {
+	vars   *settings
+	remove []int // segments to be removed once they are attached
+}
+
+func (m *maker) restore(r *kind.Restore) error {
+	ns := r.NamespaceFile((*criu_core.TaskKobjIdsEntry).GetIpcNsId)
+	queues, err := readQueues(r.In, ns)
+	if err != nil {
+		return err
+	}
+	if m.vars, err = readVars(r.In, ns); err != nil {
+		return err
+	}
+	// The limits may since have been lowered under what there already was.
+	if err := m.vars.raise(r, queues); err != nil {
+		return err
+	}
+	if m.remove, err = restoreShm(r, ns); err != nil {
+		return err
+	}
+	if err := restoreSem(r, ns); err != nil {
+		return err
+	}
+	for _, q := range queues {
+		if err := q.restore(r); err != nil {
+			return fmt.Errorf("message queue %d: %w", q.e.GetDesc().GetId(), err)
+		}
+	}
+	return nil
+}
+
+// finish runs when every process has attached its segments.
+func (m *maker) finish(r *kind.Restore) error {
+	for _, id := range m.remove {
+		if _, err := kernel.Shmctl(id, unix.IPC_RMID, nil); err != nil {
+			return fmt.Errorf("remove segment %d again: %w", id, err)
+		}
+	}
+	return m.vars.set(r)
+}
