@@ -96,3 +96,6 @@ func tail(s string) string {
 	}
 	return s
 }
+
+// LogTail is the end of Log.
+func (c *Container) LogTail() string { return tail(c.Log()) }

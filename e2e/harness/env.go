@@ -44,7 +44,7 @@ func New(t testing.TB, username string) *Env {
 	t.Helper()
 	e := &Env{T: t, UID: os.Geteuid(), GID: os.Getegid()}
 	if username != "" {
-		e.UID, e.GID = lookup(t, username)
+		e.UID, e.GID = Lookup(t, username)
 	}
 	dir, err := os.MkdirTemp("", "ckpt-e2e-")
 	if err != nil {
@@ -58,7 +58,8 @@ func New(t testing.TB, username string) *Env {
 	return e
 }
 
-func lookup(t testing.TB, name string) (uid, gid int) {
+// Lookup gives the ids of a user, who must exist.
+func Lookup(t testing.TB, name string) (uid, gid int) {
 	t.Helper()
 	u, err := user.Lookup(name)
 	if err != nil {

@@ -40,9 +40,9 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// buildCkpt copies $CKPT_BIN, or builds what is in the checkout.
+// buildCkpt copies $CKPT_BINARY, or builds what is in the checkout.
 func buildCkpt(to string) error {
-	if bin := os.Getenv("CKPT_BIN"); bin != "" {
+	if bin := os.Getenv("CKPT_BINARY"); bin != "" {
 		b, err := os.ReadFile(bin)
 		if err != nil {
 			return err

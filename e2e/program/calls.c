@@ -233,7 +233,8 @@ static void e_usr2(struct call *c) { kill(getpid(), SIGUSR2); }
 static void p_inotify(struct call *c)
 {
 	c->a = inotify_init1(0);
-	check(inotify_add_watch(c->a, ".", IN_CREATE) > 0, "inotify_add_watch");
+	check(mkdir("watched", 0700) == 0, "mkdir");
+	check(inotify_add_watch(c->a, "watched", IN_CREATE) > 0, "inotify_add_watch");
 }
 static long w_inotify(struct call *c)
 {
@@ -242,10 +243,10 @@ static long w_inotify(struct call *c)
 }
 static void e_create(struct call *c)
 {
-	int fd = open("made", O_CREAT | O_WRONLY, 0600);
+	int fd = open("watched/made", O_CREAT | O_WRONLY, 0600);
 	check(fd >= 0, "create a file");
 	close(fd);
-	unlink("made");
+	unlink("watched/made");
 }
 static void p_fifo(struct call *c) { check(mkfifo("fifo", 0600) == 0, "mkfifo"); }
 static long w_open_fifo(struct call *c) { return open("fifo", O_RDONLY) > 0; }

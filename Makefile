@@ -1,0 +1,10 @@
+# The words of this project. `make test` is what continuous integration runs.
+.PHONY: build test check generate e2e generations bench
+
+build: ; ./ci/build.sh
+test: ; ./ci/test.sh
+check: ; ./ci/check.sh
+generate: ; ./ci/generate.sh .
+e2e: build ; ./ci/e2e.sh
+generations: build ; ./ci/e2e.sh generations
+bench: build ; go run ./e2e/bench

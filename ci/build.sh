@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# One static binary, ./ckpt, the same bytes wherever it is built.
+. "$(dirname "$0")/common.sh"
+go build -trimpath -ldflags='-s -w' -o ckpt ./cmd/ckpt
+# A static binary has no interpreter: it runs in any container and chroot.
+if readelf -l ckpt 2>/dev/null | grep -q INTERP; then
+	echo "ckpt is not static: it asks for a dynamic loader" >&2
+	exit 1
+fi
