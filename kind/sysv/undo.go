@@ -23,9 +23,9 @@ import (
 // done, no time and no pid noted. The process itself has to ask.
 const (
 	semMax    = 32767
-	probes    = 512 // steps of one process's script that are spent on them
-	mostSteps = 64  // in each direction: undo values up to 63 are told exactly
-	sembuf    = 6   // bytes of struct sembuf
+	probes    = 512  // steps of one process's script that are spent on them
+	mostSteps = 64   // in each direction: undo values up to 63 are told exactly
+	mostSems  = 8192 // about 30 bytes of script for each
 )
 
 // set is a semaphore set with its values at the time of the dump.
@@ -68,11 +68,8 @@ func (u *undo) observe(d *kind.Dump, _ *kind.Proc) error {
 	if err != nil || !own {
 		return err
 	}
-	if err := u.list(d); err != nil {
-		return err
-	}
-	u.listed = true
-	return nil
+	u.listed = true // an error is told once, not for every process
+	return u.list(d)
 }
 
 // initIsSaved: vpid 1 is not ckpt's own but a process of the image.
@@ -127,6 +124,9 @@ func (u *undo) ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, 
 		if r, err := kernel.Kcmp(int(t.Host), int(p.Lead().Host), kernel.KcmpSysvsem, 0, 0); err != nil || r != 0 {
 			return nil, failure.Unsupportedf("thread %d has an undo list of its own (clone without CLONE_SYSVSEM)", t.VTID)
 		}
+	}
+	if u.total > mostSems {
+		return nil, failure.Unsupportedf("there are %d semaphores: whether it has undo values (SEM_UNDO) can be asked for up to %d", u.total, mostSems)
 	}
 	steps := min(mostSteps, probes/2/u.total)
 	var reads []func(*tracee.Script) error
