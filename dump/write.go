@@ -26,10 +26,6 @@ const (
 	taskStopped = 3
 )
 
-// namespaceID is the number every process's namespaces have in the image:
-// the container's are the only ones.
-const namespaceID = 1
-
 // write writes what the kinds have filled in: the tree and one set of files a
 // process.
 func (s *session) write() error {
@@ -106,7 +102,7 @@ func fillRequired(tc *criu_core.TaskCoreEntry) {
 
 func (s *session) namespaces(ids *criu_core.TaskKobjIdsEntry) *criu_core.TaskKobjIdsEntry {
 	for _, f := range []**uint32{&ids.PidNsId, &ids.NetNsId, &ids.IpcNsId, &ids.UtsNsId, &ids.MntNsId, &ids.UserNsId, &ids.CgroupNsId, &ids.TimeNsId} {
-		*f = proto.Uint32(namespaceID)
+		*f = proto.Uint32(image.NamespaceID)
 	}
 	return ids
 }

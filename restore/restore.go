@@ -99,13 +99,13 @@ type session struct {
 	root  *container.Root
 	inner *inner // the thread inside the container's namespaces
 
-	stubs map[pidns.VPID]*tracee.Thread // bare children by the id inside
-	area   kind.Range                   // where scripts stand, the same in all
-	sites  map[uint32]tracee.Site       // of each address space, by vm_id
-	tables map[uint32]*table            // of descriptors, by files_id
+	stubs  map[pidns.VPID]*tracee.Thread // bare children by the id inside
+	area   kind.Range                    // where scripts stand, the same in all
+	sites  map[uint32]tracee.Site        // of each address space, by vm_id
+	tables map[uint32]*table             // of descriptors, by files_id
 	files  map[uint32]*file
-	undos []undo
-	done  bool // nothing to undo any more
+	undos  []undo
+	done   bool // nothing to undo any more
 }
 
 type undo struct {
