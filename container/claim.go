@@ -18,6 +18,7 @@ import (
 type claim struct {
 	c     *Container
 	lock  *os.File // held as long as the supervisor lives
+	made  *os.File // held until the container runs
 	log   *os.File // O_APPEND
 	fresh bool     // the directory was made for this claim
 	anew  bool     // the log starts anew
@@ -75,6 +76,10 @@ func (s *Store) claimLocked(name string, keepLog bool) (_ *claim, err error) {
 	if err != nil {
 		return nil, err
 	}
+	cl.made, err = lockFor(cl.c.file(makingFile), unix.F_OFD_SETLKW, unix.F_WRLCK)
+	if err != nil {
+		return nil, err
+	}
 	path := cl.c.file(logFile)
 	flags := os.O_WRONLY | os.O_APPEND | os.O_CREATE
 	if cl.anew {
@@ -121,6 +126,9 @@ func (cl *claim) commit(r Record) error {
 	return remove(cl.c.file(markerFile))
 }
 
+// running lets other commands act on the container, and gives up the log.
+func (cl *claim) running() error { return errors.Join(cl.made.Close(), cl.log.Close()) }
+
 // undo gives the name back, and what stood there, but for a log that was
 // started anew already.
 func (cl *claim) undo() error {
@@ -144,8 +152,10 @@ func (cl *claim) undoLocked() error {
 			err = errors.Join(err, writeJSON(cl.c.file(markerFile), cl.mark))
 		}
 	}
-	if cl.lock != nil {
-		err = errors.Join(err, cl.lock.Close())
+	for _, l := range []*os.File{cl.made, cl.lock} {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/procfs"
 	"ckpt/tracee"
 )
@@ -32,10 +33,9 @@ type Root struct {
 	Thread  *tracee.Thread
 	Site    tracee.Site
 	HostPID int
-	// Status is where init tells of the processes it reaps, once it is let
-	// go by Release. It ends with init.
+	// Status is where init tells of the processes it reaps (BecomeInit). It
+	// ends with init.
 	Status *os.File
-	noInit bool
 }
 
 // Descriptors of Root.Thread, and of every child forked from it.
@@ -67,7 +67,13 @@ func Create(spec Spec) (_ *Root, err error) {
 	if spec.OwnNet {
 		flags |= unix.CLONE_NEWNET
 	}
+	suspend, err := kernel.Privileged()
+	if err != nil {
+		status.Close()
+		return nil, err
+	}
 	t, site, err := tracee.StartStub(tracee.StubOptions{
+		SuspendSeccomp: suspend, // a restored filter must not hit what ckpt still has to do
 		// A session of its own: nothing of the caller's terminal.
 		Attr:  &syscall.SysProcAttr{Cloneflags: uintptr(flags), Setsid: true},
 		Files: []*os.File{selfFile, statusW}, // SelfFD, StatusFD
@@ -76,7 +82,7 @@ func Create(spec Spec) (_ *Root, err error) {
 		status.Close()
 		return nil, err
 	}
-	r := &Root{Thread: t, Site: site, HostPID: t.PID, Status: status, noInit: spec.NoInit}
+	r := &Root{Thread: t, Site: site, HostPID: t.PID, Status: status}
 	if err := r.prepare(spec); err != nil {
 		return nil, errors.Join(err, r.Destroy())
 	}
@@ -204,22 +210,19 @@ func offsetLine(clock string, d time.Duration) string {
 	return fmt.Sprintf("%s %d %d\n", clock, s, ns)
 }
 
-// Release lets vpid 1 go: as ckpt's init, which ends with the process main.
+// BecomeInit makes vpid 1 ckpt's init, which ends with the process main, as
+// soon as it is detached. Nothing runs in it any more until then.
 // Preconditions: the thread that called Create calls it; not for NoInit.
-func (r *Root) Release(main int) error {
+func (r *Root) BecomeInit(main int) error {
 	err := r.run(func(s *tracee.Script) {
 		s.Must(unix.SYS_CLOSE, SelfFD)
 		s.Must(unix.SYS_CHDIR, s.Str("/")) // hold no file system of the caller's
 	})
+	if err == nil {
+		err = r.Thread.BecomeInit(r.Site, main, StatusFD)
+	}
 	if err != nil {
 		return fmt.Errorf("prepare init: %w", err)
-	}
-	if err := r.Thread.BecomeInit(r.Site, main, StatusFD); err != nil {
-		return fmt.Errorf("start init: %w", err)
-	}
-	// Until Detach the death of ckpt kills the container.
-	if err := r.Thread.Detach(0); err != nil {
-		return fmt.Errorf("start init: %w", err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@
 //	state.json   Record: what it runs, who its first process is, how it ended
 //	log          what its processes wrote to standard output and error
 //	lock         locked by the supervisor as long as it lives
+//	making.lock  locked by the supervisor until the container runs
 //	dump.lock    locked by whoever dumps it
 //	dumped       Marker: the image that holds it, written before a dump ends it
 //	exec-VPID    the exit status of a process of `ckpt exec`

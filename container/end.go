@@ -99,6 +99,12 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 		return failure.WithHint(fmt.Errorf("%s is running", c.Name), "kill it and forget it: ckpt rm -f "+c.Name)
 	}
 	if alive {
+		// The processes of a dump are traced; see untilMade.
+		lock, err := c.notDumping()
+		if err != nil {
+			return &failure.Error{Doing: "remove " + c.Name, Err: err}
+		}
+		defer lock.Close()
 		if err := c.killAll(ctx); err != nil {
 			return &failure.Error{Doing: "remove " + c.Name, Err: err}
 		}

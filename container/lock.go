@@ -65,8 +65,16 @@ func (s *Store) locked(fn func() error) error {
 func (c *Container) Supervised() (bool, error) { return lockedForWriting(c.file(lockFile)) }
 
 // settle waits until the supervisor has written all it knows, and has ended.
-func (c *Container) settle() error {
-	f, err := lockFor(c.file(lockFile), unix.F_OFD_SETLKW, unix.F_RDLCK)
+func (c *Container) settle() error { return c.waitLock(lockFile) }
+
+// untilMade waits until the container runs that has just been recorded. To
+// kill it before, while the supervisor traces it, would make the two wait for
+// each other: vpid 1 does not end before all zombies below it have been
+// reaped, and those the tracer has to reap.
+func (c *Container) untilMade() error { return c.waitLock(makingFile) }
+
+func (c *Container) waitLock(name string) error {
+	f, err := lockFor(c.file(name), unix.F_OFD_SETLKW, unix.F_RDLCK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // forgotten meanwhile
 	}

@@ -81,6 +81,7 @@ const (
 	markerFile = "dumped"
 	logFile    = "log"
 	lockFile   = "lock"
+	makingFile = "making.lock"
 	dumpLock   = "dump.lock"
 	execPrefix = "exec-"
 )

@@ -60,18 +60,24 @@ func Start(ctx context.Context, req StartRequest, logFile *os.File, log *slog.Lo
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if !req.NoInit {
+		if err := root.BecomeInit(vpid); err != nil {
+			return err
+		}
+	}
+	if err := main.SetSigMask(0); err != nil {
+		return err
+	}
 	made := &Made{Root: root, Command: req.Command, MainVPID: vpid, MainHost: main.PID,
 		NoInit: req.NoInit, OwnNet: req.OwnNet, Processes: 1}
 	if err := commit(made); err != nil {
 		return err
 	}
 	if !req.NoInit {
-		if err := root.Release(vpid); err != nil {
-			return err
+		// Until here the death of ckpt kills the container.
+		if err := root.Thread.Detach(0); err != nil {
+			return fmt.Errorf("start init: %w", err)
 		}
-	}
-	if err := main.SetSigMask(0); err != nil {
-		return err
 	}
 	return main.Detach(0)
 }

@@ -40,7 +40,7 @@ func (s *Store) Get(name string) (*Container, error) {
 			failure.Mark(failure.ErrNoContainer, fmt.Errorf("there is no container named %s", name)),
 			"`ckpt ps` lists the containers there are")
 	}
-	return c, nil
+	return c, c.untilMade()
 }
 
 // read gives nil for a name nobody has, an entry that is being made included.

@@ -46,6 +46,9 @@ func claimed(t *testing.T, s *Store, name string, pid int) *claim {
 	if err := cl.commit(Record{Name: name, Command: []string{"x"}, Init: pid, MainVPID: 2}); err != nil {
 		t.Fatal(err)
 	}
+	if err := cl.running(); err != nil {
+		t.Fatal(err)
+	}
 	return cl
 }
 
@@ -159,7 +162,9 @@ func TestLogOfClaims(t *testing.T) {
 			t.Fatal(err)
 		}
 		end()
-		cl.log.Close()
+		if err := cl.running(); err != nil {
+			t.Fatal(err)
+		}
 		cl.lock.Close()
 		b, err := os.ReadFile(cl.c.Log())
 		if string(b) != c.want || err != nil {

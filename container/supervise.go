@@ -130,8 +130,7 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 		}
 		return nil, errors.Join(err, cl.undo())
 	}
-	cl.log.Close()
-	return &supervised{cl, made}, nil
+	return &supervised{cl, made}, cl.running()
 }
 
 // onThread runs fn on an OS thread of its own, as ptrace(2) wants it, which
