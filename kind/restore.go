@@ -40,6 +40,10 @@ type Restore struct {
 	HostProc *os.File
 	// Inside runs calls in the container's init.
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
+	// As runs calls in a process that is still bare, as all are while files
+	// are made and linked, or in the container's init: for what the kernel
+	// records of its caller (SO_PEERCRED). May be nil.
+	As func(v pidns.VPID, build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	// File makes, or gives again, the open file description of an entry.
 	// The driver owns and closes it.
 	File func(id uint32) (*os.File, error)

@@ -27,17 +27,20 @@ func (s *sock) open() error {
 }
 
 func (w *world) makeListener(s *sock) error {
-	if err := s.open(); err != nil {
+	if err := w.openAs(s, s.x.GetPeerCred()); err != nil {
 		return err
 	}
 	if err := w.bind(s); err != nil {
 		return err
 	}
-	return s.listen(manyWaiting, s.x.GetPeerCred())
+	return w.listen(s, manyWaiting, s.x.GetPeerCred())
 }
 
 // listen records its caller for SO_PEERCRED of who connects later.
-func (s *sock) listen(backlog int, c *image.Ucred) error {
+func (w *world) listen(s *sock, backlog int, c *image.Ucred) error {
+	if s.there != nil {
+		return s.there.listen(backlog)
+	}
 	return place{}.run(c, func() error {
 		if err := unix.Listen(s.fd(), backlog); err != nil {
 			return fmt.Errorf("listen: %w", err)
@@ -55,12 +58,17 @@ func (w *world) makeAlone(s *sock) error {
 }
 
 // pair makes a and b the ends of a socketpair(2).
-func pair(a, b *sock) error {
+func (w *world) pair(a, b *sock) error {
 	var p [2]int
-	err := place{}.run(a.x.GetPeerCred(), func() (err error) {
-		p, err = unix.Socketpair(unix.AF_UNIX, a.typ()|unix.SOCK_CLOEXEC, 0)
-		return err
-	})
+	var err error
+	if c := a.x.GetPeerCred(); w.canBe(c) {
+		p, err = w.pairAs(a.typ(), c)
+	} else {
+		err = place{}.run(c, func() (err error) {
+			p, err = unix.Socketpair(unix.AF_UNIX, a.typ()|unix.SOCK_CLOEXEC, 0)
+			return err
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("make a pair of unix sockets: %w", err)
 	}
@@ -88,7 +96,7 @@ func (w *world) makeConnection(a *sock) error {
 	}
 	server, client := w.roles(a, b)
 	if server == nil {
-		return pair(a, b)
+		return w.pair(a, b)
 	}
 	l, err := w.listenerFor(server, client.x.GetPeerCred())
 	if err != nil {
@@ -96,10 +104,12 @@ func (w *world) makeConnection(a *sock) error {
 	}
 	if !slices.Contains(w.socks, l) {
 		defer l.f.Close()
+		defer l.leave()
 	}
-	if err := client.open(); err != nil {
+	if err := w.openAs(client, server.x.GetPeerCred()); err != nil {
 		return err
 	}
+	defer client.leave()
 	if err := w.bindAside(client); err != nil {
 		return err
 	}
@@ -166,15 +176,16 @@ func (w *world) listenerFor(s *sock, c *image.Ucred) (*sock, error) {
 	if l := w.listener(s); l != nil {
 		return l, nil
 	}
-	l := &sock{e: s.e, x: &image.FileExtra{}}
-	if err := l.open(); err != nil {
+	l := standIn(s, s.e.GetName())
+	if err := w.openAs(l, c); err != nil {
 		return nil, err
 	}
 	err := w.bindAside(l)
 	if err == nil {
-		err = l.listen(1, c)
+		err = w.listen(l, 1, c)
 	}
 	if err != nil {
+		l.leave()
 		l.f.Close()
 	}
 	return l, err
@@ -183,6 +194,11 @@ func (w *world) listenerFor(s *sock, c *image.Ucred) (*sock, error) {
 // connect connects s to l as the user of c. A user who may not open the file
 // of the listener now could when it connected: then as ckpt.
 func (s *sock) connect(l *sock, c *image.Ucred) error {
+	if addr := l.reach(); s.there != nil && addr != nil {
+		if err := s.there.connect(addr); err == nil || !errors.Is(err, unix.EACCES) {
+			return err
+		}
+	}
 	do := func() error { return kernel.ConnectUnix(s.fd(), l.name()) }
 	err := l.home.run(c, do)
 	if errors.Is(err, unix.EACCES) && c != nil {
@@ -201,18 +217,24 @@ func (w *world) makeWaiting() error {
 			continue
 		}
 		for _, s := range w.waitingFor(l) {
-			if err := s.open(); err != nil {
-				return err
-			}
-			if err := w.bindAside(s); err != nil {
+			if err := w.makeWaiter(s, l); err != nil {
 				return s.fail(err)
-			}
-			if err := s.connect(l, w.holder(s)); err != nil {
-				return err
 			}
 		}
 	}
 	return nil
+}
+
+func (w *world) makeWaiter(s, l *sock) error {
+	c := w.holder(s)
+	if err := w.openAs(s, c); err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := w.bindAside(s); err != nil {
+		return err
+	}
+	return s.connect(l, c)
 }
 
 // waitingFor are the sockets connected to l, as saved; an image of criu's
@@ -260,7 +282,7 @@ func (w *world) makeDatagram(s *sock) error {
 		}
 		return w.bind(s)
 	}
-	if err := pair(s, o); err != nil {
+	if err := w.pair(s, o); err != nil {
 		return err
 	}
 	s.paired, o.paired = true, true

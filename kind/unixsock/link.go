@@ -67,7 +67,7 @@ func (w *world) shut(s *sock) error {
 
 func (w *world) finishOne(s *sock) error {
 	if s.listens() {
-		if err := s.listen(int(s.e.GetBacklog()), s.x.GetPeerCred()); err != nil {
+		if err := w.listen(s, int(s.e.GetBacklog()), s.x.GetPeerCred()); err != nil {
 			return err
 		}
 	}

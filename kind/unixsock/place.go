@@ -19,6 +19,7 @@ import (
 type place struct {
 	root        *os.File // nil: nowhere (abstract names need no place)
 	chroot, cwd string   // below root; "": root itself
+	aside       bool     // root is no part of the container's file system
 }
 
 // run runs fn where names are looked up from p, as the user of c (nil: as
@@ -94,7 +95,7 @@ func (w *world) room(name string) (place, error) {
 		w.private = f
 	}
 	w.rooms++
-	p := place{root: w.private, chroot: fmt.Sprintf("room%d", w.rooms)}
+	p := place{root: w.private, chroot: fmt.Sprintf("room%d", w.rooms), aside: true}
 	if err := unix.Mkdirat(int(w.private.Fd()), p.chroot, 0o755); err != nil {
 		return p, fmt.Errorf("make a place for %s: %w", name, err)
 	}

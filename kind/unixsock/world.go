@@ -41,6 +41,7 @@ type sock struct {
 	gone    *sock            // stands in for a peer that is gone
 	f       *os.File         // nil: not made yet
 	home    place            // where its name leads
+	there   *remote          // where a process has it for the moment; nil: nowhere
 	paired  bool             // datagram: made by socketpair(2) with its peer
 	packets []*packet
 }
@@ -200,6 +201,7 @@ func (w *world) closeAll() {
 // done lets go of what only the making needed.
 func (w *world) done() {
 	for _, s := range w.socks {
+		s.leave()
 		if s.gone != nil {
 			s.gone.f.Close()
 		}
