@@ -18,7 +18,7 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 		return nil, err
 	}
 	defer s.close()
-	pids, err := walk(int(src.InitHost))
+	pids, err := pidns.Walk(src.InitHost)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := s.look(pid); err != nil {
+		if err := s.look(int(pid)); err != nil {
 			return nil, err
 		}
 	}

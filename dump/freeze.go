@@ -55,13 +55,13 @@ func (s *session) freezeOnce(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		pids, err := walk(int(s.src.InitHost))
+		pids, err := pidns.Walk(s.src.InitHost)
 		if err != nil {
 			return &failure.Error{Doing: "dump", Err: fmt.Errorf("find the container's processes: %w", err)}
 		}
 		var fresh []*kind.Task
 		for _, pid := range pids {
-			ts, err := s.seizeAll(pid)
+			ts, err := s.seizeAll(int(pid))
 			fresh = append(fresh, ts...)
 			if err != nil {
 				return err
@@ -74,32 +74,6 @@ func (s *session) freezeOnce(ctx context.Context) error {
 			return s.settle(pids)
 		}
 	}
-}
-
-// walk lists vpid 1 and all its descendants by host pid, parents first. Every
-// process of a pid namespace is a descendant of its vpid 1, as ckpt exec too
-// makes its processes there.
-func walk(init int) ([]int, error) {
-	pids := []int{init}
-	for i := 0; i < len(pids); i++ {
-		p, err := procfs.Open(pids[i])
-		if err != nil {
-			if i > 0 && errors.Is(err, unix.ESRCH) {
-				continue // ended since its parent was read
-			}
-			return nil, err
-		}
-		children, err := p.Children()
-		p.Close()
-		if err != nil {
-			if i > 0 && errors.Is(err, unix.ESRCH) {
-				continue
-			}
-			return nil, err
-		}
-		pids = append(pids, children...)
-	}
-	return pids, nil
 }
 
 // seizeAll attaches to the threads of pid that are not yet attached, and
@@ -234,10 +208,10 @@ func (s *session) stopped(p *kind.Proc, t *kind.Task) error {
 
 // settle keeps, of all that was met, the processes of the last walk, in its
 // order (parents first), and reads what they are.
-func (s *session) settle(pids []int) error {
+func (s *session) settle(pids []pidns.HostPID) error {
 	s.order = s.order[:0]
 	for _, pid := range pids {
-		p := s.procs[pid]
+		p := s.procs[int(pid)]
 		if p == nil {
 			continue
 		}

@@ -117,11 +117,33 @@ func (s *session) arrange() error {
 		}
 		s.d.Procs = append(s.d.Procs, p)
 	}
+	if err := s.fillTable(byHost); err != nil {
+		return err
+	}
 	main := slices.IndexFunc(s.d.Procs, func(p *kind.Proc) bool { return p.VPID == s.src.MainVPID })
 	if main < 0 || s.d.Procs[main].Zombie {
 		return &failure.Error{Doing: "dump", Err: errors.New("its command has just ended")}
 	}
 	return s.findShared()
+}
+
+// fillTable makes the remap table of what is saved.
+func (s *session) fillTable(byHost map[int]*kind.Proc) error {
+	s.table = pidns.New()
+	for _, p := range s.d.Procs {
+		row := pidns.Row{TGID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie}
+		if parent := byHost[p.Stat.PPid]; parent != nil {
+			row.PPID = parent.VPID
+		}
+		for _, t := range p.Threads {
+			row.ID, row.Host = t.VTID, t.Host
+			if err := s.table.Add(row); err != nil {
+				return s.fail(p, "", err)
+			}
+		}
+	}
+	s.table.Hold()
+	return nil
 }
 
 // findShared gives every process the ids of its address space, descriptor

@@ -30,6 +30,7 @@ type session struct {
 	self  *procfs.Proc // ckpt itself
 	order []*kind.Proc
 	init  *kind.Proc
+	table *pidns.Table // filled once all are stopped
 
 	files    []*kind.Desc // one a saved open file description
 	byObject map[objectKey][]*kind.Desc
@@ -57,15 +58,19 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 		return nil, err
 	}
 	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
-		byObject: map[objectKey][]*kind.Desc{}, ids: map[string]uint32{}}
+		byObject: map[objectKey][]*kind.Desc{},
+		// System V segments go by their own, small numbers; others begin above.
+		ids: map[string]uint32{"shmem": 1 << 31}}
 	if src.LogPath != "" {
 		_ = unix.Stat(src.LogPath, &s.logID) // a log that is gone is no log: its descriptors are ordinary files
 	}
 	s.d = &kind.Dump{
 		Log: log, Out: out, InitHost: src.InitHost, OwnNet: src.OwnNet, Privileged: privileged,
-		HostPID: s.hostPID, VPID: s.virtual, FileID: s.fileID, AddFile: s.addFile,
+		FileID: s.fileID, AddFile: s.addFile,
 		NewID: s.newID, IsLog: s.isLog,
 	}
+	s.d.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return s.table.Host(v) }
+	s.d.VPID = func(h pidns.HostPID) (pidns.VPID, bool) { return s.table.Virtual(h) }
 	if out != nil {
 		s.d.Inside = s.inside
 	}
@@ -79,28 +84,6 @@ func (s *session) threads() (n int) {
 		}
 	}
 	return n
-}
-
-func (s *session) hostPID(v pidns.VPID) (pidns.HostPID, bool) {
-	for _, p := range s.order {
-		for _, t := range p.Threads {
-			if t.VTID == v {
-				return t.Host, true
-			}
-		}
-	}
-	return 0, false
-}
-
-func (s *session) virtual(h pidns.HostPID) (pidns.VPID, bool) {
-	for _, p := range s.order {
-		for _, t := range p.Threads {
-			if t.Host == h {
-				return t.VTID, true
-			}
-		}
-	}
-	return 0, false
 }
 
 func (s *session) newID(what string) uint32 {

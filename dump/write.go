@@ -118,19 +118,7 @@ func (s *session) manifest() (*image.Manifest, error) {
 	m := &image.Manifest{
 		Name: s.src.Name, Command: s.src.Command, Created: time.Now().UnixNano(), MainVpid: uint32(s.src.MainVPID),
 		NoInit: s.src.NoInit, NetNone: s.src.OwnNet, LastPid: s.lastPID, LogFiles: s.logFiles, Memory: s.bytes,
-		Machine: here,
-	}
-	for _, p := range s.d.Procs {
-		ppid := pidns.VPID(0)
-		if p.Parent != nil {
-			ppid = p.Parent.VPID
-		} else if p.VPID != pidns.Init {
-			ppid = pidns.Init
-		}
-		for _, t := range p.Threads {
-			m.Table = append(m.Table, &image.Identity{Id: uint32(t.VTID), Tgid: uint32(p.VPID), Ppid: uint32(ppid),
-				Pgid: uint32(p.PGID), Sid: uint32(p.SID), Zombie: p.Zombie})
-		}
+		Machine: here, Table: s.table.Identities(s.src.NoInit),
 	}
 	return m, nil
 }

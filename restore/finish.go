@@ -37,6 +37,19 @@ func (s *session) lastPID() error {
 	return nil
 }
 
+// verify proves that the container has exactly the ids the image says, before
+// anything runs in it.
+func (s *session) verify() error {
+	table, err := pidns.Read(pidns.HostPID(s.root.HostPID))
+	if err != nil {
+		return err
+	}
+	if err := table.Verify(s.r.Manifest.GetTable()); err != nil {
+		return &failure.Error{Doing: "restore", What: "ids", Err: err}
+	}
+	return nil
+}
+
 // finish takes ckpt's code out of every process and gives its threads their
 // own registers. They stay stopped.
 func (s *session) finish() error {
