@@ -179,4 +179,3 @@ func TestExecKilled(t *testing.T) {
 	}
 	t.Logf("%d ran, %d did not", ran[true], ran[false])
 }
-

@@ -81,7 +81,8 @@ func runDump(ctx context.Context, a *app, o dumpOptions, args []string) error {
 		return dumpFailed(err, c.Name)
 	}
 	if !o.leaveRunning {
-		if err := c.WaitEnd(ctx); err != nil {
+		// Nothing can be taken back any more.
+		if err := c.WaitEnd(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
 	}
