@@ -49,6 +49,23 @@ func WriteMemory(pid int, addr uint64, b []byte) error {
 	return nil
 }
 
+// WriteAsOwner writes b where the process itself could write, and nowhere else:
+// EFAULT or EIO where it could not.
+func WriteAsOwner(pid int, addr uint64, b []byte) error {
+	if beforeRequest != nil {
+		beforeRequest("write memory")
+	}
+	local := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+	n, err := unix.ProcessVMWritev(pid, []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}, 0)
+	if err == nil && n != len(b) {
+		err = unix.EFAULT
+	}
+	if err != nil {
+		return fmt.Errorf("write %d bytes of memory at %#x: %w", len(b), addr, err)
+	}
+	return nil
+}
+
 // writeThrough writes whatever the page protection. The kernel may forbid
 // that to /proc/PID/mem (proc_mem.force_override=, 6.12) but not to ptrace.
 func writeThrough(pid int, addr uint64, b []byte) error {

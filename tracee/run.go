@@ -200,6 +200,11 @@ func (t *Thread) Park(r Regs) error {
 	if err := t.SetRegs(withoutCall(r)); err != nil {
 		return err
 	}
+	return t.eventStop()
+}
+
+// eventStop resumes t with a stop already asked for, and waits for it.
+func (t *Thread) eventStop() error {
 	if err := t.Interrupt(); err != nil {
 		return err
 	}
@@ -221,6 +226,30 @@ func (t *Thread) Park(r Regs) error {
 			return err
 		}
 	}
+}
+
+// Interrupted lets t enter a call, with a stop already asked for, at any
+// `syscall` instruction, and gives what the interrupted call left in the result
+// register: -512 to -516, with the kernel's record of how to go on
+// (restart_block) set for -516, or a result if it had no need to wait. t then
+// stands in an event stop: set the final registers.
+func (t *Thread) Interrupted(ip uint64, nr uintptr, args ...uint64) (int64, error) {
+	r, err := t.Regs()
+	if err != nil {
+		return 0, err
+	}
+	t.setCall(&r, ip, nr, args)
+	if err := t.SetRegs(r); err != nil {
+		return 0, err
+	}
+	if err := t.syscallStop(); err != nil {
+		return 0, err
+	}
+	if err := t.eventStop(); err != nil {
+		return 0, err
+	}
+	r, err = t.Regs()
+	return int64(rawResult(r)), err
 }
 
 // BlockSignals blocks every signal but the done signal, which is chosen so

@@ -1,0 +1,293 @@
+package registers
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// program builds a program of testdata once.
+var program = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "ckpt-registers-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	bin := filepath.Join(dir, "wait")
+	if out, err := exec.Command("gcc", "-O1", "-pthread", "-o", bin, "testdata/wait.c").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("gcc: %w: %s", err, out)
+	}
+	return os.ReadFile(bin)
+})
+
+// waiter is a running testdata/wait.c.
+type waiter struct {
+	t     *testing.T
+	pid   int
+	lines *bufio.Scanner
+}
+
+func startWaiter(t *testing.T, call string) *waiter {
+	t.Helper()
+	b, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(t.TempDir(), "wait")
+	if err := os.WriteFile(bin, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("sh", "-c", `exec "$0" "$1"`, bin, call) // another thread's fork may hold bin open for writing yet: sh tries later
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	w := &waiter{t: t, pid: c.Process.Pid, lines: bufio.NewScanner(out)}
+	if got := w.line(); got != "start" {
+		t.Fatalf("it says %q", got)
+	}
+	return w
+}
+
+func (w *waiter) line() string {
+	w.t.Helper()
+	if !w.lines.Scan() {
+		w.t.Fatalf("it ended: %v", w.lines.Err())
+	}
+	return w.lines.Text()
+}
+
+// stop stops the leading thread as the dump's driver does.
+func (w *waiter) stop() (*kind.Proc, *kind.Task) {
+	w.t.Helper()
+	p, err := procfs.Open(w.pid)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { p.Close() })
+	task := &kind.Task{FS: p, Core: &criu_core.CoreEntry{ThreadCore: &criu_core.ThreadCoreEntry{}}, Extra: &image.Thread{},
+		Host: pidns.HostPID(w.pid), VTID: pidns.VPID(w.pid)}
+	must := func(err error) {
+		w.t.Helper()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	task.Before.Syscall, err = p.Syscall()
+	must(err)
+	task.Before.Stack, err = p.Stack()
+	must(err)
+	task.Before.ExecStart, err = p.SchedExecStart()
+	must(err)
+	task.Stat, err = p.Stat()
+	must(err)
+	task.Before.CPU = task.Stat.Processor
+	task.Traced, err = tracee.Seize(w.pid, tracee.Options{})
+	must(err)
+	must(task.Traced.Interrupt())
+	_, err = task.Traced.WaitStopped()
+	must(err)
+	task.Regs, err = task.Traced.Regs()
+	must(err)
+	task.Status, err = p.Status()
+	must(err)
+	proc := &kind.Proc{VPID: task.VTID, Host: task.Host, FS: p, Status: task.Status, Stat: task.Stat, TC: &criu_core.TaskCoreEntry{}, Threads: []*kind.Task{task}}
+	proc.Maps, err = p.MapsOnly()
+	must(err)
+	return proc, task
+}
+
+// again gives the stopped thread the state that was saved, as a restore does
+// to a new one: nothing of the kernel's record of the call is used.
+func (w *waiter) again(k kind.Thread, p *kind.Proc, task *kind.Task) error {
+	in, err := tracee.Inject(task.Traced, p.Maps, 1<<16)
+	if err != nil {
+		return err
+	}
+	s := tracee.NewScript(in.Site().Base)
+	read, err := k.Ask(nil, p, task, s)
+	if err != nil {
+		return err
+	}
+	if err := in.Run(task.Traced, s); err != nil {
+		return err
+	}
+	if err := read(); err != nil {
+		return err
+	}
+	tt := &kind.TargetThread{VTID: task.VTID, Traced: task.Traced, Core: task.Core, Extra: task.Extra, Script: tracee.NewScript(in.Site().Base)}
+	target := &kind.Target{Threads: []*kind.TargetThread{tt}, TC: p.TC}
+	// rseq cannot be registered twice
+	task.Core.ThreadCore.RseqEntry = nil
+	if err := k.Restore(nil, target, tt); err != nil {
+		return err
+	}
+	if err := in.Run(task.Traced, tt.Script); err != nil {
+		return err
+	}
+	if err := k.Final(in.Site(), target, tt); err != nil {
+		return err
+	}
+	mask, err := task.Traced.SigMask()
+	if err != nil {
+		return err
+	}
+	return errors.Join(in.Remove(), task.Traced.SetRegs(tt.Regs), task.Traced.SetSigMask(mask))
+}
+
+// calls and what they return after 600 ms.
+var calls = []struct{ call, want string }{
+	{"nanosleep", "0 0"},
+	{"nanosleep rest", "0 0"},
+	{"nanosleep inline", "0 0"},
+	{"clock_nanosleep", "0 0"},
+	{"clock_nanosleep realtime", "0 0"},
+	{"clock_nanosleep abs", "0 0"},
+	{"clock_nanosleep cpu rest", "0 0"},
+	{"poll", "0 0"},
+	{"poll nothing", "0 0"},
+	{"ppoll", "0 0"},
+	{"select", "0 0"},
+	{"pselect6", "0 0"},
+	{"epoll_wait", "0 0"},
+	{"epoll_pwait", "0 0"},
+	{"epoll_pwait2", "0 0"},
+	{"rt_sigtimedwait", "-1 EAGAIN"},
+	{"semtimedop", "-1 EAGAIN"},
+	{"io_getevents", "0 0"},
+	{"io_pgetevents", "0 0"},
+	{"futex", "-1 ETIMEDOUT"},
+	{"futex private", "-1 ETIMEDOUT"},
+	{"futex bitset", "-1 ETIMEDOUT"},
+	{"mq_timedreceive", "-1 ETIMEDOUT"},
+}
+
+// TestInterruptedCalls stops a waiting call twice on its way. It must end as
+// if it had not been stopped, after its own time.
+func TestInterruptedCalls(t *testing.T) {
+	for _, c := range calls {
+		for _, restored := range []bool{false, true} {
+			name := c.call + "/left running"
+			if restored {
+				name = c.call + "/restored"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				w := startWaiter(t, c.call)
+				for range 2 {
+					<-time.After(200 * time.Millisecond)
+					k := Kind()
+					p, task := w.stop()
+					if err := k.Observe(nil, p, task); err != nil {
+						t.Fatal(err)
+					}
+					if restored {
+						if err := w.again(k, p, task); err != nil {
+							t.Fatal(err)
+						}
+					} else if err := k.Resume(p, task); err != nil {
+						t.Fatal(err)
+					}
+					if err := task.Traced.Detach(0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.ends(c.want)
+			})
+		}
+	}
+}
+
+func (w *waiter) ends(want string) {
+	w.t.Helper()
+	got := w.line()
+	i := strings.LastIndexByte(got, ' ')
+	ms, err := strconv.Atoi(got[i+1:])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	// From the start again would be 800 at least.
+	if got[:i] != want || ms < 598 || ms > 780 {
+		w.t.Errorf("it ended with %q, want %q after 600 ms", got, want)
+	}
+}
+
+func TestSocketTimeoutShowsNoEINTR(t *testing.T) {
+	t.Parallel()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	w := startWaiter(t, "recv")
+	<-time.After(200 * time.Millisecond)
+	k := Kind()
+	p, task := w.stop()
+	if err := k.Observe(nil, p, task); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Resume(p, task); err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Traced.Detach(0); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.line(); !strings.HasPrefix(got, "-1 EAGAIN ") {
+		t.Errorf("it ended with %q", got)
+	}
+}
+
+// TestCPUClockSleep: how much CPU time is left cannot be told.
+func TestCPUClockSleep(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	w := startWaiter(t, "clock_nanosleep cpu")
+	for {
+		s, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", w.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(string(s), "230 ") {
+			break
+		}
+		runtime.Gosched()
+	}
+	k := Kind()
+	p, task := w.stop()
+	if err := k.Observe(nil, p, task); !errors.Is(err, failure.ErrUnsupported) {
+		t.Errorf("observed with error %v", err)
+	}
+	if err := k.Resume(p, task); err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Traced.Detach(0); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.line(); !strings.HasPrefix(got, "0 0 ") {
+		t.Errorf("it ended with %q", got)
+	}
+}
