@@ -113,7 +113,11 @@ func (r *Root) prepare(spec Spec) error {
 func (r *Root) run(build func(*tracee.Script)) error {
 	s := tracee.NewScript(r.Site.Base)
 	build(s)
-	return r.Thread.Run(r.Site, s)
+	err := r.Thread.Run(r.Site, s)
+	if se, ok := errors.AsType[*tracee.StepError](err); ok && se.Steps == 1 {
+		return se.Errno // the caller says what was being done
+	}
+	return err
 }
 
 // mounts cuts mount propagation from and to the host, and mounts the

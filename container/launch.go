@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -28,13 +29,18 @@ const Supervisor = "supervise"
 
 // Launch starts a supervisor that does what req says, and returns when the
 // container runs or nothing is left of it. The supervisor is a session leader
-// and holds nothing of the caller but its working directory, until it has
-// answered. What it logs goes to stderr. When ctx ends it undoes its work,
+// and holds nothing of the caller but its working directory, and that only until
+// it has answered. What it logs goes to stderr. When ctx ends it undoes its work,
 // and so it does when the caller is killed.
 func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error) {
 	asRoot, err := privileged()
 	if err != nil {
 		return nil, err
+	}
+	// Whoever started ckpt may have left descriptors open in it, and may wait
+	// for the end of one: the container must not keep it open.
+	if err := unix.CloseRange(3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("close_range: %w", err)
 	}
 	cmd := exec.Command("/proc/self/exe", Supervisor, req.Name)
 	cmd.Args[0] = "ckpt"
@@ -150,6 +156,9 @@ func ownUserNamespace(a *syscall.SysProcAttr) error {
 
 // noUserNamespace explains why a supervisor could not be started.
 func noUserNamespace(err error, asRoot bool) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err
+	}
 	if asRoot {
 		return fmt.Errorf("start a supervisor: %w", err)
 	}

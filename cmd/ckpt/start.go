@@ -61,6 +61,8 @@ func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
 		return notYet("start -a: staying attached to a container", hint)
 	case len(argv) == 0:
 		return notYet("start without a command: a shell on this terminal", hint)
+	case len(o.hostname) > maxHostname:
+		return usage(fmt.Errorf("start: --hostname has %d bytes", len(o.hostname)), "a host name has up to 64 bytes")
 	case o.net != "host" && o.net != "none":
 		return usage(fmt.Errorf("start: --net %q is not a network", o.net), "networks are host and none")
 	}
@@ -91,6 +93,9 @@ func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
 	a.say("%s: started, pid %d inside, %d on the host", name, ans.VPID, ans.PID)
 	return nil
 }
+
+// maxHostname is __NEW_UTS_LEN (sethostname(2)).
+const maxHostname = 64
 
 // startFailed makes hints fit the command that failed.
 func startFailed(err error, name string) error {
