@@ -99,14 +99,6 @@ func table(cols []column, rows [][]string, gap int) string {
 	return b.String()
 }
 
-// plural is "1 process", "2 processes".
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
 // branch indents a process at depth d of a tree.
 func branch(d int) string {
 	if d == 0 {
