@@ -1,0 +1,121 @@
+// Package all lists every kind, in the order they are restored in. It is the
+// only place that knows them all.
+package all
+
+import (
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
+
+	"slices"
+	"time"
+
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/anoninode"
+	"ckpt/kind/creds"
+	"ckpt/kind/epoll"
+	"ckpt/kind/eventfd"
+	"ckpt/kind/fifo"
+	"ckpt/kind/fs"
+	"ckpt/kind/inotify"
+	"ckpt/kind/memfd"
+	"ckpt/kind/memory"
+	"ckpt/kind/pipe"
+	"ckpt/kind/regfile"
+	"ckpt/kind/registers"
+	"ckpt/kind/rlimit"
+	"ckpt/kind/seccomp"
+	"ckpt/kind/sigaction"
+	"ckpt/kind/signalfd"
+	"ckpt/kind/sysv"
+	"ckpt/kind/taskmisc"
+	"ckpt/kind/timens"
+	"ckpt/kind/timer"
+	"ckpt/kind/timerfd"
+	"ckpt/kind/tty"
+	"ckpt/kind/unixsock"
+	"ckpt/kind/uts"
+)
+
+// Kinds are the kinds of one dump or restore.
+type Kinds struct {
+	// Files: the first that owns a descriptor saves it. anoninode is last: it
+	// refuses by name what no other kind owns.
+	Files []kind.File
+	// Spaces come before the descriptors of a process, Processes after.
+	Spaces, Processes []kind.Process
+	Threads           []kind.Thread
+	Namespaces        []kind.Namespace
+	// Clocks gives the offsets of the container's CLOCK_MONOTONIC and
+	// CLOCK_BOOTTIME that an image asks for: they must be set before the
+	// first process is born.
+	Clocks func(*image.Reader) (monotonic, boottime time.Duration, err error)
+}
+
+// All are the kinds that a process is saved by.
+func (k Kinds) All() []kind.Process { return slices.Concat(k.Spaces, k.Processes) }
+
+// New makes the kinds of one run.
+func New() Kinds {
+	space, shared := memory.New()
+	misc, threadMisc := taskmisc.New()
+	dumpable, credentials := creds.New()
+	timers, timerMaker := timer.New()
+	return Kinds{
+		Files: []kind.File{
+			memfd.Kind(), // before regfile, to which a memfd is a deleted file
+			tty.Kind(),   // before regfile, to which a terminal is a device
+			regfile.Kind(),
+			pipe.Kind(),
+			fifo.Kind(),
+			unixsock.Kind(),
+			eventfd.Kind(),
+			epoll.Kind(),
+			timerfd.Kind(),
+			signalfd.Kind(),
+			inotify.Kind(),
+			anoninode.Kind(), // last: refuses by name what is left
+		},
+		Spaces: []kind.Process{space},
+		Processes: []kind.Process{
+			fs.Kind(),
+			sigaction.Kind(),
+			sysv.Undo(),
+			timers,
+			misc,
+			tty.Control(), // after fs: opens the terminal by its path
+			dumpable,
+			rlimit.Kind(), // last: nothing before it meets the program's own limits
+		},
+		Threads: []kind.Thread{
+			registers.Kind(),
+			threadMisc,
+			timerMaker, // alarm clocks take capabilities
+			seccomp.Kind(),
+			credentials, // last: what comes after has the program's rights
+		},
+		Namespaces: []kind.Namespace{
+			timens.Kind(),
+			uts.Kind(),
+			sysv.Kind(),
+			shared,
+		},
+		Clocks: clocks,
+	}
+}
+
+func clocks(in *image.Reader) (monotonic, boottime time.Duration, err error) {
+	inv, err := image.One[*inventory.InventoryEntry](in, image.Inventory, "")
+	if err != nil {
+		return 0, 0, err
+	}
+	saved, err := timens.Read(in, inv.GetRootIds())
+	if saved == nil || err != nil {
+		return 0, 0, err
+	}
+	now, err := timens.Now()
+	if err != nil {
+		return 0, 0, err
+	}
+	o := timens.Offsets(saved, now)
+	return o.Monotonic, o.Boottime, nil
+}

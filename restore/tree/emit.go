@@ -1,0 +1,315 @@
+package tree
+
+import (
+	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/pidns"
+)
+
+// emitter turns a tree of births into steps.
+type emitter struct {
+	f     *forest
+	b     *births
+	s     *sharing
+	steps []Step
+	taken map[pidns.VPID]bool // by living helpers
+	// home: the node's parent is already the one of today (of a dead leader:
+	// the one by birth).
+	home []bool
+	// heir of a dead leader: who gets the children it leaves.
+	heir []node
+	// stay: while it is being built, somebody below the node still has to find
+	// the node's forker above itself.
+	stay []bool
+}
+
+func (f *forest) emit(b *births) ([]Step, error) {
+	s, err := f.share(b)
+	if err != nil {
+		return nil, err
+	}
+	e := &emitter{f: f, b: b, s: s, taken: map[pidns.VPID]bool{},
+		home: make([]bool, len(f.nodes)), heir: make([]node, len(f.nodes)), stay: make([]bool, len(f.nodes))}
+	e.prepareDead()
+	e.prepareStay()
+	if err := e.build(initial); err != nil {
+		return nil, err
+	}
+	if err := e.groups(); err != nil {
+		return nil, err
+	}
+	e.last()
+	return e.steps, nil
+}
+
+func (e *emitter) add(s ...Step) { e.steps = append(e.steps, s...) }
+
+func (e *emitter) vpid(n node) pidns.VPID { return e.f.nodes[n].VPID }
+
+// prepareDead decides for dead leaders who inherits their children, and which
+// exit signal they hand on by CLONE_PARENT.
+func (e *emitter) prepareDead() {
+	for n := initial; n < len(e.f.nodes); n++ {
+		p := &e.f.nodes[n]
+		e.heir[n] = nobody
+		if !p.dead {
+			continue
+		}
+		p.ExitSignal = unix.SIGCHLD // a former attempt may have changed it
+		count := map[node]int{}
+		for _, c := range e.b.children[n] {
+			child := &e.f.nodes[c]
+			if child.dead {
+				continue
+			}
+			if child.parent == e.b.parent[n] {
+				if child.ExitSignal != unix.SIGCHLD {
+					p.ExitSignal = child.ExitSignal
+				}
+				continue
+			}
+			count[child.parent]++
+			if h := e.heir[n]; h == nobody || count[child.parent] > count[h] {
+				e.heir[n] = child.parent
+			}
+		}
+	}
+}
+
+// prepareStay finds the nodes that CLONE_PARENT would take away from under
+// their forker too early: it is the parent of today of somebody further down.
+func (e *emitter) prepareStay() {
+	for n := initial + 1; n < len(e.f.nodes); n++ {
+		parent := e.f.nodes[n].parent
+		if parent == nobody {
+			continue
+		}
+		c := n
+		for e.b.parent[c] != parent {
+			c = e.b.parent[c]
+		}
+		e.stay[c] = e.stay[c] || c != n
+	}
+}
+
+// build makes everybody below u, which exists.
+func (e *emitter) build(u node) error {
+	p := &e.f.nodes[u]
+	var early, late []node
+	for _, c := range e.b.children[u] {
+		if e.b.session[c] == p.leader {
+			late = append(late, c)
+		} else {
+			early = append(early, c) // inherits the session u was born in
+		}
+	}
+	if err := e.fork(u, early); err != nil {
+		return err
+	}
+	if p.leader == u && !p.given {
+		e.add(Setsid{p.VPID})
+	}
+	return e.fork(u, late)
+}
+
+// fork makes the children by birth of u, with all below them.
+func (e *emitter) fork(u node, children []node) error {
+	type orphans struct {
+		heir  node
+		flags uint64
+	}
+	var order []orphans
+	through := map[orphans][]node{}
+	for _, c := range children {
+		direct, flags := e.route(u, c)
+		if !direct {
+			o := orphans{e.f.nodes[c].parent, flags}
+			if through[o] == nil {
+				order = append(order, o)
+			}
+			through[o] = append(through[o], c)
+			continue
+		}
+		if err := e.birth(u, e.vpid(u), c, flags); err != nil {
+			return err
+		}
+	}
+	for _, o := range order {
+		if err := e.throughHelper(u, o.heir, o.flags, through[o]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// route tells whether u itself can fork c, and with which flags.
+func (e *emitter) route(u, c node) (direct bool, flags uint64) {
+	up, child := &e.f.nodes[u], &e.f.nodes[c]
+	flags = e.s.flags[c]
+	if child.parent == u || child.dead {
+		e.home[c] = true
+		return true, flags
+	}
+	now := up.parent
+	if up.dead {
+		now = e.b.parent[u]
+	}
+	// A namespace's init may not use CLONE_PARENT (clone(2), EINVAL); its
+	// parent is outside anyway.
+	if u != initial && e.home[u] && !e.stay[c] && now == child.parent && up.ExitSignal == child.ExitSignal {
+		e.home[c] = true
+		return true, flags | unix.CLONE_PARENT
+	}
+	return up.dead && e.heir[u] == child.parent && child.ExitSignal == unix.SIGCHLD, flags
+}
+
+// birth forks c from the process by, which is u or a helper below it.
+func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
+	p := &e.f.nodes[c]
+	sig := p.ExitSignal
+	if flags&unix.CLONE_PARENT != 0 {
+		sig = 0
+	}
+	e.add(Fork{Parent: by, Child: p.VPID, Flags: flags, ExitSignal: sig, Helper: p.dead})
+	if err := e.build(c); err != nil {
+		return err
+	}
+	if p.dead {
+		e.bury(p.VPID, e.vpid(u), e.heir[c])
+	}
+	return nil
+}
+
+// throughHelper makes children whose parent of today is heir, an ancestor of
+// u: a helper forks them and dies.
+func (e *emitter) throughHelper(u, heir node, flags uint64, children []node) error {
+	for _, c := range children {
+		if p := &e.f.nodes[c]; p.ExitSignal != unix.SIGCHLD {
+			return failure.Unsupportedf("pid %d has exit signal %d, but its parent %d cannot have forked it "+
+				"(a process that comes to a new parent gets exit signal %d)", p.VPID, p.ExitSignal, p.PPID, unix.SIGCHLD)
+		}
+	}
+	h, err := e.helper(e.vpid(u), flags)
+	if err != nil {
+		return err
+	}
+	for _, c := range children {
+		if err := e.birth(u, h, c, flags); err != nil {
+			return err
+		}
+	}
+	e.bury(h, e.vpid(u), heir)
+	return nil
+}
+
+// helper forks a helper from by.
+func (e *emitter) helper(by pidns.VPID, flags uint64) (pidns.VPID, error) {
+	h, err := e.f.helperID(e.taken)
+	if err != nil {
+		return 0, err
+	}
+	e.taken[h] = true
+	e.add(Fork{Parent: by, Child: h, Flags: flags, ExitSignal: unix.SIGCHLD, Helper: true})
+	return h, nil
+}
+
+// bury ends a helper, whose children go to heir. No other subreaper is set at
+// this time, and init needs no setting.
+func (e *emitter) bury(h, parent pidns.VPID, heir node) {
+	set := heir != nobody && heir != initial
+	if set {
+		e.add(Subreaper{e.vpid(heir), true})
+	}
+	e.add(Exit{P: h}, Reap{parent, h})
+	if set {
+		e.add(Subreaper{e.vpid(heir), false})
+	}
+	delete(e.taken, h)
+}
+
+// last does what must not disturb the rest.
+func (e *emitter) last() {
+	for n := initial; n < len(e.f.nodes); n++ {
+		p := &e.f.nodes[n]
+		if u := e.s.unshare[n]; u != 0 {
+			e.add(Unshare{p.VPID, u})
+		}
+		if p.Subreaper && !p.Zombie {
+			e.add(Subreaper{p.VPID, true})
+		}
+	}
+	for _, p := range e.f.nodes {
+		if p.Zombie {
+			e.add(Exit{p.VPID, p.Status})
+		}
+	}
+}
+
+// groups makes the process groups that are not those of a session leader:
+// into these everybody is born.
+func (e *emitter) groups() error {
+	members := map[pidns.VPID][]node{}
+	var ids []pidns.VPID
+	for n := initial; n < len(e.f.nodes); n++ {
+		p := &e.f.nodes[n]
+		if p.PGID == p.SID {
+			continue
+		}
+		if members[p.PGID] == nil {
+			ids = append(ids, p.PGID)
+		}
+		members[p.PGID] = append(members[p.PGID], n)
+	}
+	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
+	var helpers []Reap
+	for _, g := range ids {
+		h, err := e.startGroup(g, members[g])
+		if err != nil {
+			return err
+		}
+		helpers = append(helpers, h...)
+	}
+	for n := initial; n < len(e.f.nodes); n++ {
+		p := &e.f.nodes[n]
+		if moved := members[p.VPID] != nil && p.PGID != p.VPID; moved || p.PGID != p.SID && p.PGID != p.VPID {
+			e.add(Setpgid{p.VPID, p.PGID})
+		}
+	}
+	for _, h := range helpers {
+		e.bury(h.Child, h.Parent, nobody)
+	}
+	return nil
+}
+
+// startGroup makes group g exist until the helpers it returns are buried:
+// only the process with that number can make it.
+func (e *emitter) startGroup(g pidns.VPID, members []node) (helpers []Reap, err error) {
+	n, alive := e.f.index[g]
+	if !alive {
+		by := e.vpid(members[0])
+		e.add(Fork{Parent: by, Child: g, ExitSignal: unix.SIGCHLD, Helper: true}, Setpgid{g, g})
+		return []Reap{{by, g}}, nil
+	}
+	p := &e.f.nodes[n]
+	hold := func() error {
+		h, err := e.helper(g, 0)
+		helpers = append(helpers, Reap{g, h})
+		return err
+	}
+	if p.PGID == 0 {
+		return nil, failure.Unsupportedf("pid %d made group %d and went back to a group outside the container", g, g)
+	}
+	if p.PGID == p.SID && e.f.nodes[p.leader].dead {
+		if err := hold(); err != nil { // keeps the group it will come back to
+			return nil, err
+		}
+	}
+	e.add(Setpgid{g, g})
+	if p.PGID != g {
+		err = hold() // keeps the group it will leave
+	}
+	return helpers, err
+}

@@ -1,0 +1,202 @@
+package tree
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"ckpt/pidns"
+)
+
+// history lets random processes do random things, so that every tree it ends
+// in is one that the kernel can show.
+type history struct {
+	*model
+	rng  *rand.Rand
+	next pidns.VPID
+	log  []string
+}
+
+type mix struct {
+	outer, share, signals bool
+	steps, procs          int
+}
+
+func newHistory(seed uint64, x mix) *history {
+	h := &history{model: newModel(x.outer), rng: rand.New(rand.NewPCG(seed, 7)), next: 2}
+	for range 1 + h.rng.IntN(x.steps) {
+		h.act(x)
+	}
+	return h
+}
+
+// pick chooses a living process (init seldom) or, dead, a zombie.
+func (h *history) pick(dead bool) *task {
+	var all []*task
+	for p := pidns.VPID(1); p < h.next; p++ {
+		if t := h.procs[p]; t != nil && t.dead == dead {
+			all = append(all, t)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	if t := all[h.rng.IntN(len(all))]; t.pid != 1 || h.rng.IntN(4) == 0 {
+		return t
+	}
+	return all[h.rng.IntN(len(all))]
+}
+
+func (h *history) act(x mix) {
+	p := h.pick(false)
+	var err error
+	what := ""
+	switch k := h.rng.IntN(20); {
+	case k < 8:
+		if len(h.procs) >= x.procs {
+			return
+		}
+		what, err = h.randomFork(p, x)
+	case k < 10:
+		what, err = fmt.Sprintf("%d: setsid", p.pid), h.setsid(p.pid)
+	case k < 13:
+		g := p.pid
+		if q := h.pick(false); h.rng.IntN(2) == 0 {
+			g = q.pgid
+		}
+		what, err = fmt.Sprintf("%d: setpgid %d", p.pid, g), h.setpgid(p.pid, g)
+	case k < 16:
+		st := unix.WaitStatus(h.rng.IntN(256) << 8)
+		what, err = fmt.Sprintf("%d: exit", p.pid), h.exit(p.pid, st)
+	case k < 18:
+		z := h.pick(true)
+		if z == nil {
+			return
+		}
+		what, err = fmt.Sprintf("%d: reap %d", z.parent, z.pid), h.reap(z.parent, z.pid)
+	default:
+		on := h.rng.IntN(3) != 0
+		what, err = fmt.Sprintf("%d: subreaper %v", p.pid, on), h.subreaper(p.pid, on)
+	}
+	if err == nil {
+		h.log = append(h.log, what)
+	}
+}
+
+func (h *history) randomFork(p *task, x mix) (string, error) {
+	sig := unix.SIGCHLD
+	var flags uint64
+	if h.rng.IntN(8) == 0 && p.pid != 1 {
+		flags, sig = unix.CLONE_PARENT, 0
+	} else if x.signals && h.rng.IntN(5) == 0 {
+		sig = []unix.Signal{0, unix.SIGUSR1}[h.rng.IntN(2)]
+	}
+	if x.share {
+		for _, f := range []uint64{unix.CLONE_FILES, unix.CLONE_FS, unix.CLONE_VM} {
+			if h.rng.IntN(6) == 0 {
+				flags |= f
+			}
+		}
+		if flags&unix.CLONE_VM != 0 && h.rng.IntN(2) == 0 {
+			flags |= unix.CLONE_SIGHAND
+		}
+	}
+	id := h.next
+	h.next++
+	return fmt.Sprintf("%d: fork %d flags %#x signal %d", p.pid, id, flags, sig), h.fork(p.pid, id, flags, sig)
+}
+
+// rebuild compiles rows and runs the steps; it returns what came out.
+func rebuild(rows []Row, o Options) ([]Row, error) {
+	steps, err := Compile(rows, o)
+	if err != nil {
+		return nil, err
+	}
+	m := newModel(o.NoInit)
+	if err := m.run(steps); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, list(steps))
+	}
+	return m.rows(o.NoInit), nil
+}
+
+func list(steps []Step) string {
+	var b strings.Builder
+	for _, s := range steps {
+		fmt.Fprintln(&b, " ", s)
+	}
+	return b.String()
+}
+
+// TestAnyHistory: whatever processes did, the tree they left is built again.
+func TestAnyHistory(t *testing.T) {
+	seeds := 40000
+	if testing.Short() {
+		seeds = 4000
+	}
+	for _, c := range []struct {
+		name string
+		mix  mix
+	}{
+		{"small", mix{steps: 25, procs: 7}},
+		{"middle", mix{steps: 80, procs: 14}},
+		{"large", mix{steps: 300, procs: 40}},
+		{"no init, session from outside", mix{steps: 60, procs: 12, outer: true}},
+		{"exit signals", mix{steps: 40, procs: 9, signals: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(seeds) / uint64(1+c.mix.procs/10) {
+				h := newHistory(seed, c.mix)
+				want := h.rows(c.mix.outer)
+				got, err := rebuild(want, Options{NoInit: c.mix.outer})
+				if err != nil {
+					t.Fatalf("seed %d: %v\nhistory:\n  %s\nrows:\n%s", seed, err, strings.Join(h.log, "\n  "), table(want))
+				}
+				if d := cmp.Diff(want, got); d != "" {
+					t.Fatalf("seed %d: -want +got:\n%s\nhistory:\n  %s", seed, d, strings.Join(h.log, "\n  "))
+				}
+			}
+		})
+	}
+}
+
+// TestAnySharing: with shared objects some trees are refused; what is not
+// refused is right, and refusals stay rare.
+func TestAnySharing(t *testing.T) {
+	const seeds = 8000
+	refused := 0
+	x := mix{steps: 40, procs: 9, share: true}
+	for seed := range uint64(seeds) {
+		h := newHistory(seed, x)
+		want := h.rows(false)
+		steps, err := Compile(want, Options{})
+		if err != nil {
+			refused++
+			continue
+		}
+		m := newModel(false)
+		if err := m.run(steps); err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed, err, list(steps))
+		}
+		if d := cmp.Diff(want, m.rows(false)); d != "" {
+			t.Fatalf("seed %d: -want +got:\n%s\nhistory:\n  %s\nsteps:\n%s", seed, d, strings.Join(h.log, "\n  "), list(steps))
+		}
+	}
+	t.Logf("%d of %d refused", refused, seeds)
+	if refused > seeds/50 {
+		t.Errorf("%d of %d trees refused", refused, seeds)
+	}
+}
+
+func table(rows []Row) string {
+	var b strings.Builder
+	for _, r := range rows {
+		fmt.Fprintf(&b, "  pid %d parent %d group %d session %d zombie %v subreaper %v signal %d objects %d %d %d %d\n",
+			r.VPID, r.PPID, r.PGID, r.SID, r.Zombie, r.Subreaper, r.ExitSignal, r.VM, r.Files, r.FS, r.Sighand)
+	}
+	return b.String()
+}

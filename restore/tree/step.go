@@ -1,0 +1,99 @@
+package tree
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/pidns"
+)
+
+// Step is one thing for the executor to do. Each acts on a process that
+// exists when its turn comes.
+type Step interface {
+	fmt.Stringer
+	step()
+}
+
+// Fork: Parent calls clone3(2) with set_tid Child and these flags (of
+// CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_PARENT). The child
+// has the session and group Parent has at that moment.
+type Fork struct {
+	Parent, Child pidns.VPID
+	Flags         uint64
+	// ExitSignal is clone_args.exit_signal. It is 0 with CLONE_PARENT, as
+	// clone3 demands: the child then gets Parent's own exit signal.
+	ExitSignal unix.Signal
+	// Helper: the child is none of the rows and will Exit.
+	Helper bool
+}
+
+// Setsid: P calls setsid(2).
+type Setsid struct{ P pidns.VPID }
+
+// Setpgid: P calls setpgid(0, PGID); PGID may be P.
+type Setpgid struct{ P, PGID pidns.VPID }
+
+// Exit: P dies with wait status Status: a helper, or a row that is a zombie.
+type Exit struct {
+	P      pidns.VPID
+	Status unix.WaitStatus
+}
+
+// Reap: Parent waits for Child, which has died (with __WALL: a helper can
+// have an exit signal other than SIGCHLD).
+type Reap struct{ Parent, Child pidns.VPID }
+
+// Unshare: P calls unshare(2) with CLONE_FILES, CLONE_FS or both.
+type Unshare struct {
+	P     pidns.VPID
+	Flags uint64
+}
+
+// Subreaper: P calls prctl(PR_SET_CHILD_SUBREAPER, On).
+type Subreaper struct {
+	P  pidns.VPID
+	On bool
+}
+
+func (Fork) step()      {}
+func (Setsid) step()    {}
+func (Setpgid) step()   {}
+func (Exit) step()      {}
+func (Reap) step()      {}
+func (Unshare) step()   {}
+func (Subreaper) step() {}
+
+func (s Fork) String() string {
+	who := "pid"
+	if s.Helper {
+		who = "helper"
+	}
+	return fmt.Sprintf("pid %d forks %s %d%s", s.Parent, who, s.Child, flagNames(s.Flags))
+}
+func (s Setsid) String() string  { return fmt.Sprintf("pid %d starts session %d", s.P, s.P) }
+func (s Setpgid) String() string { return fmt.Sprintf("pid %d joins group %d", s.P, s.PGID) }
+func (s Exit) String() string    { return fmt.Sprintf("pid %d exits with status %#x", s.P, int(s.Status)) }
+func (s Reap) String() string    { return fmt.Sprintf("pid %d waits for pid %d", s.Parent, s.Child) }
+func (s Unshare) String() string { return fmt.Sprintf("pid %d unshares%s", s.P, flagNames(s.Flags)) }
+func (s Subreaper) String() string {
+	if s.On {
+		return fmt.Sprintf("pid %d becomes a subreaper", s.P)
+	}
+	return fmt.Sprintf("pid %d is a subreaper no more", s.P)
+}
+
+func flagNames(flags uint64) string {
+	var b strings.Builder
+	for _, f := range []struct {
+		flag uint64
+		name string
+	}{{unix.CLONE_VM, "vm"}, {unix.CLONE_FILES, "files"}, {unix.CLONE_FS, "fs"},
+		{unix.CLONE_SIGHAND, "sighand"}, {unix.CLONE_PARENT, "parent"}} {
+		if flags&f.flag != 0 {
+			b.WriteString(" +" + f.name)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,241 @@
+// Package tree compiles a process tree into the steps that build it: who
+// forks whom under which id, who becomes a session leader when, who has to
+// live for a moment and die so that another is an orphan.
+//
+// The package is pure: rows in, steps out. The same Compile refuses at dump
+// time what a restore could not build.
+//
+// # How
+//
+// Which process *forked* a process is not what getppid(2) tells: parents die,
+// and the orphan goes to a living ancestor (the nearest subreaper, else the
+// namespace's init). It only ever moves up. So the compiler looks for a tree
+// of births in which
+//
+//   - the parent of today is an ancestor,
+//   - the leader of the session, dead or alive, is an ancestor, and everybody
+//     on the way down from it was in that session when it forked. A process
+//     changes its session once at most (setsid(2) is refused to leaders), so
+//     each has the session it was born in and perhaps one of its own.
+//
+// Dead session leaders are nodes of that tree: helpers born with the very
+// pid. Where the forker is not the parent of today, a helper between the two
+// dies, and the orphan goes to an ancestor that is a subreaper for just that
+// moment; or the child is made by CLONE_PARENT. Groups come last, since
+// setpgid(2) is free within a session and setsid(2) is refused while a group
+// with the caller's number exists.
+//
+// # What cannot be built
+//
+// Every tree that fork, setsid, setpgid, exit, wait and PR_SET_CHILD_SUBREAPER
+// can produce is built. Refused are:
+//
+//   - a process whose session or group came from outside the pid namespace
+//     (NSsid or NSpgid 0) while the namespace's init is not part of the rows;
+//   - an exit signal other than SIGCHLD of a process that the present parent
+//     cannot have forked, directly or by CLONE_PARENT of a sibling that has
+//     the same exit signal still (execve(2) puts SIGCHLD there): reparenting
+//     would set SIGCHLD;
+//   - memory or signal handlers shared by processes that are connected only
+//     through living ones that do not share (there is no unshare(2) for these);
+//   - file tables or working directories shared across a process which shares
+//     its own with somebody else: that one would have to hold two.
+package tree
+
+import (
+	"fmt"
+	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/pidns"
+)
+
+// Row is one process of the tree.
+type Row struct {
+	VPID pidns.VPID
+	// PPID 1 is the namespace's init; so is 0 (a parent outside the namespace).
+	PPID pidns.VPID
+	PGID pidns.VPID
+	SID  pidns.VPID
+	// Threads are the ids of its threads; the leader's may be among them.
+	Threads []pidns.VPID
+	// Zombie: it has exited with wait status Status and nobody waited for it.
+	Zombie bool
+	Status unix.WaitStatus
+	// Subreaper is PR_GET_CHILD_SUBREAPER.
+	Subreaper bool
+	// VM, Files, FS and Sighand name the objects it uses: equal numbers
+	// within a field mean the same object; 0 is one of its own.
+	VM, Files, FS, Sighand uint64
+	// ExitSignal is what its parent gets at its death; 0 is none
+	// (field 38 of /proc/PID/stat).
+	ExitSignal unix.Signal
+}
+
+// Options of Compile.
+type Options struct {
+	// NoInit: vpid 1 is one of the rows. Otherwise it is ckpt's own init,
+	// which exists already and leads session 1 and group 1.
+	NoInit bool
+	// PIDMax is the first number that no process can have; helpers get the
+	// highest free ones. 0: 32768, the smallest default of the kernel, and
+	// larger ids are let pass.
+	PIDMax int
+}
+
+const defaultPIDMax = 32768
+
+// Compile returns the steps that make a tree of these rows, starting from
+// vpid 1 alone. With NoInit vpid 1 is born in the session and group of its
+// starter, outside the namespace.
+func Compile(rows []Row, o Options) ([]Step, error) {
+	f, err := newForest(rows, o)
+	if err != nil {
+		return nil, err
+	}
+	var first error
+	for _, roots := range f.rootChoices() {
+		b, err := f.births(roots)
+		if err == nil {
+			var steps []Step
+			if steps, err = f.emit(b); err == nil {
+				return steps, nil
+			}
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// node indexes forest.nodes.
+type node = int
+
+const (
+	outside node = 0 // whatever started the namespace; leads "session 0"
+	initial node = 1 // vpid 1
+	nobody  node = -1
+)
+
+// proc is a node: a row, or the dead leader of a living session.
+type proc struct {
+	Row
+	parent node // today's; nobody: outside, init, dead
+	leader node // of its session; itself for a leader
+	dead   bool
+	given  bool // exists before the first step, and is not rebuilt
+}
+
+func (p *proc) leads() bool { return p.VPID == p.SID }
+
+type forest struct {
+	nodes   []proc
+	index   map[pidns.VPID]node
+	used    map[pidns.VPID]bool // ids a helper must not have
+	classes []class
+	pidMax  int
+}
+
+func newForest(rows []Row, o Options) (*forest, error) {
+	f := &forest{index: map[pidns.VPID]node{}, used: map[pidns.VPID]bool{}, pidMax: o.PIDMax}
+	if f.pidMax == 0 {
+		f.pidMax = defaultPIDMax
+	}
+	rows = append([]Row(nil), rows...)
+	sort.Slice(rows, func(i, j int) bool { return rows[i].VPID < rows[j].VPID })
+	if err := checkIDs(rows, o); err != nil {
+		return nil, err
+	}
+	f.nodes = append(f.nodes, proc{parent: nobody, leader: outside, given: true})
+	if !o.NoInit {
+		f.nodes = append(f.nodes, proc{Row: Row{VPID: pidns.Init, PGID: pidns.Init, SID: pidns.Init,
+			ExitSignal: unix.SIGCHLD}, leader: initial, given: true})
+	}
+	for _, r := range rows {
+		f.nodes = append(f.nodes, proc{Row: r})
+	}
+	for n := initial; n < len(f.nodes); n++ {
+		f.index[f.nodes[n].VPID] = n
+	}
+	f.addDeadLeaders()
+	if err := f.connect(); err != nil {
+		return nil, err
+	}
+	f.reserve()
+	f.classes = f.findClasses()
+	return f, f.checkSighand()
+}
+
+// addDeadLeaders makes a node of every session leader that is no process any more.
+func (f *forest) addDeadLeaders() {
+	var dead []pidns.VPID
+	for _, p := range f.nodes[initial:] {
+		if _, ok := f.index[p.SID]; !ok && p.SID != 0 {
+			f.index[p.SID] = nobody
+			dead = append(dead, p.SID)
+		}
+	}
+	sort.Slice(dead, func(i, j int) bool { return dead[i] < dead[j] })
+	for _, s := range dead {
+		f.index[s] = len(f.nodes)
+		f.nodes = append(f.nodes, proc{Row: Row{VPID: s, PGID: s, SID: s, ExitSignal: unix.SIGCHLD}, dead: true})
+	}
+}
+
+// connect finds everybody's parent and session leader.
+func (f *forest) connect() error {
+	for n := initial; n < len(f.nodes); n++ {
+		p := &f.nodes[n]
+		p.leader = f.index[p.SID] // session 0: outside
+		p.parent = nobody
+		if p.dead || n == initial {
+			continue
+		}
+		if p.PPID == 0 {
+			p.PPID = pidns.Init
+		}
+		parent, ok := f.index[p.PPID]
+		switch {
+		case !ok || f.nodes[parent].dead:
+			return failure.Damagedf("pid %d has parent %d, which is no process of the tree", p.VPID, p.PPID)
+		case f.nodes[parent].Zombie:
+			return failure.Damagedf("pid %d has parent %d, which is a zombie and can have no children", p.VPID, p.PPID)
+		}
+		p.parent = parent
+	}
+	return f.checkLoops()
+}
+
+func (f *forest) checkLoops() error {
+	for n := initial; n < len(f.nodes); n++ {
+		steps := 0
+		for a := n; a != nobody; a = f.nodes[a].parent {
+			if steps++; steps > len(f.nodes) {
+				return failure.Damagedf("pid %d is its own ancestor", f.nodes[n].VPID)
+			}
+		}
+	}
+	return nil
+}
+
+// reserve marks every number the container knows: no helper may have it.
+func (f *forest) reserve() {
+	for _, p := range f.nodes {
+		for _, id := range append([]pidns.VPID{p.VPID, p.PGID, p.SID}, p.Threads...) {
+			f.used[id] = true
+		}
+	}
+}
+
+// helperID is the highest number that nobody has.
+func (f *forest) helperID(taken map[pidns.VPID]bool) (pidns.VPID, error) {
+	for id := pidns.VPID(f.pidMax - 1); id > pidns.Init; id-- {
+		if !f.used[id] && !taken[id] {
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("no pid below %d is free for a helper process", f.pidMax)
+}
