@@ -115,6 +115,10 @@ func sender(d *kind.Dump, c *unix.Ucred) (*image.Ucred, error) {
 		return nil, failure.WithHint(failure.Unsupportedf("unix socket: a message with the credentials of a process that has ended, or is outside the container, waits to be read"),
 			"try again once the program has read it")
 	}
+	if !d.Privileged { // scm_check_creds() of the kernel
+		return nil, failure.WithHint(failure.Unsupportedf("unix socket: a message with the credentials of pid %d waits to be read, which only root may send again", v),
+			"try again once the program has read it, or run ckpt as root")
+	}
 	u.Pid = uint32(v)
 	return u, nil
 }

@@ -94,7 +94,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 
 func (s *saver) somethingQueued() bool {
 	for ino := range s.ours {
-		if i := s.table[ino]; i != nil && (i.inq > 0 || !i.stream()) && i.state != stateListen {
+		if i := s.table[ino]; i != nil && i.inq > 0 && i.state != stateListen {
 			return true
 		}
 	}
