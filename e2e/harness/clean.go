@@ -121,3 +121,17 @@ func (e *Env) Partial() []string {
 	})
 	return out
 }
+
+// ThreadState is the letter of a thread's state in proc_pid_stat(5).
+func ThreadState(pid, tid int) (byte, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid))
+	if err != nil {
+		return '?', err
+	}
+	// The name before it may hold anything, parentheses too.
+	i := bytes.LastIndexByte(b, ')')
+	if i < 0 || i+2 >= len(b) {
+		return '?', fmt.Errorf("stat of thread %d: %q", tid, b)
+	}
+	return b[i+2], nil
+}

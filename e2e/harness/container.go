@@ -80,22 +80,18 @@ func (c *Container) Kill(signal string) {
 	c.Env.Run("kill", c.Name, "-s", signal)
 }
 
-// Alive is nil while the container runs.
+// Alive is nil while the container runs, else Final.
 func (c *Container) Alive() error {
 	c.Env.T.Helper()
 	s := c.Ps()
 	if s.State != "running" {
-		return fmt.Errorf("%s is %s; its log ends with: %q", c.Name, s.State, tail(c.Log()))
+		return Final{Err: fmt.Errorf("%s is %s; its log ends with: %s", c.Name, s.State, c.LogTail())}
 	}
 	return nil
 }
 
-func tail(s string) string {
-	if len(s) > 1000 {
-		return s[len(s)-1000:]
-	}
-	return s
-}
-
 // LogTail is the end of Log.
-func (c *Container) LogTail() string { return tail(c.Log()) }
+func (c *Container) LogTail() string {
+	s := c.Log()
+	return s[max(0, len(s)-1000):]
+}

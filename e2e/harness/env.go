@@ -181,8 +181,16 @@ func (e *Env) JSON(v any, args ...string) {
 	}
 }
 
+// Final is an error that no waiting can mend.
+type Final struct{ Err error }
+
+func (f Final) Error() string { return f.Err.Error() }
+
+// Unwrap gives the error itself.
+func (f Final) Unwrap() error { return f.Err }
+
 // Eventually asks again and again until ok says nil; its last error is the
-// test's when patience ends.
+// test's when patience ends or the error is Final.
 func Eventually(t testing.TB, what string, ok func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -192,6 +200,9 @@ func Eventually(t testing.TB, what string, ok func() error) {
 		err := ok()
 		if err == nil {
 			return
+		}
+		if final := (Final{}); errors.As(err, &final) {
+			t.Fatalf("%s: %v", what, err)
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: still not after %v: %v", what, patience, err)

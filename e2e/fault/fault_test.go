@@ -1,0 +1,120 @@
+// Package fault checks the two promises for everything that goes wrong: a
+// dump that fails or is killed leaves the container running as it was, a
+// restore that fails leaves nothing behind, and an image is whole or absent.
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"ckpt/e2e/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// counts waits until each of who has taken three more steps, and reads what
+// was told so far: nothing may have been lost.
+func counts(c *harness.Container, j *harness.Journal, who ...string) {
+	t := c.Env.T
+	t.Helper()
+	var from map[string]int
+	harness.Eventually(t, "it goes on counting", func() error {
+		if err := j.Read(c.Log()); err != nil {
+			return harness.Final{Err: err}
+		}
+		if from == nil {
+			from = map[string]int{}
+			for _, w := range who {
+				from[w] = j.Last(w).N
+			}
+		}
+		for _, w := range who {
+			if n := j.Last(w).N; n < from[w]+3 {
+				return errors.Join(fmt.Errorf("%s stands at step %d", w, n), c.Alive())
+			}
+		}
+		return nil
+	})
+}
+
+// read takes in what was told up to a dump.
+func read(t *testing.T, c *harness.Container, j *harness.Journal) {
+	t.Helper()
+	if err := j.Read(c.Log()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// untraced checks that no dump holds on to the container.
+func untraced(c *harness.Container) {
+	t := c.Env.T
+	t.Helper()
+	for _, p := range c.Ps().Processes {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(b), "\nTracerPid:\t0\n") {
+			t.Errorf("pid %d (%s) is still traced", p.VPID, p.Comm)
+		}
+	}
+}
+
+// absent checks that there is no image and no part of one.
+func absent(e *harness.Env, dir string) {
+	e.T.Helper()
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		e.T.Errorf("%s is there (%v)", dir, err)
+	}
+	if p := e.Partial(); len(p) > 0 {
+		e.T.Errorf("part of an image left behind: %v", p)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	e := harness.New(t, "")
+	c := e.Start("refused", nil, harness.Program(t, "refused.c"))
+	var j harness.Journal
+	counts(c, &j, "parent", "uring", "uffd")
+	for _, args := range [][]string{{"dump", c.Name, e.Join("image")}, {"dump", c.Name, e.Join("image"), "--leave-running"}, {"check", c.Name}} {
+		r := e.Try(args...)
+		told := r.Out + r.Err
+		if r.Code != 3 || !strings.Contains(told, "io_uring") || !strings.Contains(told, "userfaultfd") {
+			t.Errorf("both things that cannot be saved should be told, with exit code 3: %v", r)
+		}
+		absent(e, e.Join("image"))
+		untraced(c)
+		counts(c, &j, "parent", "uring", "uffd")
+	}
+}
+
+// A POSIX message queue can be read only by taking its messages out.
+func TestRefusedMessageQueue(t *testing.T) {
+	e := harness.New(t, "")
+	c := e.Start("calls", nil, harness.Program(t, "calls.c"), "mqueue")
+	harness.Eventually(t, "its calls wait", func() error {
+		if !strings.Contains(c.Log(), "ready\n") {
+			return errors.Join(errors.New("not ready"), c.Alive())
+		}
+		return nil
+	})
+	r := e.Try("dump", c.Name, e.Join("image"))
+	if r.Code != 3 || !strings.Contains(r.Err, "mq_receive is a POSIX message queue") || !strings.Contains(r.Err, "mq_timedreceive is a") {
+		t.Errorf("both queues should be told, with exit code 3: %v", r)
+	}
+	absent(e, e.Join("image"))
+	harness.Eventually(t, "its calls return", func() error {
+		if !strings.Contains(c.Log(), "done\n") {
+			return errors.Join(errors.New("not done"), c.Alive())
+		}
+		return nil
+	})
+	for _, want := range []string{`"mq_receive","ret":1,"errno":0`, `"mq_timedreceive","ret":-1,"errno":110`} {
+		if !strings.Contains(c.Log(), want) {
+			t.Errorf("after a refused dump the calls gave\n%s", c.Log())
+		}
+	}
+}

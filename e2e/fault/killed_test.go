@@ -1,0 +1,187 @@
+package fault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"ckpt/e2e/harness"
+)
+
+// interrupted runs ckpt and sends it a signal after a while; it says how the
+// command ended, and whether the signal was in time.
+func interrupted(e *harness.Env, after time.Duration, sig syscall.Signal, args ...string) (harness.Result, bool) {
+	e.T.Helper()
+	cmd := e.Command(context.Background(), harness.Ckpt(), args...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		e.T.Fatal(err)
+	}
+	timer := time.AfterFunc(after, func() { cmd.Process.Signal(sig) })
+	cmd.Wait()
+	fired := !timer.Stop()
+	return harness.Result{Args: args, Code: cmd.ProcessState.ExitCode(), Err: errs.String(), Took: after}, fired
+}
+
+// instants are spread over a little more than the time that work takes.
+func instants(work time.Duration, n int) []time.Duration {
+	var out []time.Duration
+	for i := range n + 1 {
+		out = append(out, work*time.Duration(i)*11/time.Duration(n*10))
+	}
+	return out
+}
+
+// TestDumpInterrupted: whenever a dump is stopped or killed, the container
+// goes on, and there is either a whole image or none.
+func TestDumpInterrupted(t *testing.T) {
+	const megabytes = 500
+	e := harness.New(t, "")
+	c := e.Start("big", nil, harness.Program(t, "big.c"), fmt.Sprint(megabytes))
+	var j harness.Journal
+	counts(c, &j, "main")
+	var work time.Duration
+	for range 2 { // the first finds the page cache cold
+		begin := time.Now()
+		c.Dump(e.Join("whole"), "--leave-running")
+		work = time.Since(begin)
+		remove(t, e.Join("whole"))
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		for _, after := range instants(work, 8) {
+			image := e.Join("image")
+			r, fired := interrupted(e, after, sig, "dump", c.Name, image, "--leave-running")
+			t.Logf("%v after %v of %v: exit code %d", sig, after, work, r.Code)
+			counts(c, &j, "main")
+			untraced(c)
+			_, err := os.Lstat(image)
+			switch {
+			case err == nil: // it was done, or as good as
+				e.Run("verify", image)
+			case !errors.Is(err, os.ErrNotExist):
+				t.Fatal(err)
+			case fired && sig == syscall.SIGINT && r.Code != 130 && r.Code != -1:
+				t.Errorf("SIGINT after %v: exit code 130 expected: %v", after, r)
+			case !fired:
+				t.Errorf("it ended by itself and there is no image: %v", r)
+			}
+			// What a killed dump leaves is no image for anybody, and in
+			// nobody's way.
+			for _, p := range e.Partial() {
+				if sig != syscall.SIGKILL {
+					t.Errorf("%v after %v left %s", sig, after, p)
+				}
+				if r := e.Try("restore", p, "--name", "partial"); r.Code == 0 {
+					t.Errorf("part of an image was restored: %v", r)
+				}
+			}
+			remove(t, image)
+			c.Dump(image, "--leave-running")
+			remove(t, image)
+			if p := e.Partial(); len(p) > 0 {
+				t.Errorf("left of the killed dump after the next one: %v", p)
+				remove(t, p...)
+			}
+			counts(c, &j, "main")
+		}
+	}
+}
+
+func remove(t *testing.T, paths ...string) {
+	t.Helper()
+	for _, p := range paths {
+		if err := os.RemoveAll(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDumpThenEndInterrupted: the same for a dump that ends the container.
+// It runs as long as there is no image, and the image is good once it does not.
+func TestDumpThenEndInterrupted(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		e := harness.New(t, "")
+		c := e.Start("family", nil, harness.Program(t, "family.c"), e.Mkdir("family"))
+		j := new(harness.Journal)
+		counts(c, j, "main")
+		begin := time.Now()
+		c.Dump(e.Join("probe"), "--leave-running")
+		work := time.Since(begin)
+		for i, after := range instants(work, 12) {
+			image := e.Join(fmt.Sprintf("image%d", i))
+			r, _ := interrupted(e, after, sig, "dump", c.Name, image)
+			_, err := os.Lstat(image)
+			state := c.Ps().State
+			t.Logf("%v after %v of %v: exit code %d, container %s, image: %v", sig, after, work, r.Code, state, err == nil)
+			if state != "running" {
+				if err != nil {
+					t.Fatalf("the container is %s and there is no image: %v", state, r)
+				}
+				read(t, c, j)
+				e.Restore(image, "")
+			}
+			counts(c, j, "main", "turns0", "pinger", "sysv", "caller", "events", "timer")
+			untraced(c)
+			remove(t, append(e.Partial(), image)...)
+		}
+	}
+}
+
+// TestRestoreInterrupted: whenever a restore is stopped or killed, the
+// container is either there, whole, or nothing of it is.
+func TestRestoreInterrupted(t *testing.T) {
+	e := harness.New(t, "")
+	c := e.Start("family", nil, harness.Program(t, "family.c"), e.Mkdir("family"))
+	j := new(harness.Journal)
+	counts(c, j, "main")
+	image := e.Join("image")
+	before := c.Ps()
+	c.Dump(image)
+	read(t, c, j)
+	c.Remove()
+	begin := time.Now()
+	e.Restore(image, "probe").Remove()
+	work := time.Since(begin)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		for i, after := range instants(work, 15) {
+			name := fmt.Sprintf("try-%d-%d", sig, i)
+			e.Own(name)
+			r, _ := interrupted(e, after, sig, "restore", image, "--name", name)
+			t.Logf("%v after %v of %v: exit code %d", sig, after, work, r.Code)
+			if r.Code == 130 && len(e.Processes()) > 0 {
+				t.Errorf("%v after %v: processes left: %v", sig, after, e.Processes())
+			}
+			// A supervisor whose command was killed needs a moment to notice.
+			harness.Eventually(t, "nothing or all of it is there", func() error {
+				if len(e.Processes()) == 0 {
+					return nil
+				}
+				if r := e.Try("ps", name); r.Code != 0 {
+					return fmt.Errorf("processes: %v", e.Processes())
+				}
+				if n := len((&harness.Container{Env: e, Name: name}).Ps().Processes); n != len(before.Processes) {
+					return fmt.Errorf("%d processes instead of %d", n, len(before.Processes))
+				}
+				return nil
+			})
+			if r := e.Try("rm", "-f", name); r.Code != 0 && r.Code != 5 {
+				t.Error(r)
+			}
+			harness.Eventually(t, "no process is left", func() error {
+				if p := e.Processes(); len(p) > 0 {
+					return fmt.Errorf("%v", p)
+				}
+				return nil
+			})
+		}
+	}
+	// The image is as good as ever.
+	copied := e.Restore(image, "last")
+	counts(copied, j, "main", "turns0", "pinger", "sysv", "caller", "events", "timer")
+}
