@@ -649,6 +649,9 @@ type Thread struct {
 	MempolicyNodes []byte                 `protobuf:"bytes,45,opt,name=mempolicy_nodes,json=mempolicyNodes,proto3" json:"mempolicy_nodes,omitempty"` // its node mask
 	Restart        uint32                 `protobuf:"varint,50,opt,name=restart,proto3" json:"restart,omitempty"`                                    // how the kernel restarts the call: 512 to 516 (include/linux/errno.h); 0: none was interrupted
 	XcompPerm      uint64                 `protobuf:"varint,51,opt,name=xcomp_perm,json=xcompPerm,proto3" json:"xcomp_perm,omitempty"`               // ARCH_GET_XCOMP_PERM: xstate components asked for by arch_prctl(2)
+	SliceNs        uint64                 `protobuf:"varint,52,opt,name=slice_ns,json=sliceNs,proto3" json:"slice_ns,omitempty"`                     // sched_attr's sched_runtime of a thread with a time slice of its own
+	UtilMin        uint32                 `protobuf:"varint,53,opt,name=util_min,json=utilMin,proto3" json:"util_min,omitempty"`                     // utilisation clamps, where they are not 0 and 1024
+	UtilMax        uint32                 `protobuf:"varint,54,opt,name=util_max,json=utilMax,proto3" json:"util_max,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -833,6 +836,27 @@ func (x *Thread) GetRestart() uint32 {
 func (x *Thread) GetXcompPerm() uint64 {
 	if x != nil {
 		return x.XcompPerm
+	}
+	return 0
+}
+
+func (x *Thread) GetSliceNs() uint64 {
+	if x != nil {
+		return x.SliceNs
+	}
+	return 0
+}
+
+func (x *Thread) GetUtilMin() uint32 {
+	if x != nil {
+		return x.UtilMin
+	}
+	return 0
+}
+
+func (x *Thread) GetUtilMax() uint32 {
+	if x != nil {
+		return x.UtilMax
 	}
 	return 0
 }
@@ -1356,7 +1380,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\aSemUndo\x12\x14\n" +
 	"\x05semid\x18\x01 \x01(\rR\x05semid\x12\x10\n" +
 	"\x03num\x18\x02 \x01(\rR\x03num\x12\x10\n" +
-	"\x03adj\x18\x03 \x01(\x11R\x03adj\"\xb6\x05\n" +
+	"\x03adj\x18\x03 \x01(\x11R\x03adj\"\x87\x06\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04vtid\x18\x01 \x01(\rR\x04vtid\x12\x16\n" +
 	"\x06xstate\x18\x02 \x01(\fR\x06xstate\x12\"\n" +
@@ -1386,7 +1410,10 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x0fmempolicy_nodes\x18- \x01(\fR\x0emempolicyNodes\x12\x18\n" +
 	"\arestart\x182 \x01(\rR\arestart\x12\x1d\n" +
 	"\n" +
-	"xcomp_perm\x183 \x01(\x04R\txcompPermB\x0e\n" +
+	"xcomp_perm\x183 \x01(\x04R\txcompPerm\x12\x19\n" +
+	"\bslice_ns\x184 \x01(\x04R\asliceNs\x12\x19\n" +
+	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
+	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
 	"\t_mce_kill\"\xc1\x04\n" +
 	"\tFileExtra\x12\x0e\n" +
