@@ -11,13 +11,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/pidns"
 )
 
@@ -55,7 +55,9 @@ type Result struct {
 // container goes on as it was and o.Dir does not exist.
 func Run(ctx context.Context, src Source, o Options) (*Result, error) {
 	var res *Result
-	err := onTracerThread(func() (err error) {
+	// Every ptrace request must come from the thread that attached (ptrace(2));
+	// the thread ends with the dump, and with it lets go whatever it traces.
+	err := kernel.OnThread(func() (err error) {
 		res, err = run(ctx, src, o)
 		return err
 	})
@@ -63,18 +65,6 @@ func Run(ctx context.Context, src Source, o Options) (*Result, error) {
 		err = failure.Mark(failure.ErrInterrupted, err)
 	}
 	return res, err
-}
-
-// onTracerThread runs fn on an OS thread of its own, since every ptrace
-// request must come from the thread that attached (ptrace(2)). The thread
-// ends with fn, and with it whatever is still traced is let go.
-func onTracerThread(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread must not be used again
-		done <- fn()
-	}()
-	return <-done
 }
 
 func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
@@ -187,12 +188,22 @@ func (s *session) addFile(p *kind.Proc, f *os.File, link string) (uint32, error)
 	d.Info = info
 	key := objectKey{info.Ino, -1, info.Flags &^ unix.O_CLOEXEC}
 	for _, o := range s.byObject[key] {
-		if o.FD < 0 && o.Link == link && o.Stat.Dev == d.Stat.Dev {
+		if o.FD < 0 && o.Link == link && o.Stat.Dev == d.Stat.Dev && s.sameFile(o, d) {
 			return o.ID, nil
 		}
 	}
 	s.keep(key, d)
 	return d.ID, s.saveFile(d)
+}
+
+// sameFile: a name and an inode make a file, but for anonymous inodes, which
+// all share one; there only the very same description will do.
+func (s *session) sameFile(a, b *kind.Desc) bool {
+	if strings.HasPrefix(b.Link, "/") {
+		return true
+	}
+	n, err := kernel.Kcmp(os.Getpid(), os.Getpid(), kernel.KcmpFile, int(a.File.Fd()), int(b.File.Fd()))
+	return err == nil && n == 0
 }
 
 // fileID is Dump.FileID.

@@ -180,8 +180,7 @@ func (s *session) willStop(ctx context.Context, t *kind.Task) error {
 	}
 	call, _ := t.FS.Syscall()
 	nr, _, _ := strings.Cut(call, " ")
-	switch nr {
-	case strconv.Itoa(unix.SYS_VFORK), strconv.Itoa(unix.SYS_CLONE), strconv.Itoa(unix.SYS_CLONE3):
+	if n, nerr := strconv.ParseUint(nr, 10, 32); nerr == nil && tracee.Forks(n) {
 		return errVfork
 	}
 	if err = t.Traced.WillStop(ctx, stopPatience); errors.Is(err, tracee.ErrDeaf) {

@@ -136,6 +136,9 @@ func machine() (*image.Machine, error) {
 	return m, nil
 }
 
+// atFDCWD is AT_FDCWD as an argument of a system call.
+const atFDCWD = ^uint64(99)
+
 // readLastPID asks vpid 1 for its pid namespace's ns_last_pid, so that the
 // restored container goes on handing out pids where this one stopped. The
 // file shows the reader's namespace (pid_namespaces(7)).
@@ -149,7 +152,7 @@ func (s *session) readLastPID() error {
 		}
 	}
 	if err := s.inside(func(sc *tracee.Script) error {
-		step = sc.Must(unix.SYS_OPEN, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
+		step = sc.Must(unix.SYS_OPENAT, atFDCWD, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
 		return nil
 	}, result(&fd)); err != nil {
 		return fmt.Errorf("open ns_last_pid: %w", err)

@@ -43,7 +43,7 @@ func (s *session) enter() (err error) {
 	if s.r.HostProc, err = os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return err
 	}
-	s.r.Inside = s.inside
+	s.r.Inside, s.r.As = s.inside, s.as
 	spaces := []struct {
 		name string
 		flag int
@@ -101,22 +101,32 @@ func (s *session) within(fn func() error) error {
 
 // inside is Restore.Inside: calls in vpid 1. Called on the inner thread.
 func (s *session) inside(build, read func(*tracee.Script) error) error {
+	return s.as(pidns.Init, build, read)
+}
+
+// as is Restore.As: calls in the bare child with the id v, before it is
+// rebuilt. Called on the inner thread.
+func (s *session) as(v pidns.VPID, build, read func(*tracee.Script) error) error {
 	done := make(chan error, 1)
-	s.inner.ask <- func() { done <- s.insideHere(build, read) }
+	s.inner.ask <- func() { done <- s.asHere(v, build, read) }
 	return <-done
 }
 
-// insideHere is inside for the tracing thread itself.
-func (s *session) insideHere(build, read func(*tracee.Script) error) error {
+// asHere is as for the tracing thread itself.
+func (s *session) asHere(v pidns.VPID, build, read func(*tracee.Script) error) error {
+	stub := s.stubs[v]
+	if stub == nil {
+		return fmt.Errorf("run calls in pid %d: %w", v, unix.ESRCH)
+	}
 	sc := tracee.NewScript(s.root.Site.Base)
 	if err := build(sc); err != nil {
 		return err
 	}
 	if sc.Size() > s.root.Site.Size {
-		return fmt.Errorf("run calls in the container's init: %d bytes of calls do not fit into %d", sc.Size(), s.root.Site.Size)
+		return fmt.Errorf("run calls in pid %d: %d bytes of calls do not fit into %d", v, sc.Size(), s.root.Site.Size)
 	}
-	if err := s.root.Thread.Run(s.root.Site, sc); err != nil {
-		return fmt.Errorf("run calls in the container's init: %w", err)
+	if err := stub.Run(s.root.Site, sc); err != nil {
+		return fmt.Errorf("run calls in pid %d: %w", v, err)
 	}
 	if read == nil {
 		return nil

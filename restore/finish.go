@@ -12,13 +12,16 @@ import (
 	"ckpt/tracee"
 )
 
+// atFDCWD is AT_FDCWD as an argument of a system call.
+const atFDCWD = ^uint64(99)
+
 // lastPID lets the container hand out pids where the dumped one stopped.
 // Births at a chosen pid do not move the counter (kernel/pid.c, alloc_pid).
 func (s *session) lastPID() error {
 	var fd uint64
 	var step tracee.Step
-	if err := s.insideHere(func(sc *tracee.Script) error {
-		step = sc.Must(unix.SYS_OPEN, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_WRONLY|unix.O_CLOEXEC)
+	if err := s.asHere(pidns.Init, func(sc *tracee.Script) error {
+		step = sc.Must(unix.SYS_OPENAT, atFDCWD, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_WRONLY|unix.O_CLOEXEC)
 		return nil
 	}, func(sc *tracee.Script) (err error) {
 		fd, err = sc.Result(step)
@@ -27,7 +30,7 @@ func (s *session) lastPID() error {
 		return fmt.Errorf("open ns_last_pid: %w", err)
 	}
 	text := strconv.Itoa(int(s.r.Manifest.GetLastPid()))
-	if err := s.insideHere(func(sc *tracee.Script) error {
+	if err := s.asHere(pidns.Init, func(sc *tracee.Script) error {
 		sc.Must(unix.SYS_WRITE, fd, sc.Str(text), uint64(len(text)))
 		sc.Must(unix.SYS_CLOSE, fd)
 		return nil
