@@ -1,7 +1,8 @@
 # The words of this project. `make test` is what continuous integration runs.
-.PHONY: build test check generate e2e generations bench
+.PHONY: build demo test check generate e2e generations bench
 
 build: ; ./ci/build.sh
+demo: ; ./ci/demo.sh
 test: ; ./ci/test.sh
 check: ; ./ci/check.sh
 generate: ; ./ci/generate.sh .
