@@ -880,9 +880,9 @@ type FileExtra struct {
 	WasReset      bool                   `protobuf:"varint,25,opt,name=was_reset,json=wasReset,proto3" json:"was_reset,omitempty"`              // unix socket: ECONNRESET has not been read yet
 	PeerGone      bool                   `protobuf:"varint,26,opt,name=peer_gone,json=peerGone,proto3" json:"peer_gone,omitempty"`              // unix datagram socket: its peer has been closed
 	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
-	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc
+	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc; terminal, at its master: /dev/pts/N
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
-	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go (POLLHUP)
+	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
