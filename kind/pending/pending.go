@@ -1,0 +1,108 @@
+// Package pending is the signals that were sent to a process or thread and
+// have not been taken yet.
+//
+// # What the kernel shows
+//
+// PTRACE_PEEKSIGINFO (3.10, commit 84c751bd4aeb) shows both queues with each
+// signal's siginfo. The ids in it are those that the receiver sees: the
+// sender's pid is translated to the receiver's pid namespace when the signal
+// is sent (send_signal_locked() in kernel/signal.c), 0 for a sender outside.
+//
+// # What is saved
+//
+// All 128 bytes of siginfo of each signal, in order, read after timers were
+// read and disarmed by the stop: one that expired meanwhile is among them.
+//
+// # What is lost
+//
+// That a queued SI_TIMER signal belongs to a timer which still counts
+// overruns for it.
+//
+// # Needs
+//
+// The process sends the signals to itself, each thread its own, for from
+// another rt_sigqueueinfo(2) refuses the codes of the kernel. They wait, as
+// all signals are blocked.
+package pending
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/siginfo"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/tracee"
+)
+
+const (
+	name = "pending signals"
+	// infoSize is the size of siginfo_t.
+	infoSize = 128
+	limits   = "overruns of a timer whose signal was pending are counted anew"
+)
+
+// New gives the signals sent to a process and those sent to each thread.
+func New() (shared kind.Process, own kind.Thread) {
+	shared = kind.Process{Name: name, Late: late, Restore: restore, Limits: limits}
+	own = kind.Thread{Name: name, Late: lateThread, Restore: restoreThread, Limits: limits}
+	return shared, own
+}
+
+func late(_ *kind.Dump, p *kind.Proc) (err error) {
+	p.TC.SignalsS, err = read(p.Lead().Traced, true)
+	return err
+}
+
+func lateThread(_ *kind.Dump, _ *kind.Proc, t *kind.Task) (err error) {
+	t.Core.ThreadCore.SignalsP, err = read(t.Traced, false)
+	return err
+}
+
+func read(t *tracee.Thread, shared bool) (*siginfo.SignalQueueEntry, error) {
+	if t == nil {
+		return nil, nil // only checking
+	}
+	infos, err := t.Pending(shared)
+	if err != nil {
+		return nil, err
+	}
+	e := &siginfo.SignalQueueEntry{}
+	for _, si := range infos {
+		e.Signals = append(e.Signals, &siginfo.SiginfoEntry{Siginfo: si})
+	}
+	return e, nil
+}
+
+func restore(_ *kind.Restore, t *kind.Target) error {
+	return each(t.TC.GetSignalsS(), func(sig uint64, info []byte) {
+		s := t.Late
+		s.Note(s.Must(unix.SYS_RT_SIGQUEUEINFO, uint64(t.VPID), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
+	})
+}
+
+// restoreThread comes last: only the thread itself may, and its timers and
+// those of its process are set by then.
+func restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
+	return each(tt.Core.GetThreadCore().GetSignalsP(), func(sig uint64, info []byte) {
+		s := tt.Last
+		s.Note(s.Must(unix.SYS_RT_TGSIGQUEUEINFO, uint64(t.VPID), uint64(tt.VTID), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
+	})
+}
+
+func each(q *siginfo.SignalQueueEntry, add func(sig uint64, info []byte)) error {
+	for _, e := range q.GetSignals() {
+		info := e.GetSiginfo()
+		if len(info) != infoSize {
+			return failure.Damagedf("a pending signal of %d bytes instead of %d", len(info), infoSize)
+		}
+		sig := binary.LittleEndian.Uint32(info)
+		if sig == 0 || sig > 64 {
+			return failure.Damagedf("a pending signal of number %d", sig)
+		}
+		add(uint64(sig), info)
+	}
+	return nil
+}
