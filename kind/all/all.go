@@ -15,6 +15,7 @@ import (
 	"ckpt/kind/epoll"
 	"ckpt/kind/eventfd"
 	"ckpt/kind/fifo"
+	"ckpt/kind/filelock"
 	"ckpt/kind/fs"
 	"ckpt/kind/inotify"
 	"ckpt/kind/memfd"
@@ -84,7 +85,9 @@ func New() Kinds {
 			misc,
 			tty.Control(), // after fs: opens the terminal by its path
 			dumpable,
-			rlimit.Kind(), // last: nothing before it meets the program's own limits
+			memfd.Seals(),   // after every mapping is made
+			rlimit.Kind(),   // nothing before it meets the program's own limits
+			filelock.Kind(), // last: a later close(2) would drop locks
 		},
 		Threads: []kind.Thread{
 			registers.Kind(),
