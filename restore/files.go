@@ -2,6 +2,7 @@ package restore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -56,11 +57,19 @@ func (s *session) file(id uint32) (*os.File, error) {
 	k, err := s.kindFor(e)
 	if err == nil {
 		if f.f, err = k.Restore(s.r, e); err != nil {
-			err = fmt.Errorf("%s: %w", k.Name, err)
+			err = named(k, err)
 		}
 	}
 	f.making, f.err = false, err
 	return f.f, err
+}
+
+// named puts the kind in front of an error, unless that names its own subject.
+func named(k *kind.File, err error) error {
+	if _, ok := errors.AsType[*failure.Error](err); ok {
+		return err
+	}
+	return fmt.Errorf("%s: %w", k.Name, err)
 }
 
 // openFiles makes every file that a process holds as a descriptor, then lets
@@ -76,10 +85,14 @@ func (s *session) openFiles() error {
 		}
 	}
 	ids := slices.Sorted(maps.Keys(holder))
+	var errs []error
 	for _, id := range ids {
 		if _, err := s.file(id); err != nil {
-			return s.fail(holder[id], fmt.Sprintf("fd %d", fd[id]), err)
+			errs = append(errs, s.failFile(holder[id], fd[id], err))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.r.Entries)) {
 		e := s.r.Entries[id]
@@ -96,6 +109,17 @@ func (s *session) openFiles() error {
 		}
 	}
 	return nil
+}
+
+// failFile tells of a descriptor, or of the file itself where that is the
+// error's subject.
+func (s *session) failFile(t *kind.Target, fd uint32, err error) error {
+	if e, ok := errors.AsType[*failure.Error](err); ok && e.Doing == "" {
+		told := *e
+		told.Doing, told.VPID, told.Comm = "restore", int(t.VPID), t.TC.GetComm()
+		return &told
+	}
+	return s.fail(t, fmt.Sprintf("fd %d", fd), err)
 }
 
 // table is a descriptor table being filled, as the scripts will leave it.

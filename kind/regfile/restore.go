@@ -71,7 +71,7 @@ func openPath(reg *regfile.RegFileEntry) (*os.File, error) {
 	// O_NONBLOCK: if a FIFO stands there now, open(2) would wait for ever.
 	fd, err := unix.Open(reg.GetName(), kind.OpenFlags(reg.GetFlags())|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil, failure.WithHint(fmt.Errorf("%s is gone since the dump: it was %s", reg.GetName(), describe(reg)), "put it back")
+		return nil, differs("put it back", "%s is gone since the dump: it was %s", reg.GetName(), describe(reg))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", reg.GetName(), err)
@@ -110,21 +110,26 @@ func (s *restorer) compare(r *kind.Restore, f *os.File, reg *regfile.RegFileEntr
 		return fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
 	if reg.Mode != nil && st.Mode&unix.S_IFMT != reg.GetMode()&unix.S_IFMT { // old images of criu's have no mode
-		return fmt.Errorf("%s was %s when it was saved, and is %s now", f.Name(), sort(reg.GetMode()), sort(st.Mode))
+		return differs("put back what it was", "%s was %s when it was saved, and is %s now", f.Name(), sort(reg.GetMode()), sort(st.Mode))
 	}
 	if reg.Size == nil || appends(reg) || r.AllowChanged(reg.GetName()) {
 		return nil
 	}
 	if uint64(st.Size) != reg.GetSize() {
-		return failure.WithHint(
-			fmt.Errorf("%s changed since the dump: %d bytes then, %d now", f.Name(), reg.GetSize(), st.Size),
-			"put the old file back, or accept the new one with --allow-changed "+f.Name())
+		return differs("put the old file back, or accept the new one with --allow-changed "+f.Name(),
+			"%s changed since the dump: %d bytes then, %d now", f.Name(), reg.GetSize(), st.Size)
 	}
 	if then := r.Extras[reg.GetId()].GetMtimeNs(); then != 0 && then != st.Mtim.Nano() && !s.warned[f.Name()] {
 		s.warned[f.Name()] = true
 		r.Log.Warn("file was written to since the dump, but its size is the same", "path", f.Name())
 	}
 	return nil
+}
+
+// differs is told by the file's name alone: which descriptor it is does not
+// help who has to put it right.
+func differs(hint, format string, args ...any) error {
+	return &failure.Error{What: fmt.Sprintf(format, args...), Hints: []string{hint}}
 }
 
 // appends: such a program never looks at what is already in the file.
