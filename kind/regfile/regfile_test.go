@@ -194,9 +194,9 @@ func TestChangedSinceTheDump(t *testing.T) {
 		{"gone", unix.O_RDONLY, os.Remove, false, "PATH is gone since the dump: it was a file of 4096 bytes", "put it back"},
 		{"gone and allowed", unix.O_RDONLY, os.Remove, true, "PATH is gone since the dump: it was a file of 4096 bytes", "put it back"},
 		{"now a directory", unix.O_RDONLY, func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) }, false,
-			"PATH was a file when it was saved, and is a directory now", ""},
+			"PATH was a file when it was saved, and is a directory now", "put the old file back"},
 		{"now a FIFO", unix.O_RDONLY, func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o700)) }, true,
-			"PATH was a file when it was saved, and is a FIFO now", ""},
+			"PATH was a file when it was saved, and is a FIFO now", "put the old file back"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -110,7 +110,7 @@ func (s *restorer) compare(r *kind.Restore, f *os.File, reg *regfile.RegFileEntr
 		return fmt.Errorf("stat %s: %w", f.Name(), err)
 	}
 	if reg.Mode != nil && st.Mode&unix.S_IFMT != reg.GetMode()&unix.S_IFMT { // old images of criu's have no mode
-		return differs("put back what it was", "%s was %s when it was saved, and is %s now", f.Name(), sort(reg.GetMode()), sort(st.Mode))
+		return differs("put the old file back", "%s was %s when it was saved, and is %s now", f.Name(), sort(reg.GetMode()), sort(st.Mode))
 	}
 	if reg.Size == nil || appends(reg) || r.AllowChanged(reg.GetName()) {
 		return nil
