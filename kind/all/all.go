@@ -20,10 +20,12 @@ import (
 	"ckpt/kind/inotify"
 	"ckpt/kind/memfd"
 	"ckpt/kind/memory"
+	"ckpt/kind/pending"
 	"ckpt/kind/pipe"
 	"ckpt/kind/regfile"
 	"ckpt/kind/registers"
 	"ckpt/kind/rlimit"
+	"ckpt/kind/sched"
 	"ckpt/kind/seccomp"
 	"ckpt/kind/sigaction"
 	"ckpt/kind/signalfd"
@@ -61,6 +63,7 @@ func New() Kinds {
 	misc, threadMisc := taskmisc.New()
 	dumpable, credentials := creds.New()
 	timers, timerMaker := timer.New()
+	sharedPending, ownPending := pending.New()
 	return Kinds{
 		Files: []kind.File{
 			memfd.Kind(), // before regfile, to which a memfd is a deleted file
@@ -82,6 +85,7 @@ func New() Kinds {
 			sigaction.Kind(),
 			sysv.Undo(),
 			timers,
+			sharedPending,
 			misc,
 			tty.Control(), // after fs: opens the terminal by its path
 			dumpable,
@@ -91,6 +95,8 @@ func New() Kinds {
 		},
 		Threads: []kind.Thread{
 			registers.Kind(),
+			sched.Kind(),
+			ownPending,
 			threadMisc,
 			timerMaker, // alarm clocks take capabilities
 			seccomp.Kind(),
