@@ -20,11 +20,6 @@ import (
 // of most machines.
 const chunk = 1 << 20
 
-// own selects pages of a private mapping that the file behind it, or a page
-// of zeros, would not give back.
-var own = kernel.PageQuery{Invert: kernel.PageFile | kernel.PagePFNZero, Mask: kernel.PageFile | kernel.PagePFNZero,
-	AnyOf: kernel.PagePresent | kernel.PageSwapped, Return: kernel.PagePresent}
-
 // bulk writes the private pages of p, and shared memory no process before it had.
 func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, error) {
 	n, err := s.sharedContents(ctx, d, p)
@@ -48,10 +43,12 @@ func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, e
 			continue
 		}
 		for at := m.Start; at < m.End; {
-			found, next, err := kernel.PagemapScan(pagemap.Fd(), at, m.End, own, regions)
+			found, next, zeros, err := kernel.OwnPages(pagemap, at, m.End, regions)
 			if err != nil {
 				return n + c.written, fmt.Errorf("mapping %#x-%#x %s: %w", m.Start, m.End, m.Path, err)
 			}
+			// Anonymous memory is zero by itself.
+			c.skipZeros = zeros && !m.File()
 			for _, r := range regions[:found] {
 				if err := c.copy(r.Start, r.End); err != nil {
 					return n + c.written, err
@@ -65,15 +62,15 @@ func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, e
 
 // copier moves pages of a process into a pages file.
 type copier struct {
-	ctx     context.Context
-	pid     int
-	out     *image.PagesWriter
-	buf     []byte
-	written uint64
+	ctx       context.Context
+	pid       int
+	out       *image.PagesWriter
+	buf       []byte
+	skipZeros bool
+	written   uint64
 }
 
 func (c *copier) copy(start, end uint64) error {
-	off := c.out.Run(start, (end-start)/page, image.PEPresent)
 	for at := start; at < end; {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -82,13 +79,36 @@ func (c *copier) copy(start, end uint64) error {
 		if err := tracee.ReadMemory(c.pid, at, b); err != nil {
 			return err
 		}
-		if _, err := c.out.File.WriteAt(b, off+int64(at-start)); err != nil {
-			return fmt.Errorf("write the pages of memory: %w", err)
+		n, err := writePages(c.out, b, at, c.skipZeros)
+		c.written += n
+		if err != nil {
+			return err
 		}
 		at += uint64(len(b))
-		c.written += uint64(len(b))
 	}
 	return nil
+}
+
+// writePages writes whole pages that stand at address at, those of zeros left
+// out if skipZeros says so.
+func writePages(out *image.PagesWriter, b []byte, at uint64, skipZeros bool) (written uint64, err error) {
+	for i := 0; i < len(b); {
+		if skipZeros && isZero(b[i:i+page]) {
+			i += page
+			continue
+		}
+		j := i + page
+		for j < len(b) && !(skipZeros && isZero(b[j:j+page])) {
+			j += page
+		}
+		off := out.Run(at+uint64(i), uint64(j-i)/page, image.PEPresent)
+		if _, err := out.File.WriteAt(b[i:j], off); err != nil {
+			return written, fmt.Errorf("write the pages of memory: %w", err)
+		}
+		written += uint64(j - i)
+		i = j
+	}
+	return written, nil
 }
 
 // window is a part of a shared object that a process maps.
@@ -216,31 +236,12 @@ func (c *sharedCopier) copyRange(from, end uint64, read func([]byte, uint64) err
 		if err := read(b, from); err != nil {
 			return fmt.Errorf("read shared memory: %w", err)
 		}
-		if err := c.writePages(b, from); err != nil {
+		n, err := writePages(c.out, b, from, true)
+		c.written += n
+		if err != nil {
 			return err
 		}
 		from += uint64(len(b))
-	}
-	return nil
-}
-
-// writePages writes those pages of b that are not zero.
-func (c *sharedCopier) writePages(b []byte, off uint64) error {
-	for i := 0; i < len(b); {
-		if isZero(b[i : i+page]) {
-			i += page
-			continue
-		}
-		j := i + page
-		for j < len(b) && !isZero(b[j:j+page]) {
-			j += page
-		}
-		at := c.out.Run(off+uint64(i), uint64(j-i)/page, image.PEPresent)
-		if _, err := c.out.File.WriteAt(b[i:j], at); err != nil {
-			return fmt.Errorf("write shared memory: %w", err)
-		}
-		c.written += uint64(j - i)
-		i = j
 	}
 	return nil
 }

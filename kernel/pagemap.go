@@ -1,0 +1,63 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
+const (
+	pagemapFile    = 1 << 61 // a page of a file, or of shared anonymous memory
+	pagemapSwapped = 1 << 62
+	pagemapPresent = 1 << 63
+	pagemapPage    = 4096
+)
+
+// OwnPages finds pages of a private mapping that what is behind it would not
+// give back: neither the file's own nor, where the kernel can tell, the page
+// of zeros. Regions of [start, end) are put into out; it returns how many and
+// where to go on: end once all is looked at. zeros tells that pages of zeros
+// may be among them, since before 6.7 nothing tells them from others.
+func OwnPages(pagemap *os.File, start, end uint64, out []PageRegion) (n int, next uint64, zeros bool, err error) {
+	n, next, err = PagemapScan(pagemap.Fd(), start, end, ownQuery, out)
+	if !errors.Is(err, unix.ENOTTY) {
+		return n, next, false, err
+	}
+	n, next, err = ownByEntries(pagemap, start, end, out)
+	return n, next, true, err
+}
+
+var ownQuery = PageQuery{Invert: PageFile | PagePFNZero, Mask: PageFile | PagePFNZero,
+	AnyOf: PagePresent | PageSwapped, Return: PagePresent}
+
+// ownByEntries is OwnPages by the entries of pagemap, eight bytes a page.
+func ownByEntries(pagemap io.ReaderAt, start, end uint64, out []PageRegion) (n int, next uint64, err error) {
+	buf := make([]byte, 64<<10)
+	for at := start; at < end; {
+		b := buf[:min(uint64(len(buf)), (end-at)/pagemapPage*8)]
+		if _, err := pagemap.ReadAt(b, int64(at/pagemapPage*8)); err != nil {
+			return n, at, fmt.Errorf("read pagemap %#x-%#x: %w", at, end, err)
+		}
+		for ; len(b) > 0; b, at = b[8:], at+pagemapPage {
+			e := binary.LittleEndian.Uint64(b)
+			if e&pagemapFile != 0 || e&(pagemapPresent|pagemapSwapped) == 0 {
+				continue
+			}
+			if n > 0 && out[n-1].End == at {
+				out[n-1].End += pagemapPage
+				continue
+			}
+			if n == len(out) {
+				return n, at, nil
+			}
+			out[n] = PageRegion{Start: at, End: at + pagemapPage, Categories: PagePresent}
+			n++
+		}
+	}
+	return n, end, nil
+}
