@@ -8,9 +8,16 @@ import (
 )
 
 // In code_amd64.s. The first three are copied, never called.
+
+//lint:ignore U1000 its code is found by codeAddr
 func code()
+
+//lint:ignore U1000 by parkAddr
 func park()
+
+//lint:ignore U1000 by reaperAddr
 func reaper()
+
 func codeAddr() unsafe.Pointer
 func parkAddr() unsafe.Pointer
 func reaperAddr() unsafe.Pointer

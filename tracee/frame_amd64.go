@@ -56,8 +56,8 @@ type codeLayout struct {
 var layout = sync.OnceValue(func() codeLayout {
 	c := codeLayout{text: text(codeAddr)}
 	var at []uint64 // of the SYSCALLs
-	for i := 0; i+1 < len(c.text); i++ {
-		if c.text[i] == 0x0f && c.text[i+1] == 0x05 {
+	for i := range c.text {
+		if bytes.HasPrefix(c.text[i:], syscallInsn) {
 			at = append(at, uint64(i))
 		}
 	}
@@ -65,10 +65,8 @@ var layout = sync.OnceValue(func() codeLayout {
 	return c
 })
 
-// syscallInsn is what a lone system call needs.
+// syscallInsn is SYSCALL.
 var syscallInsn = []byte{0x0f, 0x05}
-
-func hasSyscall(b []byte) int { return bytes.Index(b, syscallInsn) }
 
 const (
 	// noSyscall in Orig_rax: the kernel has nothing to restart.

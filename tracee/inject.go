@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,8 @@ import (
 // not its own meanwhile. Another thread goes inside only for the time of a Run.
 type Injection struct {
 	lead  *Thread
+	mem   *os.File // /proc/PID/mem, for the cave is not writable to the process
+	busy  uint64   // signals that the program has handlers for, or that were pending
 	cave  cave
 	site  Site
 	home  home // of lead
@@ -55,8 +58,11 @@ func Inject(t *Thread, maps []procfs.Map, areaSize uint64) (*Injection, error) {
 	}
 	in := &Injection{lead: t, cave: c, site: siteAt(c.addr), owner: noFrame}
 	in.site.Base, in.site.Size = area, areaSize
-	if err := writeThrough(t.TID, c.addr, encodeBlock()); err != nil {
-		return nil, fmt.Errorf("write code: %w", err)
+	if err := in.look(); err != nil {
+		return nil, err
+	}
+	if err := in.write(c.addr, encodeBlock()); err != nil {
+		return nil, errors.Join(err, in.mem.Close())
 	}
 	if err := in.enter(t, leadFrame, &in.home); err != nil {
 		return nil, errors.Join(err, in.clear())
@@ -69,6 +75,35 @@ func Inject(t *Thread, maps []procfs.Map, areaSize uint64) (*Injection, error) {
 
 // Site is where the code and the area are: the same for all threads.
 func (in *Injection) Site() Site { return in.site }
+
+// look reads what is needed of the process for all its threads.
+func (in *Injection) look() error {
+	st, err := statusOf(in.lead.TID)
+	if err != nil {
+		return err
+	}
+	in.lead.setIDs(st)
+	in.busy = st.SigCgt | st.SigPnd | st.ShdPnd
+	in.mem, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", in.lead.TID), os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open its memory: %w", err)
+	}
+	return nil
+}
+
+// write writes into the cave, in one go where b lies within a page.
+func (in *Injection) write(addr uint64, b []byte) error {
+	if beforeRequest != nil {
+		beforeRequest("write memory")
+	}
+	if _, err := in.mem.WriteAt(b, int64(addr)); err == nil {
+		return nil
+	}
+	if err := writeThrough(in.lead.TID, addr, b); err != nil {
+		return fmt.Errorf("write code: %w", err)
+	}
+	return nil
+}
 
 // mapArea makes the area. The frame says first that it has to go, so that it
 // never stays behind; the way home knows of EEXIST.
@@ -94,8 +129,8 @@ func (in *Injection) own(frame int) error {
 	if frame != noFrame {
 		binary.LittleEndian.PutUint64(b[8*frame:], in.site.Size)
 	}
-	if err := writeThrough(in.lead.TID, in.site.sizeAt(0), b[:]); err != nil {
-		return fmt.Errorf("write code: %w", err)
+	if err := in.write(in.site.sizeAt(0), b[:]); err != nil {
+		return err
 	}
 	in.owner = frame
 	return nil
@@ -119,12 +154,10 @@ func (in *Injection) enter(t *Thread, frame int, h *home) (err error) {
 	if h.mask, err = t.SigMask(); err != nil {
 		return err
 	}
-	if err := t.chooseDone(h.mask); err != nil {
-		return err
-	}
+	t.chooseDone(in.busy, h.mask)
 	at := in.site.frameAt(frame)
-	if err := writeThrough(t.TID, at, encodeFrame(h.regs, h.mask, in.site.Base, in.site.sizeAt(frame))); err != nil {
-		return fmt.Errorf("write code: %w", err)
+	if err := in.write(at, encodeFrame(h.regs, h.mask, in.site.Base, in.site.sizeAt(frame))); err != nil {
+		return err
 	}
 	if err := t.SetRegs(homeRegs(h.regs, in.site, at)); err != nil {
 		return err
@@ -143,23 +176,16 @@ func (in *Injection) leave(t *Thread, h *home) error {
 
 // chooseDone picks the signal that tells the end: best one that the program
 // neither catches nor blocks, so that a genuine one would be ignored anyway
-// and the death of ckpt does nothing; in any case none that is pending.
-func (t *Thread) chooseDone(mask uint64) error {
-	st, err := statusOf(t.TID)
-	if err != nil {
-		return err
-	}
-	t.setIDs(st)
-	pending := st.SigPnd | st.ShdPnd
-	for _, avoid := range []uint64{st.SigCgt | mask | pending, st.SigCgt | pending, pending, 0} {
+// and the death of ckpt does nothing.
+func (t *Thread) chooseDone(busy, mask uint64) {
+	for _, avoid := range []uint64{busy | mask, busy, 0} {
 		for _, sig := range doneSignals[:ignorable] {
 			if avoid&bit(sig) == 0 {
 				t.done = sig
-				return nil
+				return
 			}
 		}
 	}
-	return nil
 }
 
 // Run runs s in any thread of the process.
@@ -213,11 +239,12 @@ func (in *Injection) Remove() error {
 
 // clear puts back what stood in the cave, unless nobody touched it.
 func (in *Injection) clear() error {
+	defer in.mem.Close()
 	now := make([]byte, len(in.cave.old))
 	if err := ReadMemory(in.lead.TID, in.cave.addr, now); err == nil && bytes.Equal(now, in.cave.old) {
 		return nil
 	}
-	if err := writeThrough(in.lead.TID, in.cave.addr, in.cave.old); err != nil {
+	if err := in.write(in.cave.addr, in.cave.old); err != nil {
 		return fmt.Errorf("remove code: %w", err)
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 // instruction that set the call's number, if it is right before the SYSCALL;
 // what the arguments can be.
 func behindRestart(t *kind.Task, r tracee.Regs) uint64 {
-	if nr, ok := readNoteCall(t.Traced.PID, r); ok {
+	if nr, ok := readNoteCall(t.Traced.TID, r); ok {
 		return nr
 	}
 	switch {
@@ -26,11 +26,11 @@ func behindRestart(t *kind.Task, r tracee.Regs) uint64 {
 	case strings.Contains(t.Before.Stack, "poll"):
 		return unix.SYS_POLL
 	}
-	if nr, ok := loadedNumber(t.Traced.PID, r.Rip); ok {
+	if nr, ok := loadedNumber(t.Traced.TID, r.Rip); ok {
 		return nr
 	}
 	sleeps := t.Before.Stack != "" // its functions are left out of a stack (__sched)
-	return byArguments(t.Traced.PID, r, sleeps)
+	return byArguments(t.Traced.TID, r, sleeps)
 }
 
 func readNoteCall(pid int, r tracee.Regs) (nr uint64, ok bool) {

@@ -82,7 +82,7 @@ func (k *threads) callOf(t *kind.Task, r tracee.Regs) (call, error) {
 	if again {
 		c.nr = behindRestart(t, r)
 	}
-	l := limitOf(t.Traced.PID, c.nr, r)
+	l := limitOf(t.Traced.TID, c.nr, r)
 	switch {
 	case l.unknown:
 		return call{}, failure.WithHint(
@@ -106,7 +106,7 @@ func (k *threads) callOf(t *kind.Task, r tracee.Regs) (call, error) {
 // to sleep, or, if it was interrupted before, until the time noted then.
 func (k *threads) rest(t *kind.Task, r tracee.Regs, again bool, limit time.Duration) time.Duration {
 	if again {
-		if end, ok := readNote(t.Traced.PID, r); ok && end > k.clock.start {
+		if end, ok := readNote(t.Traced.TID, r); ok && end > k.clock.start {
 			return min(end-k.clock.start, limit)
 		}
 	}

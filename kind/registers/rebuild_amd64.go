@@ -79,10 +79,10 @@ func (k *threads) resumeCall(t *kind.Task, r *tracee.Regs) bool {
 	}
 	if interrupted(*r) == restartBlock {
 		// The kernel's own record is there yet, and counts on.
-		writeNote(t.Traced.PID, *r, c.nr, k.clock.start+c.left)
+		writeNote(t.Traced.TID, *r, c.nr, k.clock.start+c.left)
 		return false
 	}
-	c.shorten(t.Traced.PID, r)
+	c.shorten(t.Traced.TID, r)
 	return true
 }
 
@@ -90,7 +90,7 @@ func (k *threads) resumeCall(t *kind.Task, r *tracee.Regs) bool {
 // registers it will get.
 func (c call) rebuild(t *tracee.Thread, site tracee.Site, r *tracee.Regs) error {
 	if c.code != restartBlock {
-		c.shorten(t.PID, r)
+		c.shorten(t.TID, r)
 		return nil
 	}
 	x := *r
@@ -109,7 +109,7 @@ func (c call) rebuild(t *tracee.Thread, site tracee.Site, r *tracee.Regs) error 
 		r.Rax, r.Orig_rax = negative(int64(unix.EINTR)), noCall
 		return nil
 	}
-	if err := tracee.WriteMemory(t.PID, site.Base, encodeTimespec(c.left)); err != nil {
+	if err := tracee.WriteMemory(t.TID, site.Base, encodeTimespec(c.left)); err != nil {
 		return err
 	}
 	v, err := t.Interrupted(site.Call, uintptr(c.nr), x.Rdi, x.Rsi, x.Rdx, x.R10, x.R8, x.R9)
@@ -122,7 +122,7 @@ func (c call) rebuild(t *tracee.Thread, site tracee.Site, r *tracee.Regs) error 
 		r.Rax, r.Orig_rax = uint64(v), noCall
 		return nil
 	}
-	writeNote(t.PID, *r, c.nr, monotonic()+c.left)
+	writeNote(t.TID, *r, c.nr, monotonic()+c.left)
 	return nil
 }
 
