@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -97,4 +98,58 @@ func (g *target) lookSoon(want string) (got string) {
 		runtime.Gosched()
 	}
 	return got
+}
+
+// goTarget is a program that catches every signal, as all Go programs do, and
+// whose stacks are small and move.
+func goTarget() {
+	var sum [2]atomic.Uint64
+	for i := range sum {
+		go func() {
+			for {
+				b := make([]byte, 1<<12)
+				for j := range b {
+					b[j] = byte(deep(20, j))
+				}
+				n := 0
+				for _, v := range b {
+					n += int(v)
+				}
+				if n != 522240 {
+					fmt.Println("bad: sum", n)
+					os.Exit(1)
+				}
+				sum[i].Add(1)
+			}
+		}()
+	}
+	fmt.Println("ready")
+	for last := (uint64)(0); ; runtime.Gosched() {
+		if n := min(sum[0].Load(), sum[1].Load()); n > last+10 {
+			fmt.Println("ok spin")
+			last = n
+		}
+	}
+}
+
+func deep(n, v int) int {
+	var pad [64]byte
+	pad[n] = byte(v)
+	if n == 0 {
+		return int(pad[0])
+	}
+	return deep(n-1, v) + int(pad[n]) - v&0xff
+}
+
+// TestKillTracerOfGoProgram: all done signals have handlers, which then run on
+// the way home.
+func TestKillTracerOfGoProgram(t *testing.T) {
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(os.Environ(), "CKPT_TEST_TARGET=go", "GOMAXPROCS=2")
+	g := startCommand(t, c)
+	g.goesOn("spin")
+	for n := 1; traceAndDie(t, n, g.pid, tasks(t, g.pid)); n++ {
+		g.goesOn("spin")
+	}
+	g.goesOn("spin")
 }

@@ -18,11 +18,14 @@ import (
 	"ckpt/procfs"
 )
 
-// TestMain: the test binary, run again with this variable set, is a tracer
-// that may be killed.
+// TestMain: the test binary, run again with one of these variables set, is a
+// tracer that may be killed, or a program to be traced.
 func TestMain(m *testing.M) {
 	if v := os.Getenv("CKPT_TEST_TRACER"); v != "" {
 		os.Exit(tracerMain(v))
+	}
+	if os.Getenv("CKPT_TEST_TARGET") != "" {
+		goTarget()
 	}
 	os.Exit(m.Run())
 }
@@ -75,7 +78,11 @@ func startTarget(t *testing.T, modes ...string) *target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(bin, modes...)
+	return startCommand(t, exec.Command(bin, modes...))
+}
+
+func startCommand(t *testing.T, c *exec.Cmd) *target {
+	t.Helper()
 	stdin, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
