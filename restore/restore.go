@@ -11,6 +11,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -74,7 +75,21 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
-	if err := s.build(ctx); err != nil {
+	// The pages are compared with their checksums meanwhile: nothing runs
+	// before all of it is known to be right.
+	verifying, stop := context.WithCancel(ctx)
+	sums := make(chan error, 1)
+	go func() { sums <- in.Verify(verifying) }()
+	err = s.build(ctx)
+	if err != nil {
+		stop()
+	}
+	verr := <-sums
+	stop()
+	if damaged := errors.Is(verr, failure.ErrDamaged); damaged || err == nil && verr != nil {
+		return nil, s.damaged(verr) // what was built on damaged pages failed for that
+	}
+	if err != nil {
 		return nil, err
 	}
 	res := s.result(began)
@@ -88,6 +103,12 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	res.Total = time.Since(began)
 	return res, nil
+}
+
+// damaged tells of the first damaged part; there may be thousands.
+func (s *session) damaged(err error) error {
+	return failure.WithHint(fmt.Errorf("%s: %w", s.o.Dir, failure.All(err)[0]),
+		"nothing was started; ckpt verify "+s.o.Dir+" lists every damaged part")
 }
 
 // session is one restore under way.
