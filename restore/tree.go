@@ -67,6 +67,9 @@ func (s *session) take(step tree.Step) error {
 		s.stubs[st.Child] = child
 		return nil
 	case tree.Setsid:
+		if st.P == pidns.Init {
+			return nil // container.Create has made it a session leader
+		}
 		return s.call(st.P, unix.SYS_SETSID)
 	case tree.Setpgid:
 		return s.call(st.P, unix.SYS_SETPGID, 0, uint64(st.PGID))
