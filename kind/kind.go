@@ -43,6 +43,9 @@ type File struct {
 	// process exists (Restore.Table knows their host pids). The file must
 	// have its status flags, position and owner (RestoreOwner) set.
 	Restore func(*Restore, *fdinfo.FileEntry) (*os.File, error)
+	// Check tells, without making anything, why Restore would fail on this
+	// machine (ckpt check DIR). It runs outside any container. May be nil.
+	Check func(*Restore, *fdinfo.FileEntry) error
 	// Link is a second pass, once every file has been made: things that
 	// point at others (descriptors queued in sockets). May be nil.
 	Link func(*Restore, *fdinfo.FileEntry, *os.File) error

@@ -75,15 +75,7 @@ func named(k *kind.File, err error) error {
 // openFiles makes every file that a process holds as a descriptor, then lets
 // the kinds link them with each other.
 func (s *session) openFiles() error {
-	holder := map[uint32]*kind.Target{}
-	fd := map[uint32]uint32{}
-	for _, t := range s.r.Targets {
-		for _, e := range t.Fds {
-			if holder[e.GetId()] == nil {
-				holder[e.GetId()], fd[e.GetId()] = t, e.GetFd()
-			}
-		}
-	}
+	holder, fd := s.holders()
 	ids := slices.Sorted(maps.Keys(holder))
 	var errs []error
 	for _, id := range ids {
@@ -109,6 +101,20 @@ func (s *session) openFiles() error {
 		}
 	}
 	return nil
+}
+
+// holders gives, for every file that a process holds as a descriptor, the
+// first of them and its number there.
+func (s *session) holders() (map[uint32]*kind.Target, map[uint32]uint32) {
+	holder, fd := map[uint32]*kind.Target{}, map[uint32]uint32{}
+	for _, t := range s.r.Targets {
+		for _, e := range t.Fds {
+			if holder[e.GetId()] == nil {
+				holder[e.GetId()], fd[e.GetId()] = t, e.GetFd()
+			}
+		}
+	}
+	return holder, fd
 }
 
 // failFile tells of a descriptor, or of the file itself where that is the

@@ -54,7 +54,7 @@ type Result struct {
 func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	began := time.Now()
 	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+		o.Log = discard
 	}
 	in, err := image.Open(o.Dir)
 	if err != nil {
@@ -110,6 +110,8 @@ func (s *session) damaged(err error) error {
 	return failure.WithHint(fmt.Errorf("%s: %w", s.o.Dir, failure.All(err)[0]),
 		"nothing was started; ckpt verify "+s.o.Dir+" lists every damaged part")
 }
+
+var discard = slog.New(slog.DiscardHandler)
 
 // session is one restore under way.
 type session struct {

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ckpt/container"
 	"ckpt/dump"
 	"ckpt/failure"
 	"ckpt/kernel"
+	"ckpt/restore"
 )
 
 func newCheckCommand(a *app) *cobra.Command {
@@ -22,7 +22,8 @@ func newCheckCommand(a *app) *cobra.Command {
 		Short: "Tell what this kernel can do, or whether a container would dump",
 		Long: `Without an argument, try every feature of the kernel that ckpt uses. With the
 name of a container, tell what stands in the way of dumping it; the container
-is not stopped. An argument with a slash is an image.
+is not stopped. With an image (an argument with a slash), tell what would keep
+it from being restored here; nothing is made.
 
 Exits with 3 if something required is missing, or something stands in the way.`,
 		Args: args("", "[NAME | DIR]"),
@@ -31,7 +32,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 			case len(args) == 0:
 				return checkKernel(a, kernel.Probes(), asJSON)
 			case strings.Contains(args[0], "/"):
-				return notYet("check of an image", "ckpt verify "+args[0]+" tells whether it is whole")
+				return checkImage(cmd.Context(), a, args[0], asJSON)
 			}
 			return checkContainer(cmd.Context(), a, args[0], asJSON)
 		},
@@ -124,29 +125,53 @@ func checkContainer(ctx context.Context, a *app, name string, asJSON bool) error
 		return err
 	}
 	if asJSON {
-		if err := a.printJSON(checkJSON(c, refusals)); err != nil {
-			return err
-		}
-	} else if _, err := fmt.Fprint(a.out, refusalText(name, refusals)); err != nil {
-		return err
+		return tellRefusals(a, checkResult{Name: c.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
 	}
-	if len(refusals) > 0 {
-		return programStatus(failure.CodeUnsupported) // told on standard output
-	}
-	return nil
+	return tellRefusals(a, nil, refusalText(name, "dump", refusals), refusals)
 }
 
-// refusalText is what `ckpt check NAME` prints.
-func refusalText(name string, refusals []error) string {
+// checkImage tells whether an image would restore here.
+func checkImage(ctx context.Context, a *app, dir string, asJSON bool) error {
+	log, err := a.logger()
+	if err != nil {
+		return err
+	}
+	refusals, m, err := restore.Check(ctx, restore.Options{Dir: dir, Log: log})
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return tellRefusals(a, imageCheckResult{Image: dir, Name: m.GetName(), Restores: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
+	}
+	return tellRefusals(a, nil, refusalText(dir, "restore here", refusals), refusals)
+}
+
+// tellRefusals prints the answer, as JSON where there is one; the exit code
+// says whether anything was refused.
+func tellRefusals(a *app, asJSON any, text string, refusals []error) error {
+	var err error
+	if asJSON != nil {
+		err = a.printJSON(asJSON)
+	} else {
+		_, err = fmt.Fprint(a.out, text)
+	}
+	if err == nil && len(refusals) > 0 {
+		return programStatus(failure.CodeUnsupported) // told on standard output
+	}
+	return err
+}
+
+// refusalText is what `ckpt check NAME` and `ckpt check DIR` print.
+func refusalText(name, what string, refusals []error) string {
 	if len(refusals) == 0 {
-		return name + ": would dump\n"
+		return name + ": would " + what + "\n"
 	}
 	var b strings.Builder
 	stand := "things stand"
 	if len(refusals) == 1 {
 		stand = "thing stands"
 	}
-	fmt.Fprintf(&b, "%s: would not dump: %d %s in the way\n", name, len(refusals), stand)
+	fmt.Fprintf(&b, "%s: would not %s: %d %s in the way\n", name, what, len(refusals), stand)
 	for _, r := range refusals {
 		text := r.Error()
 		if e, ok := errors.AsType[*failure.Error](r); ok {
@@ -168,6 +193,13 @@ type checkResult struct {
 	Refusals []refusal `json:"refusals"`
 }
 
+type imageCheckResult struct {
+	Image    string    `json:"image"`
+	Name     string    `json:"name"`
+	Restores bool      `json:"restores"`
+	Refusals []refusal `json:"refusals"`
+}
+
 type refusal struct {
 	VPID   int      `json:"vpid,omitempty"`
 	Comm   string   `json:"comm,omitempty"`
@@ -176,14 +208,17 @@ type refusal struct {
 	Hints  []string `json:"hints,omitempty"`
 }
 
-func checkJSON(c *container.Container, refusals []error) checkResult {
-	out := checkResult{Name: c.Name, Dumps: len(refusals) == 0, Refusals: []refusal{}}
+func refusalsJSON(refusals []error) []refusal {
+	out := []refusal{}
 	for _, r := range refusals {
 		j := refusal{Reason: r.Error(), Hints: failure.Hints(r)}
-		if e, ok := errors.AsType[*failure.Error](r); ok && e.Err != nil {
-			j.VPID, j.Comm, j.What, j.Reason = e.VPID, e.Comm, e.What, e.Err.Error()
+		if e, ok := errors.AsType[*failure.Error](r); ok {
+			j.VPID, j.Comm, j.Reason = e.VPID, e.Comm, e.What // the subject says it all
+			if e.Err != nil {
+				j.What, j.Reason = e.What, e.Err.Error()
+			}
 		}
-		out.Refusals = append(out.Refusals, j)
+		out = append(out, j)
 	}
 	return out
 }

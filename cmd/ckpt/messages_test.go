@@ -116,7 +116,6 @@ func TestUsage(t *testing.T) {
 		{"verify", 2, "ckpt: error: verify: DIR is missing\nckpt: hint: usage: ckpt verify DIR\n"},
 		{"check a b", 2, "ckpt: error: check: there is no use for \"b\"\nckpt: hint: usage: ckpt check [NAME | DIR]\n"},
 		{"check x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
-		{"check ./x", 3, "ckpt: error: check of an image is not supported yet\nckpt: hint: ckpt verify ./x tells whether it is whole\n"},
 		{"version x", 2, "ckpt: error: version: there is no use for \"x\"\nckpt: hint: usage: ckpt version\n"},
 		{"ps --log-level loud", 2, "ckpt: error: --log-level \"loud\" is not a level\nckpt: hint: levels are debug, info, warn and error\n"},
 	} {
@@ -194,10 +193,10 @@ two      5.3    optional  no
 }
 
 func TestRefusalText(t *testing.T) {
-	if got := refusalText("web", nil); got != "web: would dump\n" {
+	if got := refusalText("web", "dump", nil); got != "web: would dump\n" {
 		t.Errorf("%q", got)
 	}
-	got := refusalText("web", []error{
+	got := refusalText("web", "dump", []error{
 		&failure.Error{Doing: "dump", VPID: 7, Comm: "nginx", What: "fd 12",
 			Err: failure.WithHint(failure.Unsupportedf("established TCP connection"), "close it")},
 		&failure.Error{Doing: "dump", VPID: 9, Comm: "php", What: "fd 4", Err: errors.New("io_uring instance")},

@@ -49,6 +49,13 @@ func (x *Restorer) Open(r *kind.Restore, regID uint32, path string, flags uint32
 
 // describe makes a description of f. That of a file made with O_TMPFILE is
 // the one that made it, so that F_GETFL tells the next dump, too.
+// Holds tells whether the image itself holds the file of that entry.
+func (x *Restorer) Holds(r *kind.Restore, regID uint32) (bool, error) {
+	err := x.read(r)
+	_, ok := x.of[regID]
+	return ok, err
+}
+
 func (x *Restorer) describe(r *kind.Restore, id uint32, f *os.File, flags uint32) (*os.File, error) {
 	if flags&tmpfile != 0 && flags&unix.O_ACCMODE == unix.O_RDWR && x.own[id] {
 		delete(x.own, id)

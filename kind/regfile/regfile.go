@@ -44,6 +44,7 @@ func Kind() kind.File {
 		Refuse:   refuse,
 		Dump:     s.dump,
 		Restore:  r.restore,
+		Check:    r.check,
 		Limits:   "a file of /proc is read on from the saved position in its new text; directory notification (F_NOTIFY) is not seen",
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
@@ -67,16 +68,39 @@ func (s *restorer) open(r *kind.Restore, reg *regfile.RegFileEntry) (f *os.File,
 	return f, true, nil
 }
 
+// check compares the file with what the image says, and opens nothing. Files
+// of the container's own /proc are not there before it runs.
+func (s *restorer) check(r *kind.Restore, e *fdinfo.FileEntry) error {
+	reg := e.GetReg()
+	if slices.Contains(r.Manifest.GetLogFiles(), reg.GetId()) || strings.HasPrefix(reg.GetName(), "/proc/") {
+		return nil
+	}
+	if held, err := s.ghosts.Holds(r, reg.GetId()); held || err != nil {
+		return err
+	}
+	fd, err := unix.Open(reg.GetName(), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return openFailed(reg, err)
+	}
+	f := os.NewFile(uintptr(fd), reg.GetName())
+	defer f.Close()
+	return s.compare(r, f, reg)
+}
+
 func openPath(reg *regfile.RegFileEntry) (*os.File, error) {
 	// O_NONBLOCK: if a FIFO stands there now, open(2) would wait for ever.
 	fd, err := unix.Open(reg.GetName(), kind.OpenFlags(reg.GetFlags())|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil, differs("put it back", "%s is gone since the dump: it was %s", reg.GetName(), describe(reg))
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", reg.GetName(), err)
+		return nil, openFailed(reg, err)
 	}
 	return kind.NewFile(fd, reg.GetFlags(), reg.GetName())
+}
+
+func openFailed(reg *regfile.RegFileEntry, err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return differs("put it back", "%s is gone since the dump: it was %s", reg.GetName(), describe(reg))
+	}
+	return fmt.Errorf("open %s: %w", reg.GetName(), err)
 }
 
 func describe(reg *regfile.RegFileEntry) string {

@@ -1,0 +1,66 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind/all"
+	"ckpt/pidns"
+	"ckpt/restore/tree"
+	"ckpt/tracee"
+)
+
+// Check lists what would keep the image in o.Dir from being restored on this
+// machine, each with what can be done about it. It makes nothing. What only
+// shows while a container is made (a port taken meanwhile, a right that is
+// missing) is not seen.
+func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, err error) {
+	in, err := image.Open(o.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer in.Close()
+	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, files: map[uint32]*file{}}
+	if o.Log == nil {
+		s.o.Log = discard
+	}
+	if err := s.load(); err != nil {
+		if errors.Is(err, failure.ErrIncompatible) || errors.Is(err, failure.ErrUnsupported) {
+			return failure.All(err), in.Manifest(), nil
+		}
+		return nil, nil, err
+	}
+	if err := in.Verify(ctx); err != nil {
+		return nil, nil, s.damaged(err)
+	}
+	if _, err := tree.Compile(s.rows(), tree.Options{NoInit: s.r.Manifest.GetNoInit()}); err != nil {
+		refused = append(refused, &failure.Error{Doing: "restore", What: "the tree of processes", Err: err})
+	}
+	return append(refused, s.checkFiles()...), in.Manifest(), nil
+}
+
+// checkFiles asks the kind of each file.
+func (s *session) checkFiles() (refused []error) {
+	t, fd := s.holders()
+	for _, id := range slices.Sorted(maps.Keys(s.r.Entries)) {
+		e := s.r.Entries[id]
+		k, err := s.kindFor(e)
+		if err == nil && k.Check != nil {
+			if err = k.Check(s.r, e); err != nil {
+				err = named(k, err)
+			}
+		}
+		switch {
+		case err == nil:
+		case t[id] != nil:
+			refused = append(refused, s.failFile(t[id], fd[id], err))
+		default: // a mapped file, an executable, a working directory
+			refused = append(refused, s.failFile(s.r.Targets[0], 0, err))
+		}
+	}
+	return refused
+}
