@@ -1,0 +1,27 @@
+package kernel
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketOption reads an option that is not an int into buf and gives the part
+// that the kernel has filled.
+func SocketOption(fd uintptr, level, name int, buf []byte) ([]byte, error) {
+	n := uint32(len(buf))
+	if _, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(unsafe.Pointer(&n)), 0); e != 0 {
+		return nil, e
+	}
+	return buf[:min(int(n), len(buf))], nil
+}
+
+// SetSocketOption sets an option that is not an int.
+func SetSocketOption(fd uintptr, level, name int, v []byte) error {
+	if _, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, fd, uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)), 0); e != 0 {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+// Package inet saves sockets of the families AF_INET and AF_INET6: tcp(7),
+// udp(7), UDP-Lite.
+//
+// What the kernel shows: getsockname(2), getpeername(2), TCP_INFO (of a
+// listener tcpi_unacked is how many wait to be accepted, tcpi_sacked the
+// backlog), getsockopt(2), poll(2) for halves that were shut down.
+//
+// What is saved: addresses, ports, options of socket(7), ip(7), ipv6(7),
+// tcp(7) and udp(7), flags, owner; listeners with their backlog.
+//
+// What is lost: see Limits. Connections that lead out of the container,
+// listeners with connections waiting, raw and ping sockets are refused.
+//
+// Needs: nothing beyond the sockets themselves.
+package inet
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+)
+
+// Kind is sockets of ip(7) and ipv6(7).
+func Kind() kind.File {
+	s := &saver{}
+	w := &world{}
+	return kind.File{
+		Name:    "internet socket",
+		Type:    fdinfo.FdTypes_INETSK,
+		Owns:    owns,
+		Refuse:  s.refuse,
+		Dump:    s.dump,
+		Restore: w.restore,
+		Limits: "datagrams not yet received are dropped, as UDP may; an error not yet read (SO_ERROR) is forgotten; " +
+			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again",
+	}
+}
+
+func owns(d *kind.Desc) bool {
+	if !strings.HasPrefix(d.Link, "socket:[") {
+		return false
+	}
+	domain, err := unix.GetsockoptInt(int(d.File.Fd()), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && (domain == unix.AF_INET || domain == unix.AF_INET6)
+}
+
+// sort is what socket(2) was called with.
+type sort struct{ family, typ, proto int }
+
+func sortOf(fd int) (sort, error) {
+	var s sort
+	for _, o := range []struct {
+		name int
+		to   *int
+	}{{unix.SO_DOMAIN, &s.family}, {unix.SO_TYPE, &s.typ}, {unix.SO_PROTOCOL, &s.proto}} {
+		v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, o.name)
+		if err != nil {
+			return s, fmt.Errorf("read its type and protocol: %w", err)
+		}
+		*o.to = v
+	}
+	return s, nil
+}
+
+func (s sort) tcp() bool { return s.proto == unix.IPPROTO_TCP || s.proto == unix.IPPROTO_MPTCP }
+
+// check refuses the protocols that are not carried.
+func (s sort) check() error {
+	switch {
+	case s.typ == unix.SOCK_RAW:
+		return failure.WithHint(failure.Unsupportedf("a raw socket (protocol %d)", s.proto), "end the program that uses it (ping, traceroute) before the dump")
+	case s.typ == unix.SOCK_STREAM && s.tcp(), s.typ == unix.SOCK_DGRAM && (s.proto == unix.IPPROTO_UDP || s.proto == unix.IPPROTO_UDPLITE):
+		return nil
+	case s.typ == unix.SOCK_DGRAM && (s.proto == unix.IPPROTO_ICMP || s.proto == unix.IPPROTO_ICMPV6):
+		return failure.WithHint(failure.Unsupportedf("a ping socket (ICMP)"), "end the program that uses it before the dump")
+	case s.proto == unix.IPPROTO_SCTP:
+		return failure.WithHint(failure.Unsupportedf("an SCTP socket"), "close it before the dump")
+	}
+	return failure.WithHint(failure.Unsupportedf("a socket of internet protocol %d, type %d", s.proto, s.typ), "close it before the dump")
+}

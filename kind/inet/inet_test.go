@@ -1,0 +1,265 @@
+package inet
+
+import (
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind/kindtest"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ownNet puts the test on a thread in a network namespace of its own, so that
+// no port is taken. The thread ends with the test.
+func ownNet(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread()
+	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	must(t, err)
+	must(t, unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, ifr))
+	ifr.SetUint16(ifr.Uint16() | unix.IFF_UP)
+	must(t, unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr))
+}
+
+func socket(t testing.TB, family, typ, proto int, opts ...[3]int) *os.File {
+	t.Helper()
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, proto)
+	must(t, err)
+	f := os.NewFile(uintptr(fd), "socket")
+	t.Cleanup(func() { f.Close() })
+	for _, o := range opts {
+		if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
+			t.Fatalf("set option %v: %v", o, err)
+		}
+	}
+	return f
+}
+
+func bind(t testing.TB, f *os.File, addr string) {
+	t.Helper()
+	must(t, unix.Bind(int(f.Fd()), sockaddr(netip.MustParseAddrPort(addr), 0)))
+}
+
+func connect(t testing.TB, f *os.File, addr string) {
+	t.Helper()
+	must(t, unix.Connect(int(f.Fd()), sockaddr(netip.MustParseAddrPort(addr), 0)))
+}
+
+func listen(t testing.TB, f *os.File, backlog int) {
+	t.Helper()
+	must(t, unix.Listen(int(f.Fd()), backlog))
+}
+
+// facts is all that is compared between a socket and what became of it.
+type facts struct {
+	seen
+	Flags   int
+	UID     uint32
+	Options map[[2]int]int
+}
+
+func factsOf(t testing.TB, f *os.File) facts {
+	t.Helper()
+	fd := int(f.Fd())
+	s, err := look(fd)
+	must(t, err)
+	out := facts{seen: *s, Options: map[[2]int]int{}}
+	out.Flags, err = unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	must(t, err)
+	var st unix.Stat_t
+	must(t, unix.Fstat(fd, &st))
+	out.UID = st.Uid
+	levels := []int{unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_IPV6, s.proto}
+	if s.proto == unix.IPPROTO_MPTCP {
+		levels[3] = unix.IPPROTO_TCP
+	}
+	for _, level := range levels {
+		for name := range 128 {
+			if level == unix.SOL_SOCKET && (name == unix.SO_ERROR || name == unix.SO_INCOMING_NAPI_ID || name == unix.SO_COOKIE || name == unix.SO_MEMINFO) ||
+				level == unix.IPPROTO_TCP && (name == unix.TCP_TIMESTAMP || name == unix.TCP_INFO) {
+				continue
+			}
+			if v, err := unix.GetsockoptInt(fd, level, name); err == nil {
+				out.Options[[2]int{level, name}] = v
+			}
+		}
+	}
+	return out
+}
+
+func sameFacts(t testing.TB, was, is facts) {
+	t.Helper()
+	if d := cmp.Diff(was, is, cmp.AllowUnexported(facts{}, seen{}, sort{}), cmpopts.EquateComparable(netip.AddrPort{})); d != "" {
+		t.Errorf("(-before +after):\n%s", d)
+	}
+}
+
+// setup is a socket to be carried.
+type setup struct {
+	family, typ, proto int
+	opts               [][3]int
+	bind, connect      string
+	backlog            int // -1: does not listen
+	shut               int // 1 more than what shutdown(2) takes, 0: not
+	flags              int
+	uid                int
+}
+
+const (
+	stream = unix.SOCK_STREAM
+	dgram  = unix.SOCK_DGRAM
+	in4    = unix.AF_INET
+	in6    = unix.AF_INET6
+	sol    = unix.SOL_SOCKET
+	tcp    = unix.IPPROTO_TCP
+	ip     = unix.IPPROTO_IP
+	ipv6   = unix.IPPROTO_IPV6
+	udp    = unix.IPPROTO_UDP
+)
+
+func (s setup) make(t *testing.T) *os.File {
+	f := socket(t, s.family, s.typ, s.proto, s.opts...)
+	if s.bind != "" {
+		bind(t, f, s.bind)
+	}
+	if s.connect != "" {
+		connect(t, f, s.connect)
+	}
+	if s.backlog >= 0 {
+		listen(t, f, s.backlog)
+	}
+	if s.shut > 0 {
+		if err := unix.Shutdown(int(f.Fd()), s.shut-1); err != nil && err != unix.ENOTCONN {
+			t.Fatal(err)
+		}
+	}
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, s.flags)
+	must(t, err)
+	must(t, f.Chown(s.uid, s.uid))
+	return f
+}
+
+func TestSockets(t *testing.T) {
+	tests := map[string][]setup{
+		"listener":              {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 5, flags: unix.O_NONBLOCK}},
+		"listener on all":       {{family: in4, typ: stream, bind: "0.0.0.0:7777", backlog: 511, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"backlog of 0":          {{family: in4, typ: stream, bind: "127.0.0.1:81", backlog: 0}},
+		"without bind":          {{family: in4, typ: stream, backlog: 1}},
+		"dual stack":            {{family: in6, typ: stream, bind: "[::]:80", backlog: 128, opts: [][3]int{{ipv6, unix.IPV6_V6ONLY, 0}}}},
+		"both stacks, one port": {{family: in6, typ: stream, bind: "[::]:80", backlog: 128, opts: [][3]int{{ipv6, unix.IPV6_V6ONLY, 1}}}, {family: in4, typ: stream, bind: "0.0.0.0:80", backlog: 12}},
+		"what Go listens with":  {{family: in6, typ: stream, proto: unix.IPPROTO_MPTCP, bind: "[::1]:80", backlog: 128, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"options of a listener": {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 10, uid: 1234, opts: [][3]int{
+			{tcp, unix.TCP_NODELAY, 1}, {tcp, unix.TCP_DEFER_ACCEPT, 7}, {tcp, unix.TCP_FASTOPEN, 16}, {tcp, unix.TCP_MAXSEG, 1000}, {tcp, unix.TCP_USER_TIMEOUT, 5000},
+			{sol, unix.SO_KEEPALIVE, 1}, {tcp, unix.TCP_KEEPIDLE, 33}, {tcp, unix.TCP_CORK, 1}, {ip, unix.IP_TOS, 16}, {ip, unix.IP_TTL, 9}, {ip, unix.IP_FREEBIND, 1}, {sol, unix.SO_RCVBUF, 9000}}}},
+		"address not here": {{family: in4, typ: stream, bind: "192.0.2.1:80", backlog: 1, opts: [][3]int{{ip, unix.IP_FREEBIND, 1}}}},
+		"a group": {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 1, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}},
+			{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 2, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}}},
+		"new":                      {{family: in4, typ: stream, backlog: -1}, {family: in6, typ: stream, backlog: -1}, {family: in6, typ: dgram, backlog: -1}},
+		"bound":                    {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: -1}},
+		"shut down":                {{family: in4, typ: stream, backlog: -1, shut: 3}},
+		"datagrams":                {{family: in4, typ: dgram, bind: "0.0.0.0:53", backlog: -1, opts: [][3]int{{ip, unix.IP_PKTINFO, 1}, {sol, unix.SO_BROADCAST, 1}}}},
+		"datagrams, IPv6":          {{family: in6, typ: dgram, bind: "[::]:53", backlog: -1, opts: [][3]int{{ipv6, unix.IPV6_RECVPKTINFO, 1}, {ipv6, unix.IPV6_TCLASS, 8}, {udp, udpGRO, 1}}}},
+		"connected datagrams":      {{family: in4, typ: dgram, connect: "127.0.0.1:53", backlog: -1}},
+		"connected datagrams, 6":   {{family: in6, typ: dgram, bind: "[::1]:1000", connect: "[::1]:53", backlog: -1}},
+		"connected by IPv4 in 6":   {{family: in6, typ: dgram, connect: "[::ffff:127.0.0.1]:53", backlog: -1}},
+		"shut down datagrams":      {{family: in4, typ: dgram, bind: "127.0.0.1:9", connect: "127.0.0.1:9", backlog: -1, shut: 1}, {family: in4, typ: dgram, connect: "127.0.0.1:9", backlog: -1, shut: 3}},
+		"datagrams share a port":   {{family: in4, typ: dgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}, {family: in4, typ: dgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"same port, other sockets": {{family: in4, typ: dgram, bind: "127.0.0.1:53", backlog: -1}, {family: in4, typ: stream, bind: "127.0.0.1:53", backlog: 3}, {family: in4, typ: dgram, bind: "127.0.0.2:53", backlog: -1}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			ownNet(t)
+			var files []*os.File
+			var was []facts
+			for _, s := range tt {
+				f := s.make(t)
+				files = append(files, f)
+				was = append(was, factsOf(t, f))
+			}
+			box := kindtest.New(t, Kind)
+			saved := box.Dump(files...)
+			for i, f := range files {
+				sameFacts(t, was[i], factsOf(t, f))
+				f.Close()
+			}
+			for i, f := range box.Restore(saved) {
+				sameFacts(t, was[i], factsOf(t, f))
+			}
+		})
+	}
+}
+
+func refused(t *testing.T, err error, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("error %v, want %q in it", err, w)
+		}
+	}
+	if len(failure.Hints(err)) == 0 {
+		t.Errorf("%v: no hint", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	ownNet(t)
+	l := setup{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 4}.make(t)
+	connect(t, socket(t, in4, stream, 0), "127.0.0.1:80")
+	connect(t, socket(t, in4, stream, 0), "127.0.0.1:80")
+	cork := socket(t, in4, dgram, 0, [3]int{udp, unix.UDP_CORK, 1})
+	connect(t, cork, "127.0.0.1:9")
+	_, err := cork.Write([]byte("half"))
+	must(t, err)
+	for _, tt := range []struct {
+		f     *os.File
+		words string
+	}{
+		{l, "connections wait to be accepted on 127.0.0.1:80: 2"},
+		{socket(t, in4, unix.SOCK_RAW, unix.IPPROTO_ICMP), "a raw socket"},
+		{cork, "a datagram not yet sent"},
+	} {
+		refused(t, kindtest.Refused(t, Kind, tt.f), tt.words)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	ownNet(t)
+	for _, s := range []setup{{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 4}, {family: in6, typ: dgram, bind: "[::1]:80", backlog: -1}} {
+		f := s.make(t)
+		box := kindtest.New(t, Kind)
+		saved := box.Dump(f)
+		_, _, err := box.TryRestore(saved)
+		refused(t, err, s.bind, "another program has")
+	}
+}
+
+func TestAddressGone(t *testing.T) {
+	ownNet(t)
+	addr, err := netlink.ParseAddr("192.0.2.7/32")
+	must(t, err)
+	must(t, netlink.AddrAdd(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}, addr))
+	f := setup{family: in4, typ: dgram, bind: "192.0.2.7:80", backlog: -1}.make(t)
+	box := kindtest.New(t, Kind)
+	saved := box.Dump(f)
+	ownNet(t) // another machine
+	_, _, err = box.TryRestore(saved)
+	refused(t, err, "192.0.2.7:80", "does not have the address")
+}

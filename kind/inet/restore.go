@@ -1,0 +1,291 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	sk_inet "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-inet"
+	sk_opts "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-opts"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/sockopt"
+)
+
+// world is one restore. Sockets may share a port, so that their order
+// matters: the first one that is asked for makes them all.
+type world struct {
+	loaded bool
+	err    error
+	r      *kind.Restore
+	socks  []*sock // by id
+	byID   map[uint32]*sock
+}
+
+// sock is one socket to be made.
+type sock struct {
+	sort
+	e           *sk_inet.InetSkEntry
+	x           *image.FileExtra // nil: an image of criu's
+	local, peer netip.AddrPort
+	f           *os.File // nil: not made yet
+}
+
+func (s *sock) fd() int        { return int(s.f.Fd()) }
+func (s *sock) state() int     { return int(s.e.GetState()) }
+func (s *sock) listens() bool  { return s.tcp() && s.state() == stateListen }
+func (s *sock) hasPeer() bool  { return s.e.GetDstPort() != 0 }
+func (s *sock) isStream() bool { return s.tcp() && s.state() != stateListen && s.state() != stateClose }
+
+func (w *world) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
+	if !w.loaded {
+		w.loaded, w.r = true, r
+		if w.err = w.load(); w.err == nil {
+			w.err = w.make()
+		}
+		if w.err != nil {
+			for _, s := range w.socks {
+				s.f.Close()
+			}
+		}
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	return w.byID[e.GetId()].f, nil
+}
+
+func (w *world) load() error {
+	w.byID = map[uint32]*sock{}
+	for _, id := range slices.Sorted(maps.Keys(w.r.Entries)) {
+		if w.r.Entries[id].GetType() != fdinfo.FdTypes_INETSK {
+			continue
+		}
+		e := w.r.Entries[id].GetIsk()
+		if e == nil {
+			return failure.Damagedf("internet socket %d without its entry", id)
+		}
+		s := &sock{e: e, x: w.r.Extras[id], sort: sort{int(e.GetFamily()), int(e.GetType()), int(e.GetProto())}}
+		var err error
+		if err = s.check(); err != nil {
+			return err
+		}
+		if s.local, err = addrOf(s.family, e.GetSrcAddr(), e.GetSrcPort()); err != nil {
+			return err
+		}
+		if s.hasPeer() {
+			if s.peer, err = addrOf(s.family, e.GetDstAddr(), e.GetDstPort()); err != nil {
+				return err
+			}
+		}
+		w.socks = append(w.socks, s)
+		w.byID[id] = s
+	}
+	return nil
+}
+
+// make makes listeners first: what else is bound to their port takes less.
+func (w *world) make() error {
+	for _, step := range []struct {
+		of func(*sock) bool
+		do func(*sock) error
+	}{
+		{(*sock).listens, w.makeListener},
+		{func(s *sock) bool { return s.tcp() && !s.listens() && !s.isStream() }, w.makeClosed},
+		{func(s *sock) bool { return !s.tcp() }, w.makeDatagram},
+		{(*sock).isStream, func(s *sock) error {
+			return failure.Unsupportedf("a TCP connection to %s (%s)", s.peer, stateNames[s.state()])
+		}},
+	} {
+		for _, s := range w.socks {
+			if !step.of(s) {
+				continue
+			}
+			if err := step.do(s); err != nil {
+				return fmt.Errorf("%s: %w", s.shown(), err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *sock) shown() string {
+	name := "UDP"
+	switch {
+	case s.proto == unix.IPPROTO_UDPLITE:
+		name = "UDP-Lite"
+	case s.tcp():
+		name = "TCP"
+	}
+	if s.local.Port() == 0 {
+		return name
+	}
+	return name + " " + s.local.String()
+}
+
+// open makes the socket with all its options: those who connect later inherit
+// them, some decide what bind(2) may do.
+func (w *world) open(s *sock) error {
+	fd, err := unix.Socket(s.family, s.typ|unix.SOCK_CLOEXEC, s.proto)
+	if err != nil {
+		return fmt.Errorf("make it: %w", err)
+	}
+	if s.f, err = kind.NewFile(fd, s.e.GetFlags(), "internet socket"); err != nil {
+		return err
+	}
+	if err := kind.SetInode(s.f, s.x.GetInode()); err != nil {
+		return err
+	}
+	return w.setOptions(s)
+}
+
+func (w *world) setOptions(s *sock) error {
+	var fields []*image.SockOption
+	add := func(level, name int, v *bool) {
+		if v != nil {
+			o := &image.SockOption{Level: int32(level), Name: int32(name)}
+			if *v {
+				o.Value = 1
+			}
+			fields = append(fields, o)
+		}
+	}
+	add(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, s.e.V6Only)
+	if o := s.e.GetIpOpts(); o != nil {
+		add(unix.IPPROTO_IP, unix.IP_FREEBIND, o.Freebind)
+		add(unix.IPPROTO_IP, unix.IP_PKTINFO, o.Pktinfo)
+	}
+	if err := sockopt.RestoreMore(s.f.Fd(), fields); err != nil {
+		return err
+	}
+	if s.e.GetOpts() != nil {
+		if err := sockopt.Restore(s.f.Fd(), s.e.GetOpts()); err != nil {
+			return err
+		}
+	}
+	return sockopt.RestoreMore(s.f.Fd(), s.x.GetSockOptions())
+}
+
+// bind binds a socket that was. TCP binds past connections that are still
+// closing (TIME_WAIT): those of the saved container.
+func (w *world) bind(s *sock) error {
+	if s.local.Port() == 0 {
+		return nil
+	}
+	if s.tcp() && !s.e.GetOpts().GetReuseaddr() {
+		if err := unix.SetsockoptInt(s.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return fmt.Errorf("set SO_REUSEADDR: %w", err)
+		}
+	}
+	zone, err := w.zone(s)
+	if err != nil {
+		return err
+	}
+	return addressError(unix.Bind(s.fd(), sockaddr(s.local, zone)), s.local, s.tcp())
+}
+
+func (w *world) zone(s *sock) (uint32, error) {
+	if s.e.GetIfname() == "" {
+		return 0, nil
+	}
+	return interfaceIndex(s.fd(), s.e.GetIfname())
+}
+
+// addressError puts in words why an address is not to be had.
+func addressError(err error, a netip.AddrPort, tcp bool) error {
+	name := "udp"
+	if tcp {
+		name = "tcp"
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EADDRINUSE):
+		return failure.WithHint(fmt.Errorf("another program has %s port %d here: %w", name, a.Port(), err),
+			fmt.Sprintf("find it with: ss -lpn 'sport = :%d'; end it, or start containers with a network of their own (--net none)", a.Port()))
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return failure.WithHint(fmt.Errorf("this machine does not have the address %s: %w", a.Addr(), err),
+			fmt.Sprintf("give it the address (ip address add %s dev INTERFACE), or have the program listen on all addresses", a.Addr()))
+	case errors.Is(err, unix.EACCES):
+		return failure.WithHint(fmt.Errorf("port %d is for root: %w", a.Port(), err), "restore as root, or lower net.ipv4.ip_unprivileged_port_start (sysctl)")
+	}
+	return fmt.Errorf("bind it: %w", err)
+}
+
+// putBack sets SO_REUSEADDR to what it was after bind.
+func putBack(s *sock) error {
+	v := 0
+	if s.e.GetOpts().GetReuseaddr() {
+		v = 1
+	}
+	if err := unix.SetsockoptInt(s.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR, v); err != nil {
+		return fmt.Errorf("set SO_REUSEADDR: %w", err)
+	}
+	return nil
+}
+
+func (w *world) makeListener(s *sock) error {
+	if err := w.open(s); err != nil {
+		return err
+	}
+	if err := w.bind(s); err != nil {
+		return err
+	}
+	if err := unix.Listen(s.fd(), int(s.e.GetBacklog())); err != nil {
+		return addressError(err, s.local, true)
+	}
+	return w.finishOne(s)
+}
+
+// makeClosed makes a TCP socket without a connection.
+func (w *world) makeClosed(s *sock) error {
+	if err := w.open(s); err != nil {
+		return err
+	}
+	if err := w.bind(s); err != nil {
+		return err
+	}
+	return w.finishOne(s)
+}
+
+func (w *world) makeDatagram(s *sock) error {
+	if err := w.open(s); err != nil {
+		return err
+	}
+	if err := w.bind(s); err != nil {
+		return err
+	}
+	if s.hasPeer() {
+		zone, err := w.zone(s)
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(s.fd(), sockaddr(s.peer, zone)); err != nil {
+			return fmt.Errorf("connect it to %s: %w", s.peer, err)
+		}
+	}
+	return w.finishOne(s)
+}
+
+func (w *world) finishOne(s *sock) error {
+	if s.tcp() {
+		if err := putBack(s); err != nil {
+			return err
+		}
+	}
+	how, ok := map[sk_opts.SkShutdown]int{sk_opts.SkShutdown_READ: unix.SHUT_RD, sk_opts.SkShutdown_WRITE: unix.SHUT_WR, sk_opts.SkShutdown_BOTH: unix.SHUT_RDWR}[s.e.GetShutdown()]
+	if ok {
+		// A socket without a peer is shut down, too, though ENOTCONN is the answer (inet_shutdown()).
+		if err := unix.Shutdown(s.fd(), how); err != nil && !errors.Is(err, unix.ENOTCONN) {
+			return fmt.Errorf("shut it down: %w", err)
+		}
+	}
+	return w.r.RestoreOwner(s.f, s.e.GetFown())
+}

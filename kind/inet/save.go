@@ -1,0 +1,237 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	sk_inet "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-inet"
+	sk_opts "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-opts"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/sockopt"
+)
+
+// States of TCP (net/tcp_states.h). A datagram socket is established where it
+// has a peer, else closed.
+const (
+	stateEstablished = 1
+	stateSynSent     = 2
+	stateSynRecv     = 3
+	stateFinWait1    = 4
+	stateFinWait2    = 5
+	stateTimeWait    = 6
+	stateClose       = 7
+	stateCloseWait   = 8
+	stateLastAck     = 9
+	stateListen      = 10
+	stateClosing     = 11
+)
+
+var stateNames = map[int]string{
+	stateEstablished: "ESTABLISHED", stateSynSent: "SYN_SENT", stateSynRecv: "SYN_RECV", stateFinWait1: "FIN_WAIT1", stateFinWait2: "FIN_WAIT2",
+	stateTimeWait: "TIME_WAIT", stateClose: "CLOSE", stateCloseWait: "CLOSE_WAIT", stateLastAck: "LAST_ACK", stateListen: "LISTEN", stateClosing: "CLOSING",
+}
+
+// saver is one dump.
+type saver struct{}
+
+// seen is what the kernel shows of a socket.
+type seen struct {
+	sort
+	local, peer         netip.AddrPort // peer is not valid where there is none
+	zone                uint32         // interface of a link-local address, 0: none
+	state               int
+	waiting, backlog    int // of a listener
+	shutdown            sk_opts.SkShutdown
+	tcpOpts, sndW, rcvW uint8 // TCPI_OPT_ bits and window scales
+}
+
+func (s *seen) connected() bool { return s.state != stateListen && s.state != stateClose }
+
+// look reads what getsockname(2) and the like tell. It changes nothing.
+func look(fd int) (*seen, error) {
+	var err error
+	s := &seen{state: stateClose}
+	if s.sort, err = sortOf(fd); err != nil {
+		return nil, err
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, fmt.Errorf("read its address (getsockname): %w", err)
+	}
+	s.local, s.zone = netipOf(sa)
+	if s.tcp() {
+		if err := s.lookTCP(fd); err != nil {
+			return nil, err
+		}
+	}
+	sa, err = unix.Getpeername(fd)
+	switch {
+	case err == nil:
+		s.peer, _ = netipOf(sa)
+		if !s.tcp() {
+			s.state = stateEstablished
+		}
+	case !errors.Is(err, unix.ENOTCONN):
+		return nil, fmt.Errorf("read its peer (getpeername): %w", err)
+	}
+	return s, s.lookShutdown(fd)
+}
+
+// lookShutdown: poll(2) tells POLLRDHUP once nothing more will be read, and
+// POLLHUP when nothing can be written either (of TCP also when it is closed).
+func (s *seen) lookShutdown(fd int) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return fmt.Errorf("poll it: %w", err)
+	}
+	if s.state != stateListen && p[0].Revents&unix.POLLRDHUP != 0 {
+		s.shutdown |= sk_opts.SkShutdown_READ
+		if p[0].Revents&unix.POLLHUP != 0 {
+			s.shutdown |= sk_opts.SkShutdown_WRITE
+		}
+	}
+	return nil
+}
+
+func (s *saver) refuse(_ *kind.Dump, desc *kind.Desc) error {
+	i, err := look(int(desc.File.Fd()))
+	if err != nil {
+		return err
+	}
+	return s.check(desc, i)
+}
+
+// check refuses what cannot be carried.
+func (s *saver) check(desc *kind.Desc, i *seen) error {
+	switch {
+	case i.state == stateListen && i.waiting > 0:
+		return failure.WithHint(failure.Unsupportedf("connections wait to be accepted on %s: %d", i.local, i.waiting), "try again in a moment, when the program has accepted them")
+	case i.tcp() && i.connected():
+		return refuseConnection(i)
+	case i.tcp():
+		return nil
+	}
+	return checkCork(desc)
+}
+
+// refuseConnection says which connection stands in the way.
+func refuseConnection(i *seen) error {
+	switch i.state {
+	case stateSynSent:
+		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s that is being made (%s)", i.peer, stateNames[i.state]), "try again in a moment, when it is made or has failed")
+	case stateEstablished:
+		return failure.WithHint(failure.Unsupportedf("established TCP connection to %s", i.peer), "close the connection, or stop the program at its other end, before the dump")
+	}
+	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s that is being closed (%s)", i.peer, stateNames[i.state]), "try again in a moment, when it is closed")
+}
+
+// checkCork: what waits for the rest of a datagram (UDP_CORK, MSG_MORE)
+// counts as not sent.
+func checkCork(desc *kind.Desc) error {
+	n, err := unix.IoctlGetInt(int(desc.File.Fd()), unix.SIOCOUTQ)
+	if err != nil {
+		return fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
+	}
+	if n > 0 {
+		return failure.WithHint(failure.Unsupportedf("a datagram not yet sent waits in it (UDP_CORK or MSG_MORE)"), "try again in a moment, when it is sent")
+	}
+	return nil
+}
+
+func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
+	fd := int(desc.File.Fd())
+	i, err := look(fd)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.check(desc, i); err != nil {
+		return nil, err
+	}
+	owner, err := d.Owner(desc)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := sockopt.Dump(desc.File.Fd())
+	if err != nil {
+		return nil, err
+	}
+	e := &sk_inet.InetSkEntry{
+		Id: proto.Uint32(desc.ID), Ino: proto.Uint32(uint32(desc.Stat.Ino)), Flags: proto.Uint32(desc.StatusFlags()),
+		Family: proto.Uint32(uint32(i.family)), Type: proto.Uint32(uint32(i.typ)), Proto: proto.Uint32(uint32(i.proto)),
+		State: proto.Uint32(uint32(i.state)), Backlog: proto.Uint32(uint32(i.backlog)),
+		SrcPort: proto.Uint32(uint32(i.local.Port())), SrcAddr: words(i.local.Addr()), DstPort: proto.Uint32(uint32(i.peer.Port())),
+		Fown: owner, Opts: opts,
+	}
+	if e.DstAddr = words(i.peer.Addr()); e.DstAddr == nil {
+		e.DstAddr = make([]uint32, len(e.SrcAddr)) // as CRIU has it
+	}
+	if i.shutdown != sk_opts.SkShutdown_NONE {
+		e.Shutdown = i.shutdown.Enum()
+	}
+	if i.zone != 0 {
+		name, err := interfaceName(fd, i.zone)
+		if err != nil {
+			return nil, err
+		}
+		e.Ifname = proto.String(name)
+	}
+	if err := dumpFields(fd, i, e); err != nil {
+		return nil, err
+	}
+	return &fdinfo.FileEntry{Isk: e}, extra(d, desc, i)
+}
+
+// dumpFields reads the options that the entry has fields for.
+func dumpFields(fd int, i *seen, e *sk_inet.InetSkEntry) error {
+	get := func(level, name int) (*bool, error) {
+		v, err := unix.GetsockoptInt(fd, level, name)
+		switch ok, err := has(err); {
+		case err != nil:
+			return nil, fmt.Errorf("read socket option %d of level %d: %w", name, level, err)
+		case !ok:
+			return nil, nil
+		}
+		return proto.Bool(v != 0), nil
+	}
+	e.IpOpts = &sk_inet.IpOptsEntry{}
+	var err error
+	if e.IpOpts.Freebind, err = get(unix.IPPROTO_IP, unix.IP_FREEBIND); err != nil {
+		return err
+	}
+	if e.IpOpts.Pktinfo, err = get(unix.IPPROTO_IP, unix.IP_PKTINFO); err != nil {
+		return err
+	}
+	if i.family == unix.AF_INET6 {
+		e.V6Only, err = get(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+	}
+	return err
+}
+
+// extra saves what the entry has no field for. Whose the socket is decides
+// who may join its SO_REUSEPORT group.
+func extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
+	x := &image.FileExtra{Id: desc.ID}
+	more, err := sockopt.More(desc.File.Fd())
+	if err != nil {
+		return err
+	}
+	own, err := i.dumpOptions(int(desc.File.Fd()), i.connected())
+	if err != nil {
+		return err
+	}
+	x.SockOptions = append(own, more...)
+	if x.Inode, err = d.Inode(&desc.Stat); err != nil {
+		return err
+	}
+	return d.Out.Add(image.FilesExtra, "", x)
+}

@@ -1,0 +1,35 @@
+package inet
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/kernel"
+)
+
+// Offsets in struct tcp_info (linux/tcp.h). x/sys hides the window scales.
+const (
+	infoState   = 0
+	infoOptions = 5
+	infoScales  = 6 // send: low four bits, receive: high four
+	infoUnacked = 24
+	infoSacked  = 28
+	infoSize    = 104 // as in Linux 2.6
+)
+
+func (s *seen) lookTCP(fd int) error {
+	b, err := kernel.SocketOption(uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO, make([]byte, infoSize))
+	if err != nil {
+		return fmt.Errorf("read TCP_INFO: %w", err)
+	}
+	if len(b) < infoSize {
+		return fmt.Errorf("read TCP_INFO: %d bytes", len(b))
+	}
+	s.state, s.tcpOpts, s.sndW, s.rcvW = int(b[infoState]), b[infoOptions], b[infoScales]&0xf, b[infoScales]>>4
+	if s.state == stateListen {
+		s.waiting, s.backlog = int(binary.NativeEndian.Uint32(b[infoUnacked:])), int(binary.NativeEndian.Uint32(b[infoSacked:]))
+	}
+	return nil
+}
