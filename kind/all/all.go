@@ -17,6 +17,7 @@ import (
 	"ckpt/kind/fifo"
 	"ckpt/kind/filelock"
 	"ckpt/kind/fs"
+	"ckpt/kind/inet"
 	"ckpt/kind/inotify"
 	"ckpt/kind/memfd"
 	"ckpt/kind/memory"
@@ -72,6 +73,7 @@ func New() Kinds {
 			pipe.Kind(),
 			fifo.Kind(),
 			unixsock.Kind(),
+			inet.Kind(),
 			eventfd.Kind(),
 			epoll.Kind(),
 			timerfd.Kind(),
