@@ -129,8 +129,6 @@ type proc struct {
 	given  bool // exists before the first step, and is not rebuilt
 }
 
-func (p *proc) leads() bool { return p.VPID == p.SID }
-
 type forest struct {
 	nodes   []proc
 	index   map[pidns.VPID]node
