@@ -76,7 +76,8 @@ func (p *postgresServer) session(c *harness.Container, q string) string {
 	}
 	var said string
 	harness.Eventually(p.e.T, "an answer to "+q, func() error {
-		_, after, ok := strings.Cut(c.Log(), begin+"\n")
+		_, after, _ := strings.Cut(c.Log(), begin+"\n")
+		var ok bool
 		said, _, ok = strings.Cut(after, end+"\n")
 		if !ok {
 			return orAlive(c.Alive())

@@ -31,9 +31,8 @@ func fail(format string, args ...any) {
 
 // steps are those of one goroutine.
 type steps struct {
-	who  string
-	n    int
-	last time.Time
+	who string
+	n   int
 }
 
 func (s *steps) told(count int64) {
