@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -231,8 +232,9 @@ func (s *session) thaw() error {
 	return s.release()
 }
 
-// release detaches from all threads: first from those that have stopped,
-// since others may be deaf until these go on.
+// release detaches from all threads: first from those that have stopped, then
+// from the others as they stop. One may be deaf until another goes on: the
+// parent in vfork(2) until its child has run a program.
 func (s *session) release() error {
 	var errs []error
 	for i := len(s.injected) - 1; i >= 0; i-- {
@@ -241,31 +243,43 @@ func (s *session) release() error {
 		}
 	}
 	s.injected, s.inits = nil, nil
-	for _, halted := range []bool{true, false} {
-		for _, p := range s.procs {
-			for _, t := range p.Threads {
-				if t.Traced != nil && t.Stopped == halted {
-					errs = append(errs, s.letGo(p, t))
-				}
+	var left []*kind.Task
+	for _, p := range s.procs {
+		for _, t := range p.Threads {
+			switch {
+			case t.Traced == nil:
+			case t.Stopped:
+				errs = append(errs, s.letGo(p, t))
+			default:
+				left = append(left, t)
 			}
 		}
+	}
+	for deadline := time.Now().Add(stopPatience); len(left) > 0; {
+		late := time.Now().After(deadline)
+		left = slices.DeleteFunc(left, func(t *kind.Task) bool {
+			p := s.procs[t.Traced.PID]
+			err := t.Traced.WillStop(context.Background(), time.Millisecond)
+			if errors.Is(err, tracee.ErrDeaf) && !late {
+				return false
+			}
+			if err == nil {
+				err = s.stopped(p, t)
+			}
+			if err == nil {
+				err = s.letGo(p, t)
+			}
+			if !errors.Is(err, tracee.ErrGone) {
+				errs = append(errs, s.fail(p, "let it go on", err))
+			}
+			return true
+		})
 	}
 	return errors.Join(errs...)
 }
 
+// letGo detaches from a stopped thread.
 func (s *session) letGo(p *kind.Proc, t *kind.Task) error {
-	if !t.Stopped {
-		err := t.Traced.WillStop(context.Background(), stopPatience)
-		if err == nil {
-			err = s.stopped(p, t)
-		}
-		if errors.Is(err, tracee.ErrGone) {
-			return nil
-		}
-		if err != nil {
-			return s.fail(p, "let it go on", err)
-		}
-	}
 	for _, k := range s.kinds.Threads {
 		if k.Resume == nil {
 			continue
