@@ -47,8 +47,10 @@ func (c *Container) Ps() Ps {
 // Churn says which ids of a container may differ between two looks at it,
 // because its program starts and ends processes or threads all the time.
 type Churn struct {
-	// Comms are the names of processes that come and go.
+	// Comms are the names of processes that may have come or gone since.
 	Comms []string
+	// Zombies: those there were may have been waited for, and others left.
+	Zombies bool
 	// Threads: a process may have got more threads since; never fewer.
 	Threads bool
 }
@@ -56,16 +58,9 @@ type Churn struct {
 // SameInside compares two looks at a container, before a dump and after a
 // restore: every id inside is the same, every id of the host another one.
 func SameInside(before, after Ps, churn Churn) error {
-	stays := func(ps []Process) map[int]Process {
-		m := map[int]Process{}
-		for _, p := range ps {
-			if !slices.Contains(churn.Comms, p.Comm) {
-				m[p.VPID] = p
-			}
-		}
-		return m
-	}
-	b, a := stays(before.Processes), stays(after.Processes)
+	b, a := byVPID(before), byVPID(after)
+	drop(b, a, churn)
+	drop(a, b, churn)
 	if len(b) == 0 {
 		return fmt.Errorf("no process before the dump: %+v", before)
 	}
@@ -77,6 +72,29 @@ func SameInside(before, after Ps, churn Churn) error {
 	if d := cmp.Diff(inside(b, all), inside(a, keep)); d != "" {
 		return fmt.Errorf("ids inside differ (-before +after):\n%s", d)
 	}
+	return anotherOutside(b, a)
+}
+
+func byVPID(ps Ps) map[int]Process {
+	m := map[int]Process{}
+	for _, p := range ps.Processes {
+		m[p.VPID] = p
+	}
+	return m
+}
+
+// drop takes out of ps what the other look does not have and need not have.
+// A process that both have must be the same, whatever it is.
+func drop(ps, other map[int]Process, churn Churn) {
+	for vpid, p := range ps {
+		if _, ok := other[vpid]; !ok && (slices.Contains(churn.Comms, p.Comm) || churn.Zombies && p.State == "Z") {
+			delete(ps, vpid)
+		}
+	}
+}
+
+// anotherOutside: no process or thread is one of those before.
+func anotherOutside(b, a map[int]Process) error {
 	for vpid, p := range b {
 		if p.PID == a[vpid].PID {
 			return fmt.Errorf("pid %d inside (%s) is host pid %d before and after: the same process?", vpid, p.Comm, p.PID)

@@ -134,6 +134,11 @@ func family(e *harness.Env) client {
 		command: []string{harness.Program(e.T, "family.c"), e.Mkdir("family")}}
 }
 
+func signals(e *harness.Env) client {
+	return &program{e: e, journal: new(harness.Journal), put: signalled, counter: "main",
+		who: words("main one many"), command: []string{harness.Program(e.T, "signals.c")}}
+}
+
 func node(e *harness.Env) client {
 	port := harness.Port(e.T)
 	data := e.WriteFile("data", strings.Repeat("0123456789", 1000))

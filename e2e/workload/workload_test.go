@@ -51,17 +51,20 @@ var workloads = []workload{
 	{name: "node", new: node, alone: true},
 	{name: "java", new: java, alone: true, churn: harness.Churn{Threads: true}},
 	{name: "go", new: goProgram, churn: harness.Churn{Threads: true}},
-	{name: "bash", new: bash, churn: harness.Churn{Comms: []string{"sleep"}}, alone: true},
-	{name: "family", new: family},
+	// Its forked children are bashes until they have become a sleep.
+	{name: "bash", new: bash, churn: harness.Churn{Comms: []string{"sleep", "bash"}}, alone: true},
+	// A client's signal makes it wait for its zombies and leave new ones.
+	{name: "family", new: family, alone: true, churn: harness.Churn{Zombies: true}},
+	{name: "signals", new: signals},
 	{name: "redis", new: redis, alone: true},
 	{name: "nginx", new: nginx, alone: true},
-	{name: "postgres", new: postgres, onDisk: true, churn: harness.Churn{Comms: []string{"sleep"}}},
+	{name: "postgres", new: postgres, onDisk: true},
 	{name: "memcached", new: memcached, alone: true},
 }
 
 // users are those that a test can be: as root also one without any privilege.
-func users(e int) []string {
-	if e == 0 {
+func users(euid int) []string {
+	if euid == 0 {
 		return []string{"", "nobody"}
 	}
 	return []string{""}
