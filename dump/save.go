@@ -27,21 +27,23 @@ func (s *session) save(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, k := range s.kinds.Namespaces {
-		if err := k.Dump(s.d); err != nil {
-			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
-		}
-	}
 	if err := s.readLastPID(); err != nil {
 		return err
 	}
 	if err := s.late(); err != nil {
 		return err
 	}
-	if err := s.bulk(ctx); err != nil {
+	if err := s.saveFiles(); err != nil {
 		return err
 	}
-	if err := s.saveFiles(); err != nil {
+	// Clocks are read after every timer (a restored one must not be early)
+	// and before the bulk (nor late by the time that takes).
+	for _, k := range s.kinds.Namespaces {
+		if err := k.Dump(s.d); err != nil {
+			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
+		}
+	}
+	if err := s.bulk(ctx); err != nil {
 		return err
 	}
 	return s.write()

@@ -137,6 +137,11 @@ func asleep(t *testing.T, c *harness.Container) {
 	})
 }
 
+// roomier are calls that wait for room: how much the same contents take is the
+// kernel's business (it counts buffers, not bytes), and a restored socket may
+// have some to spare at once.
+var roomier = map[string]bool{"send": true}
+
 // compare reads what the program told after its calls went through a gap.
 func compare(log string, want map[string]result, gap time.Duration) []error {
 	var errs []error
@@ -164,6 +169,9 @@ func compare(log string, want map[string]result, gap time.Duration) []error {
 		least, most := time.Duration(0), slack+imprecise[r.Call]
 		if onRealtime[r.Call] {
 			least = -gap
+		}
+		if roomier[r.Call] {
+			continue
 		}
 		if !r.Event && !strings.HasSuffix(r.Call, "_abs") && !onRealtime[r.Call] && r.Call != "read_timerfd" {
 			most += gap
