@@ -1,0 +1,104 @@
+package state
+
+import (
+	"fmt"
+	"testing"
+
+	"ckpt/e2e/harness"
+)
+
+// program looks at itself whenever it is asked (e2e/program/state.h).
+type program struct {
+	source string
+	args   []string
+	// root: an ordinary user may not make what it looks at.
+	root bool
+	// flags are those of ckpt start.
+	flags []string
+}
+
+var programs = []program{
+	{source: "registers.c"},
+	{source: "thread.c"},
+}
+
+func (p program) name() string {
+	name := p.source
+	for _, a := range p.args {
+		name += " " + a
+	}
+	return name
+}
+
+// course is what a program lives through between its looks.
+type course func(s *subject)
+
+var courses = map[string]course{
+	"restored": func(s *subject) {
+		s.generation()
+		s.look()
+		s.generation()
+		s.generation() // it may hardly have run in between
+		s.look()
+	},
+	"left running": func(s *subject) {
+		s.c.Dump(s.image(), "--leave-running")
+		s.look()
+		s.c.Dump(s.image(), "--leave-running")
+		s.c.Dump(s.image(), "--leave-running")
+	},
+	"left running, then restored": func(s *subject) {
+		s.c.Dump(s.image(), "--leave-running")
+		s.generation()
+	},
+}
+
+func TestState(t *testing.T) {
+	for _, p := range programs {
+		for _, user := range users() {
+			if user != "" && p.root {
+				continue
+			}
+			for name, through := range courses {
+				t.Run(fmt.Sprintf("%s/as %s/%s", p.name(), user, name), func(t *testing.T) {
+					t.Parallel()
+					e := harness.New(t, user)
+					s := &subject{t: t, e: e}
+					s.c = e.Start("state", p.flags, append([]string{harness.Program(t, p.source)}, p.args...)...)
+					said(t, s.c, "ready")
+					s.look()
+					through(s)
+					s.c.Kill("USR2")
+					said(t, s.c, "done")
+				})
+			}
+		}
+	}
+}
+
+// subject is a running program.
+type subject struct {
+	t             *testing.T
+	e             *harness.Env
+	c             *harness.Container
+	looks, images int
+}
+
+func (s *subject) look() {
+	s.t.Helper()
+	s.looks++
+	s.c.Kill("USR1")
+	said(s.t, s.c, fmt.Sprintf("good %d", s.looks))
+}
+
+func (s *subject) image() string {
+	s.images++
+	return s.e.Join(fmt.Sprintf("image%d", s.images))
+}
+
+func (s *subject) generation() {
+	s.t.Helper()
+	image := s.image()
+	s.c.Dump(image)
+	s.e.Restore(image, "")
+}
