@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
-	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
@@ -214,85 +213,4 @@ func (c *Container) execLost(p *execed) (*Exit, error) {
 		return nil, errors.Join(err, fmt.Errorf("%s ended, and with it the process", c.Name))
 	}
 	return nil, fmt.Errorf("the process has ended, and nobody knows how: the supervisor of %s was killed before", c.Name)
-}
-
-// joined are the namespaces of a container as descriptors.
-type joined struct {
-	files []*os.File // 0: pidfd of vpid 1; 1: its time_for_children, if there is one
-	flags int
-}
-
-// namespaces opens what a new process has to join.
-func (c *Container) namespaces() (*joined, error) {
-	fd, err := openSame(c.Init, c.InitStart)
-	if err != nil {
-		return nil, err
-	}
-	j := &joined{files: []*os.File{fd}}
-	p, err := procfs.Open(c.Init)
-	if err == nil {
-		defer p.Close()
-		err = j.open(p)
-	}
-	if err != nil {
-		j.close()
-		return nil, fmt.Errorf("open the namespaces: %w", err)
-	}
-	return j, nil
-}
-
-func (j *joined) open(p *procfs.Proc) error {
-	self, err := procfs.Open(os.Getpid())
-	if err != nil {
-		return err
-	}
-	defer self.Close()
-	// To join one's own user namespace is an error (setns(2)), and to join
-	// another one that is the host's takes rights that a user has not.
-	for _, ns := range []struct {
-		name string
-		flag int
-	}{{"user", unix.CLONE_NEWUSER}, {"mnt", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID}, {"ipc", unix.CLONE_NEWIPC},
-		{"uts", unix.CLONE_NEWUTS}, {"net", unix.CLONE_NEWNET}, {"cgroup", unix.CLONE_NEWCGROUP}} {
-		ours, err := self.Link("ns/" + ns.name)
-		if err != nil {
-			return err
-		}
-		theirs, err := p.Link("ns/" + ns.name)
-		if err != nil {
-			return err
-		}
-		if ours != theirs {
-			j.flags |= ns.flag
-		}
-	}
-	f, err := p.OpenLink("ns/time_for_children", unix.O_RDONLY)
-	if errors.Is(err, unix.ENOENT) {
-		return nil // no time namespaces
-	}
-	if err == nil {
-		j.files = append(j.files, f)
-	}
-	return err
-}
-
-func (j *joined) close() {
-	for _, f := range j.files {
-		f.Close()
-	}
-}
-
-// join moves a stub, which has one thread, into the namespaces. All in one
-// call, since entering the user namespace gives the right to enter the
-// others. The pid and time namespaces are those of its children.
-func (j *joined) join(t *tracee.Thread, site tracee.Site) error {
-	s := tracee.NewScript(site.Base)
-	s.Must(unix.SYS_SETNS, 3, uint64(j.flags))
-	if len(j.files) > 1 {
-		s.Must(unix.SYS_SETNS, 4, unix.CLONE_NEWTIME)
-	}
-	if err := t.Run(site, s); err != nil {
-		return fmt.Errorf("join the namespaces: %w", err)
-	}
-	return nil
 }

@@ -67,6 +67,9 @@ func (s *session) look(pid int) error {
 
 // close gives back every descriptor the session holds.
 func (s *session) close() {
+	if s.hand != nil {
+		_ = s.hand.Kill()
+	}
 	for _, d := range s.files {
 		if d.FD >= 0 {
 			_ = d.File.Close()

@@ -84,6 +84,9 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer s.close()
+	if err := s.joinNamespaces(); err != nil {
+		return nil, err
+	}
 	stopped := time.Now()
 	if err := s.freeze(ctx); err != nil {
 		return nil, errors.Join(err, s.thaw())
@@ -130,6 +133,8 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 func (s *session) end() {
 	_ = unix.Kill(int(s.src.InitHost), unix.SIGKILL) // still stopped and traced by us: cannot have been reused
 	s.ended = true
+	_ = s.hand.Kill() // else it would be waited for, too
+	s.hand = nil
 	for {
 		var ws unix.WaitStatus
 		_, err := unix.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)

@@ -162,9 +162,24 @@ func (s *session) named(p *kind.Proc, what string, read func() error) func() err
 	}
 }
 
-// inside is Dump.Inside: calls in vpid 1, and so in all of the container's
-// namespaces.
+// inside is Dump.Inside.
 func (s *session) inside(build, read func(*tracee.Script) error) error {
+	script := tracee.NewScript(s.handSite.Base)
+	if err := build(script); err != nil {
+		return err
+	}
+	if script.Size() > s.handSite.Size {
+		return fmt.Errorf("run calls in the container's namespaces: %d bytes of calls do not fit into %d", script.Size(), s.handSite.Size)
+	}
+	if err := s.hand.Run(s.handSite, script); err != nil {
+		return fmt.Errorf("run calls in the container's namespaces: %w", err)
+	}
+	return read(script)
+}
+
+// insideInit runs calls in vpid 1 itself, for what depends on the caller's
+// pid namespace.
+func (s *session) insideInit(build, read func(*tracee.Script) error) error {
 	if s.inits == nil {
 		maps, err := s.init.FS.MapsOnly()
 		if err != nil {
@@ -172,7 +187,7 @@ func (s *session) inside(build, read func(*tracee.Script) error) error {
 		}
 		inj, err := tracee.Inject(s.init.Lead().Traced, maps, areaSize)
 		if err != nil {
-			return fmt.Errorf("run calls in the container's init: %w", err)
+			return fmt.Errorf("run calls in vpid 1: %w", err)
 		}
 		s.inits, s.injected = inj, append(s.injected, inj)
 	}
@@ -181,7 +196,7 @@ func (s *session) inside(build, read func(*tracee.Script) error) error {
 		return err
 	}
 	if err := s.inits.Run(s.init.Lead().Traced, script); err != nil {
-		return fmt.Errorf("run calls in the container's init: %w", err)
+		return fmt.Errorf("run calls in vpid 1: %w", err)
 	}
 	return read(script)
 }

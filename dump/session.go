@@ -7,6 +7,8 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
+	"ckpt/container"
+	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
@@ -40,7 +42,9 @@ type session struct {
 	logID    unix.Stat_t
 	logFiles []uint32
 	injected []*tracee.Injection // still in place, oldest first
-	inits    *tracee.Injection   // the one in init, for Dump.Inside
+	inits    *tracee.Injection   // the one in vpid 1
+	hand     *tracee.Thread      // for Dump.Inside
+	handSite tracee.Site
 	ended    bool
 }
 
@@ -71,9 +75,6 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 	}
 	s.d.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return s.table.Host(v) }
 	s.d.VPID = func(h pidns.HostPID) (pidns.VPID, bool) { return s.table.Virtual(h) }
-	if out != nil {
-		s.d.Inside = s.inside
-	}
 	return s, nil
 }
 
@@ -96,3 +97,12 @@ func (s *session) isLog(st unix.Stat_t) bool {
 }
 
 func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files, "", e) }
+
+// joinNamespaces starts the bare child for Dump.Inside.
+func (s *session) joinNamespaces() (err error) {
+	if s.hand, s.handSite, err = container.Join(int(s.src.InitHost)); err != nil {
+		return &failure.Error{Doing: "dump", Err: err}
+	}
+	s.d.Inside, s.d.Hand = s.inside, pidns.HostPID(s.hand.PID)
+	return nil
+}

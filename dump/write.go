@@ -151,14 +151,14 @@ func (s *session) readLastPID() error {
 			return err
 		}
 	}
-	if err := s.inside(func(sc *tracee.Script) error {
+	if err := s.insideInit(func(sc *tracee.Script) error {
 		step = sc.Must(unix.SYS_OPENAT, atFDCWD, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
 		return nil
 	}, result(&fd)); err != nil {
 		return fmt.Errorf("open ns_last_pid: %w", err)
 	}
 	var text string
-	err := s.inside(func(sc *tracee.Script) error {
+	err := s.insideInit(func(sc *tracee.Script) error {
 		buf = sc.Space(16)
 		step = sc.Must(unix.SYS_READ, fd, buf, 16)
 		sc.Must(unix.SYS_CLOSE, fd)

@@ -34,9 +34,12 @@ type Dump struct {
 	OwnNet bool
 	// Privileged: ckpt is root in the first user namespace.
 	Privileged bool
-	// Inside runs the calls that build adds in the container's init, that is
-	// in all of the container's namespaces. Not available while checking (nil).
+	// Inside runs the calls that build adds in a bare child of ckpt's that is
+	// in all of the container's namespaces but the pid namespace; Hand is its
+	// host pid. It dies with ckpt, and what it holds with it. Not available
+	// while checking (nil).
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
+	Hand   pidns.HostPID
 	// FileID gives the id in files.img of the open file description that a
 	// process holds as descriptor fd; ok is false when it holds none. Usable
 	// from Finish on.

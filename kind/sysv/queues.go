@@ -55,7 +55,7 @@ func refuseQueues(d *kind.Dump) error {
 	case err != nil:
 		return err
 	case !known:
-		d.Log.Warn("whether there are POSIX message queues cannot be seen, they would be lost", "vpid", 1)
+		d.Log.Warn("whether there are POSIX message queues cannot be seen, they would be lost")
 	case len(names) > 0:
 		return failure.WithHint(failure.Unsupportedf("POSIX message queues are not carried: /%s", strings.Join(names, ", /")),
 			"remove them with mq_unlink(3), or rm in a mounted mqueue file system")
@@ -63,16 +63,16 @@ func refuseQueues(d *kind.Dump) error {
 	return nil
 }
 
-// freeFDs are the numbers that init's next n descriptors get: it is stopped.
+// freeFDs are the numbers that the next n descriptors of ckpt's bare child get.
 func freeFDs(d *kind.Dump, n int) ([]uint64, error) {
-	p, err := procfs.Open(int(d.InitHost))
+	p, err := procfs.Open(int(d.Hand))
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
 	fds, err := p.FDs()
 	if err != nil {
-		return nil, fmt.Errorf("list the descriptors of vpid 1: %w", err)
+		return nil, fmt.Errorf("list the descriptors of ckpt's bare child: %w", err)
 	}
 	used := map[int]bool{}
 	for _, fd := range fds {

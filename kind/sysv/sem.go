@@ -26,9 +26,6 @@ func dumpSem(d *kind.Dump, ns string) error {
 	if err != nil || len(sets) == 0 {
 		return err
 	}
-	if err := refuseUnprobed(d); err != nil {
-		return err
-	}
 	for _, o := range sets {
 		values, err := semValues(d, o)
 		if err != nil {

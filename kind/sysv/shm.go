@@ -25,8 +25,8 @@ const (
 	hugeSizeMask = 63
 )
 
-// dumpShm saves every segment. All are attached to init at once, and read
-// from there.
+// dumpShm saves every segment. All are attached to ckpt's bare child at once, and read
+// from there: if ckpt dies, it dies, and they are detached.
 func dumpShm(d *kind.Dump, ns string) (err error) {
 	all, err := segments().list(d)
 	if err != nil || len(all) == 0 {
@@ -54,7 +54,7 @@ func dumpShm(d *kind.Dump, ns string) (err error) {
 	if err != nil {
 		return err
 	}
-	init, err := procfs.Open(int(d.InitHost))
+	init, err := procfs.Open(int(d.Hand))
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func detach(d *kind.Dump, addr []uint64) error {
 	}, func(s *tracee.Script) error {
 		for _, at := range steps {
 			if _, err := s.Result(at); err != nil {
-				return fmt.Errorf("detach a segment from vpid 1: %w", err)
+				return fmt.Errorf("detach a segment: %w", err)
 			}
 		}
 		return nil
@@ -101,7 +101,7 @@ func mapAt(maps []procfs.Map, start uint64) *procfs.Map {
 
 func dumpSegment(d *kind.Dump, ns string, init *procfs.Proc, m *procfs.Map, o object) error {
 	if m == nil {
-		return errors.New("vpid 1 has attached it, and its maps do not show it")
+		return errors.New("ckpt's bare child has attached it, and its maps do not show it")
 	}
 	e := &ipc_shm.IpcShmEntry{Desc: o.desc(), Size: proto.Uint64(o.word(shmSegsz)), InPagemaps: proto.Bool(true)}
 	if m.Has("ht") {
@@ -114,7 +114,7 @@ func dumpSegment(d *kind.Dump, ns string, init *procfs.Proc, m *procfs.Map, o ob
 	if err != nil {
 		return err
 	}
-	c := copier{pid: int(d.InitHost), start: m.Start, out: out, buf: make([]byte, copyChunk)}
+	c := copier{pid: int(d.Hand), start: m.Start, out: out, buf: make([]byte, copyChunk)}
 	file, err := init.OpenMap(m, unix.O_RDONLY)
 	if err != nil {
 		// Without rights in the first user namespace: every page is looked

@@ -4,9 +4,9 @@
 // # What the kernel shows
 //
 // The lists that shmctl(2), semctl(2) and msgctl(2) give with SHM_INFO,
-// SHM_STAT_ANY and the like, called inside the namespace, that is in the
-// container's init. Messages are copied with MSG_COPY and stay where they
-// are. Segments are attached to init for reading and read from there.
+// SHM_STAT_ANY and the like, called inside the namespace, that is in
+// a bare child of ckpt's. Messages are copied with MSG_COPY and stay where they
+// are. Segments are attached to a bare child of ckpt's and read from there.
 //
 // A mapping of a segment shows as "/SYSV<key>" with the segment's id as its
 // inode number. The memory kind notes it (vma_entry.shmid) and attaches the

@@ -61,7 +61,7 @@ func Undo() kind.Process {
 // observe lists the semaphores, before anything runs in a process: ask may
 // not look elsewhere any more.
 func (u *undo) observe(d *kind.Dump, _ *kind.Proc) error {
-	if u.listed || d.Inside == nil || initIsSaved(d) { // vpid 1's memory must not change now: see refuseUnprobed
+	if u.listed || d.Inside == nil {
 		return nil
 	}
 	own, err := d.OwnNamespace("ipc")
@@ -71,9 +71,6 @@ func (u *undo) observe(d *kind.Dump, _ *kind.Proc) error {
 	u.listed = true // an error is told once, not for every process
 	return u.list(d)
 }
-
-// initIsSaved: vpid 1 is not ckpt's own but a process of the image.
-func initIsSaved(d *kind.Dump) bool { return len(d.Procs) > 0 && d.Procs[0].VPID == pidns.Init }
 
 func (u *undo) list(d *kind.Dump) error {
 	all, err := semaphores().list(d)
@@ -101,9 +98,9 @@ func (u *undo) list(d *kind.Dump) error {
 }
 
 // none tells whether p has no undo list: all of a process's threads share one
-// as a rule, and ckpt's own init, of a single thread, has none to compare with.
+// as a rule, and ckpt's bare child, of a single thread, has none to compare with.
 func none(d *kind.Dump, p *kind.Proc) (bool, error) {
-	r, err := kernel.Kcmp(int(p.Lead().Host), int(d.InitHost), kernel.KcmpSysvsem, 0, 0)
+	r, err := kernel.Kcmp(int(p.Lead().Host), int(d.Hand), kernel.KcmpSysvsem, 0, 0)
 	if err != nil {
 		return false, fmt.Errorf("compare undo lists (kcmp): %w", err)
 	}
@@ -298,33 +295,4 @@ func (u *undo) restore(_ *kind.Restore, t *kind.Target) error {
 		t.Main.Note(addSemop(t.Main, t.Main.Must, int(e.GetSemid()), ops), fmt.Sprintf("undo value of semaphore %d", num))
 	}
 	return nil
-}
-
-// refuseUnprobed is for a container whose vpid 1 is its own: no undo value was
-// probed there. What cannot have any is let pass: no list, that is one equal to
-// that of another process.
-func refuseUnprobed(d *kind.Dump) error {
-	if !initIsSaved(d) || len(d.Procs) == 0 {
-		return nil
-	}
-	for _, p := range d.Procs {
-		if p.Zombie || sameListElsewhere(d, p) {
-			continue
-		}
-		return failure.WithHint(failure.Unsupportedf("there are semaphores, and pid %d (%s) may have undo values (SEM_UNDO) on them", p.VPID, p.Comm),
-			"start the container without --no-init")
-	}
-	return nil
-}
-
-func sameListElsewhere(d *kind.Dump, p *kind.Proc) bool {
-	for _, o := range d.Procs {
-		if o == p || o.Zombie {
-			continue
-		}
-		if r, err := kernel.Kcmp(int(p.Lead().Host), int(o.Lead().Host), kernel.KcmpSysvsem, 0, 0); err == nil && r == 0 {
-			return true
-		}
-	}
-	return false
 }

@@ -38,7 +38,7 @@ func netlink(d *kind.Dump) (*os.File, error) {
 	}
 	var f *os.File
 	err := kernel.OnThread(func() error {
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.InitHost))
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.Hand))
 		if err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func newNetlink() (*os.File, error) {
 }
 
 func netlinkInside(d *kind.Dump) (f *os.File, err error) {
-	pidfd, err := unix.PidfdOpen(int(d.InitHost), 0)
+	pidfd, err := unix.PidfdOpen(int(d.Hand), 0)
 	if err != nil {
 		return nil, fmt.Errorf("open a pidfd of the container's init: %w", err)
 	}

@@ -1,0 +1,122 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// joined are the namespaces of a container as descriptors.
+type joined struct {
+	files []*os.File // 0: pidfd of vpid 1; 1: its time_for_children, if there is one
+	flags int
+}
+
+// Join starts a bare child (package tracee) in all namespaces of the container
+// whose vpid 1 has the host pid init, but for its pid namespace: it takes no
+// id there, and nobody inside sees it. It dies with ckpt. The caller must be
+// locked to its OS thread, and kills it.
+func Join(init int) (*tracee.Thread, tracee.Site, error) {
+	fd, err := unix.PidfdOpen(init, 0)
+	if err != nil {
+		return nil, tracee.Site{}, fmt.Errorf("open a pidfd of vpid 1: %w", err)
+	}
+	nss, err := namespacesOf(init, os.NewFile(uintptr(fd), "pidfd"))
+	if err != nil {
+		return nil, tracee.Site{}, err
+	}
+	defer nss.close()
+	t, site, err := tracee.StartStub(tracee.StubOptions{Files: nss.files})
+	if err != nil {
+		return nil, tracee.Site{}, err
+	}
+	if err := nss.join(t, site); err != nil {
+		return nil, tracee.Site{}, errors.Join(err, t.Kill())
+	}
+	return t, site, nil
+}
+
+// namespaces opens what a new process has to join.
+func (c *Container) namespaces() (*joined, error) {
+	fd, err := openSame(c.Init, c.InitStart)
+	if err != nil {
+		return nil, err
+	}
+	return namespacesOf(c.Init, fd)
+}
+
+// namespacesOf owns pidfd, which refers to init.
+func namespacesOf(init int, pidfd *os.File) (*joined, error) {
+	j := &joined{files: []*os.File{pidfd}}
+	p, err := procfs.Open(init)
+	if err == nil {
+		defer p.Close()
+		err = j.open(p)
+	}
+	if err != nil {
+		j.close()
+		return nil, fmt.Errorf("open the namespaces: %w", err)
+	}
+	return j, nil
+}
+
+func (j *joined) open(p *procfs.Proc) error {
+	self, err := procfs.Open(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer self.Close()
+	// To join one's own user namespace is an error (setns(2)), and to join
+	// another one that is the host's takes rights that a user has not.
+	for _, ns := range []struct {
+		name string
+		flag int
+	}{{"user", unix.CLONE_NEWUSER}, {"mnt", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID}, {"ipc", unix.CLONE_NEWIPC},
+		{"uts", unix.CLONE_NEWUTS}, {"net", unix.CLONE_NEWNET}, {"cgroup", unix.CLONE_NEWCGROUP}} {
+		ours, err := self.Link("ns/" + ns.name)
+		if err != nil {
+			return err
+		}
+		theirs, err := p.Link("ns/" + ns.name)
+		if err != nil {
+			return err
+		}
+		if ours != theirs {
+			j.flags |= ns.flag
+		}
+	}
+	f, err := p.OpenLink("ns/time_for_children", unix.O_RDONLY)
+	if errors.Is(err, unix.ENOENT) {
+		return nil // no time namespaces
+	}
+	if err == nil {
+		j.files = append(j.files, f)
+	}
+	return err
+}
+
+func (j *joined) close() {
+	for _, f := range j.files {
+		f.Close()
+	}
+}
+
+// join moves a stub, which has one thread, into the namespaces. All in one
+// call, since entering the user namespace gives the right to enter the
+// others. The pid and time namespaces are those of its children.
+func (j *joined) join(t *tracee.Thread, site tracee.Site) error {
+	s := tracee.NewScript(site.Base)
+	s.Must(unix.SYS_SETNS, 3, uint64(j.flags))
+	if len(j.files) > 1 {
+		s.Must(unix.SYS_SETNS, 4, unix.CLONE_NEWTIME)
+	}
+	if err := t.Run(site, s); err != nil {
+		return fmt.Errorf("join the namespaces: %w", err)
+	}
+	return nil
+}
