@@ -61,6 +61,12 @@ func SameInside(before, after Ps, churn Churn) error {
 	b, a := byVPID(before), byVPID(after)
 	drop(b, a, churn)
 	drop(a, b, churn)
+	for vpid, p := range a { // one that has run a program since
+		if q, ok := b[vpid]; ok && slices.Contains(churn.Comms, p.Comm) && slices.Contains(churn.Comms, q.Comm) {
+			p.Comm = q.Comm
+			a[vpid] = p
+		}
+	}
 	if len(b) == 0 {
 		return fmt.Errorf("no process before the dump: %+v", before)
 	}
