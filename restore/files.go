@@ -13,7 +13,9 @@ import (
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/tracee"
 )
 
@@ -23,6 +25,7 @@ type file struct {
 	err    error
 	making bool
 	inside bool // its kind's Inside has run
+	async  bool // O_ASYNC has been set by a process
 }
 
 // kindFor is the kind that restores an entry.
@@ -203,6 +206,9 @@ func (s *session) install(t *kind.Target, tab *table) error {
 		tab.open[want] = true
 		tab.drop(t.Main, got)
 	}
+	if err := s.async(t); err != nil {
+		return err
+	}
 	for _, e := range t.Fds {
 		f, entry := s.files[e.GetId()], s.r.Entries[e.GetId()]
 		k, err := s.kindFor(entry)
@@ -218,4 +224,52 @@ func (s *session) install(t *kind.Target, tab *table) error {
 		}
 	}
 	return nil
+}
+
+// async adds the calls that set O_ASYNC anew where it is set. The signal's
+// si_fd is the number through which that was done (fasync_insert_entry() in
+// fs/fcntl.c), at first one of ckpt's. The kernel does not show the number
+// that the program used: it is taken to be the first that the owner holds, or
+// the first of all if the owner holds none.
+func (s *session) async(t *kind.Target) error {
+	for _, e := range t.Fds {
+		f := s.files[e.GetId()]
+		if f.async {
+			continue
+		}
+		flags, err := unix.FcntlInt(f.f.Fd(), unix.F_GETFL, 0)
+		if err == nil && flags&unix.O_ASYNC != 0 {
+			var at *kind.Target
+			if at, err = s.setsAsync(e.GetId(), f.f); at == t {
+				f.async = true
+				t.Main.Must(unix.SYS_FCNTL, uint64(e.GetFd()), unix.F_SETFL, uint64(flags&^unix.O_ASYNC))
+				t.Main.Note(t.Main.Must(unix.SYS_FCNTL, uint64(e.GetFd()), unix.F_SETFL, uint64(flags)), fmt.Sprintf("set O_ASYNC of fd %d", e.GetFd()))
+			}
+		}
+		if err != nil {
+			return s.fail(t, fmt.Sprintf("fd %d", e.GetFd()), fmt.Errorf("read status flags: %w", err))
+		}
+	}
+	return nil
+}
+
+// setsAsync is the process that sets O_ASYNC of a file.
+func (s *session) setsAsync(id uint32, f *os.File) (*kind.Target, error) {
+	owner, err := kernel.FileOwner(f.Fd())
+	if err != nil {
+		return nil, err
+	}
+	var first *kind.Target
+	for _, t := range s.r.Targets {
+		if !t.OwnsFiles || !slices.ContainsFunc(t.Fds, func(e *fdinfo.FdinfoEntry) bool { return e.GetId() == id }) {
+			continue
+		}
+		if owner.PID != 0 && pidns.HostPID(owner.PID) == t.Host {
+			return t, nil
+		}
+		if first == nil {
+			first = t
+		}
+	}
+	return first, nil
 }
