@@ -20,6 +20,8 @@ type program struct {
 var programs = []program{
 	{source: "registers.c"},
 	{source: "thread.c"},
+	{source: "locks.c"},
+	{source: "pending.c"},
 }
 
 func (p program) name() string {
