@@ -22,6 +22,8 @@ var programs = []program{
 	{source: "thread.c"},
 	{source: "locks.c"},
 	{source: "pending.c"},
+	{source: "handlers.c", args: []string{"catch"}},
+	{source: "handlers.c", args: []string{"ignore"}},
 }
 
 func (p program) name() string {
