@@ -122,6 +122,14 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 			return nil, err
 		}
 	}
+	for _, k := range s.kinds.Files {
+		if k.End == nil {
+			continue
+		}
+		if err := k.End(s.d); err != nil {
+			s.log.Warn("the container's end may be seen from outside", "kind", k.Name, "why", err)
+		}
+	}
 	s.end()
 	res.Frozen, res.Total = time.Since(stopped), time.Since(began)
 	return res, nil

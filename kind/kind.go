@@ -38,6 +38,9 @@ type File struct {
 	// Finish runs once after Dump saw every descriptor: queues, pairs,
 	// whatever needs the whole view. May be nil.
 	Finish func(*Dump) error
+	// End runs once the image is safe and the container is about to be ended:
+	// what must not be seen of its end from outside. May be nil.
+	End func(*Dump) error
 	// Restore makes the object. It runs on a thread that is in the
 	// container's mount, network, ipc and uts namespaces, after every
 	// process exists (Restore.Table knows their host pids). The file must
