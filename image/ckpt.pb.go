@@ -445,6 +445,7 @@ type Task struct {
 	Membarrier     uint32                 `protobuf:"varint,31,opt,name=membarrier,proto3" json:"membarrier,omitempty"`                                     // the registering commands, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
 	Mdwe           uint32                 `protobuf:"varint,32,opt,name=mdwe,proto3" json:"mdwe,omitempty"`                                                 // PR_GET_MDWE as returned
 	SemUndo        []*SemUndo             `protobuf:"bytes,60,rep,name=sem_undo,json=semUndo,proto3" json:"sem_undo,omitempty"`                             // what exit(2) would do to semaphores
+	Timers         []*TimerDue            `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`                                              // POSIX timers on a clock that goes on where it stopped
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -563,6 +564,74 @@ func (x *Task) GetSemUndo() []*SemUndo {
 	return nil
 }
 
+func (x *Task) GetTimers() []*TimerDue {
+	if x != nil {
+		return x.Timers
+	}
+	return nil
+}
+
+// TimerDue says when a timer of timer_create(2) runs out next.
+type TimerDue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	ExpiresNs     int64                  `protobuf:"varint,2,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"` // on its clock, as seen inside
+	Pending       bool                   `protobuf:"varint,3,opt,name=pending,proto3" json:"pending,omitempty"`                      // it ran out one interval before, or earlier, and its signal waits
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimerDue) Reset() {
+	*x = TimerDue{}
+	mi := &file_image_ckpt_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimerDue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimerDue) ProtoMessage() {}
+
+func (x *TimerDue) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
+func (*TimerDue) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TimerDue) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *TimerDue) GetExpiresNs() int64 {
+	if x != nil {
+		return x.ExpiresNs
+	}
+	return 0
+}
+
+func (x *TimerDue) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
+}
+
 // SemUndo is an undo value of semop(2), not 0.
 type SemUndo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -575,7 +644,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +656,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +669,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -658,7 +727,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +739,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +752,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -889,7 +958,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +970,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +983,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -1062,7 +1131,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1143,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1156,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -1123,7 +1192,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1204,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1217,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1187,7 +1256,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1268,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1281,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1269,7 +1338,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1350,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1363,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1357,7 +1426,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xb4\x03\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xdc\x03\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1375,8 +1444,14 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"membarrier\x18\x1f \x01(\rR\n" +
 	"membarrier\x12\x12\n" +
 	"\x04mdwe\x18  \x01(\rR\x04mdwe\x12(\n" +
-	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndoB\x12\n" +
-	"\x10_coredump_filter\"C\n" +
+	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndo\x12&\n" +
+	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timersB\x12\n" +
+	"\x10_coredump_filter\"S\n" +
+	"\bTimerDue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1d\n" +
+	"\n" +
+	"expires_ns\x18\x02 \x01(\x03R\texpiresNs\x12\x18\n" +
+	"\apending\x18\x03 \x01(\bR\apending\"C\n" +
 	"\aSemUndo\x12\x14\n" +
 	"\x05semid\x18\x01 \x01(\rR\x05semid\x12\x10\n" +
 	"\x03num\x18\x02 \x01(\rR\x03num\x12\x10\n" +
@@ -1474,7 +1549,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: ckpt.Manifest
 	(*Seal)(nil),       // 1: ckpt.Seal
@@ -1482,29 +1557,31 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*FileSum)(nil),    // 3: ckpt.FileSum
 	(*Machine)(nil),    // 4: ckpt.Machine
 	(*Task)(nil),       // 5: ckpt.Task
-	(*SemUndo)(nil),    // 6: ckpt.SemUndo
-	(*Thread)(nil),     // 7: ckpt.Thread
-	(*FileExtra)(nil),  // 8: ckpt.FileExtra
-	(*Inode)(nil),      // 9: ckpt.Inode
-	(*Ucred)(nil),      // 10: ckpt.Ucred
-	(*VMA)(nil),        // 11: ckpt.VMA
-	(*SockOption)(nil), // 12: ckpt.SockOption
+	(*TimerDue)(nil),   // 6: ckpt.TimerDue
+	(*SemUndo)(nil),    // 7: ckpt.SemUndo
+	(*Thread)(nil),     // 8: ckpt.Thread
+	(*FileExtra)(nil),  // 9: ckpt.FileExtra
+	(*Inode)(nil),      // 10: ckpt.Inode
+	(*Ucred)(nil),      // 11: ckpt.Ucred
+	(*VMA)(nil),        // 12: ckpt.VMA
+	(*SockOption)(nil), // 13: ckpt.SockOption
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	3,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	4,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	7,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	11, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
-	6,  // 5: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	10, // 6: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	12, // 7: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	9,  // 8: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	8,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
+	12, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
+	7,  // 5: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	6,  // 6: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	11, // 7: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	13, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	10, // 9: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1513,14 +1590,14 @@ func file_image_ckpt_proto_init() {
 		return
 	}
 	file_image_ckpt_proto_msgTypes[5].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[7].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

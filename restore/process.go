@@ -215,8 +215,9 @@ func (s *session) failThread(t *kind.Target, tt *kind.TargetThread, what string,
 	return s.fail(t, what, err)
 }
 
-// queued are the signals that will be pending for a thread, bit N-1 for
-// signal N: the end of a script must be told by another one.
+// queued are the signals that will be pending for a thread, or that a timer
+// may send as soon as it is armed, bit N-1 for signal N: the end of a script
+// must be told by another one.
 func queued(t *kind.Target, tt *kind.TargetThread) (set uint64) {
 	for _, si := range tt.Core.GetThreadCore().GetSignalsP().GetSignals() {
 		set |= bitOf(si.GetSiginfo())
@@ -224,16 +225,22 @@ func queued(t *kind.Target, tt *kind.TargetThread) (set uint64) {
 	for _, si := range t.TC.GetSignalsS().GetSignals() {
 		set |= bitOf(si.GetSiginfo())
 	}
-	return set
+	for _, e := range t.TC.GetTimers().GetPosix() {
+		set |= bit(e.GetSiSigno())
+	}
+	return set | bit(uint32(unix.SIGALRM)) | bit(uint32(unix.SIGVTALRM)) | bit(uint32(unix.SIGPROF))
 }
 
 func bitOf(siginfo []byte) uint64 {
 	if len(siginfo) < 4 {
 		return 0
 	}
-	n := binary.LittleEndian.Uint32(siginfo)
-	if n == 0 || n > 64 {
+	return bit(binary.LittleEndian.Uint32(siginfo))
+}
+
+func bit(sig uint32) uint64 {
+	if sig == 0 || sig > 64 {
 		return 0
 	}
-	return 1 << (n - 1)
+	return 1 << (sig - 1)
 }

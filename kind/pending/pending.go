@@ -28,11 +28,13 @@ package pending
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/siginfo"
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/tracee"
 )
@@ -41,7 +43,7 @@ const (
 	name = "pending signals"
 	// infoSize is the size of siginfo_t.
 	infoSize = 128
-	limits   = "overruns of a timer whose signal was pending are counted anew"
+	limits   = "what a timer overran while its signal was pending is counted anew"
 )
 
 // New gives the signals sent to a process and those sent to each thread.
@@ -77,7 +79,7 @@ func read(t *tracee.Thread, shared bool) (*siginfo.SignalQueueEntry, error) {
 }
 
 func restore(_ *kind.Restore, t *kind.Target) error {
-	return each(t.TC.GetSignalsS(), func(sig uint64, info []byte) {
+	return each(t, t.TC.GetSignalsS(), func(sig uint64, info []byte) {
 		s := t.Late
 		s.Note(s.Must(unix.SYS_RT_SIGQUEUEINFO, uint64(t.VPID), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
 	})
@@ -86,13 +88,13 @@ func restore(_ *kind.Restore, t *kind.Target) error {
 // restoreThread comes last: only the thread itself may, and its timers and
 // those of its process are set by then.
 func restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
-	return each(tt.Core.GetThreadCore().GetSignalsP(), func(sig uint64, info []byte) {
+	return each(t, tt.Core.GetThreadCore().GetSignalsP(), func(sig uint64, info []byte) {
 		s := tt.Last
 		s.Note(s.Must(unix.SYS_RT_TGSIGQUEUEINFO, uint64(t.VPID), uint64(tt.VTID), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
 	})
 }
 
-func each(q *siginfo.SignalQueueEntry, add func(sig uint64, info []byte)) error {
+func each(t *kind.Target, q *siginfo.SignalQueueEntry, add func(sig uint64, info []byte)) error {
 	for _, e := range q.GetSignals() {
 		info := e.GetSiginfo()
 		if len(info) != infoSize {
@@ -101,6 +103,9 @@ func each(q *siginfo.SignalQueueEntry, add func(sig uint64, info []byte)) error 
 		sig := binary.LittleEndian.Uint32(info)
 		if sig == 0 || sig > 64 {
 			return failure.Damagedf("a pending signal of number %d", sig)
+		}
+		if id, ok := image.TimerOf(info); ok && slices.ContainsFunc(t.Extra.GetTimers(), func(x *image.TimerDue) bool { return x.GetId() == id }) {
+			continue // it comes from the timer itself
 		}
 		add(uint64(sig), info)
 	}

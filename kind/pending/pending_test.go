@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/kind/kindtest"
 	"ckpt/tracee"
@@ -133,8 +134,26 @@ func TestSenderIsVirtual(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	for _, b := range [][]byte{nil, make([]byte, 64), make([]byte, infoSize), info(65, 0, 0)} {
 		q := &siginfo.SignalQueueEntry{Signals: []*siginfo.SiginfoEntry{{Siginfo: b}}}
-		if err := each(q, func(uint64, []byte) {}); !errors.Is(err, failure.ErrDamaged) {
+		if err := each(&kind.Target{}, q, func(uint64, []byte) {}); !errors.Is(err, failure.ErrDamaged) {
 			t.Errorf("%d bytes: %v", len(b), err)
 		}
+	}
+}
+
+// The signal of a timer that is made anew comes from the timer.
+func TestOfTimer(t *testing.T) {
+	var q siginfo.SignalQueueEntry
+	for id := range uint32(3) {
+		b := info(40, -2, 0) // SI_TIMER
+		binary.LittleEndian.PutUint32(b[16:], id)
+		q.Signals = append(q.Signals, &siginfo.SiginfoEntry{Siginfo: b})
+	}
+	var got []uint32
+	target := &kind.Target{Extra: &image.Task{Timers: []*image.TimerDue{{Id: 1}}}}
+	if err := each(target, &q, func(_ uint64, b []byte) { got = append(got, binary.LittleEndian.Uint32(b[16:])) }); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]uint32{0, 2}, got); d != "" {
+		t.Error(d)
 	}
 }

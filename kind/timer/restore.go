@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/procfs"
@@ -19,6 +20,9 @@ import (
 // maxCounted is the highest timer id that is counted up to: two calls for
 // each number before it that is not wanted.
 const maxCounted = 4096
+
+// timerAbstime is TIMER_ABSTIME of timer_settime(2).
+const timerAbstime = 1
 
 // start arms all timers in the last script, so that they run out no sooner
 // than the program runs.
@@ -32,11 +36,15 @@ func start(_ *kind.Restore, t *kind.Target) error {
 			return err
 		}
 	}
+	due := map[uint32]*image.TimerDue{}
+	for _, x := range t.Extra.GetTimers() {
+		due[x.GetId()] = x
+	}
 	for _, pt := range e.Posix {
 		if err := check(pt); err != nil {
 			return fmt.Errorf("timer %d: %w", pt.GetItId(), err)
 		}
-		arm(t.Late, pt)
+		arm(t.Late, pt, due[pt.GetItId()])
 	}
 	return nil
 }
@@ -119,17 +127,26 @@ func sigevent(e *timer.PosixTimerEntry) []byte {
 	return b
 }
 
-// arm starts a timer. One that is armed never reads as 0 (the kernel then
-// says 1 ns), but an image of criu's of a kernel that did means the interval.
-func arm(s *tracee.Script, e *timer.PosixTimerEntry) {
-	sec, nsec := e.GetVsec(), e.GetVnsec()
+// arm starts a timer; due is nil where only what was left is known. One that is armed never reads as 0 (the
+// kernel then says 1 ns), but an image of criu's of a kernel that did means the
+// interval.
+func arm(s *tracee.Script, e *timer.PosixTimerEntry, due *image.TimerDue) {
+	sec, nsec, flags := e.GetVsec(), e.GetVnsec(), uint64(0)
 	if sec|nsec == 0 {
 		sec, nsec = e.GetIsec(), e.GetInsec()
 	}
 	if sec|nsec == 0 {
 		return
 	}
-	st := s.Must(unix.SYS_TIMER_SETTIME, uint64(e.GetItId()), 0, s.Data(encode(e.GetIsec(), e.GetInsec(), sec, nsec)), 0)
+	if at := due.GetExpiresNs(); at > 0 {
+		// A moment in the past makes it run out at once: it queues its signal
+		// and counts from there what it misses.
+		if due.GetPending() {
+			at = max(1, at-int64(e.GetIsec()*1e9+e.GetInsec()))
+		}
+		sec, nsec, flags = uint64(at/1e9), uint64(at%1e9), timerAbstime
+	}
+	st := s.Must(unix.SYS_TIMER_SETTIME, uint64(e.GetItId()), flags, s.Data(encode(e.GetIsec(), e.GetInsec(), sec, nsec)), 0)
 	s.Note(st, fmt.Sprintf("start timer %d", e.GetItId()))
 }
 

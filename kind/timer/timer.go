@@ -10,13 +10,18 @@
 // # What is saved
 //
 // In core-VPID.img interval and rest of each timer: a timer goes on with what
-// was left, also one that was set to a point in time. POSIX timers keep their
-// ids. The thread that a timer signals (SIGEV_THREAD_ID), and the process or
+// was left, also one that was set to a time of day. Of a POSIX timer on
+// CLOCK_MONOTONIC or CLOCK_BOOTTIME, which go on where they stopped, the moment
+// itself is saved: the time that a restore takes does not delay it, and a
+// signal of it that waits comes anew from the timer itself, which counts what
+// it overruns. POSIX timers keep their ids. The thread that a timer signals (SIGEV_THREAD_ID), and the process or
 // thread whose CPU time it counts, are virtual ids.
 //
 // # What is lost
 //
-// The count of timer_getoverrun(2) of the last signal; the id that the next
+// The count of timer_getoverrun(2) of the last signal, and of the one that
+// waits what it had overrun before the dump (the kernel tells it only when the
+// signal is taken); the id that the next
 // timer_create(2) would get. A timer on a device's clock, or on the CPU time
 // of a process that is not in the container, is refused.
 //
@@ -35,6 +40,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
+	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/procfs"
@@ -44,6 +50,9 @@ import (
 // specSize is struct itimerval and struct itimerspec alike: seconds and
 // fraction of the interval, then of the rest.
 const specSize = 32
+
+// clockSize is struct timespec.
+const clockSize = 16
 
 // itimers are ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF.
 const itimers = 3
@@ -102,6 +111,11 @@ func ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 		overruns[i] = s.Must(unix.SYS_TIMER_GETOVERRUN, uint64(t.ID))
 		s.Note(overruns[i], name)
 	}
+	// The process reads its own clocks, after its timers: one that is
+	// restored must not be early.
+	clocks := s.Space(2 * clockSize)
+	s.Must(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, clocks)
+	s.Must(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, clocks+clockSize)
 	return func() error {
 		e := &timer.TaskTimersEntry{}
 		for which, to := range []**timer.ItimerEntry{&e.Real, &e.Virt, &e.Prof} {
@@ -119,10 +133,45 @@ func ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 			pt.Overrun = proto.Uint32(uint32(n))
 			decodeSpec(pt, s.Bytes(specs+uint64(i)*specSize, specSize))
 			e.Posix = append(e.Posix, pt)
+			if x := due(pt, words(s.Bytes(clocks, 2*clockSize))); x != nil {
+				p.Extra.Timers = append(p.Extra.Timers, x)
+			}
 		}
 		p.TC.Timers = e
-		return nil
+		return markPending(p)
 	}, nil
+}
+
+// markPending notes which timers have a signal that waits, directed to the
+// process or to one of its threads.
+func markPending(p *kind.Proc) error {
+	if len(p.Extra.Timers) == 0 {
+		return nil
+	}
+	ids := map[uint32]bool{}
+	for _, t := range p.Threads {
+		if t.Traced == nil {
+			continue
+		}
+		for _, shared := range []bool{true, false} {
+			if shared && t != p.Lead() {
+				continue
+			}
+			queue, err := t.Traced.Pending(shared)
+			if err != nil {
+				return err
+			}
+			for _, info := range queue {
+				if id, ok := image.TimerOf(info); ok {
+					ids[id] = true
+				}
+			}
+		}
+	}
+	for _, x := range p.Extra.Timers {
+		x.Pending = ids[x.GetId()]
+	}
+	return nil
 }
 
 func words(b []byte) (w [4]uint64) {
@@ -130,6 +179,24 @@ func words(b []byte) (w [4]uint64) {
 		w[i] = binary.LittleEndian.Uint64(b[8*i:])
 	}
 	return w
+}
+
+// due is the moment at which an armed timer runs out, nil for a clock that
+// does not go on where it stopped; now is CLOCK_MONOTONIC and CLOCK_BOOTTIME.
+func due(e *timer.PosixTimerEntry, now [4]uint64) *image.TimerDue {
+	if e.GetVsec()|e.GetVnsec() == 0 {
+		return nil
+	}
+	at := now[:2]
+	switch e.GetClockId() {
+	case unix.CLOCK_MONOTONIC:
+	case unix.CLOCK_BOOTTIME, unix.CLOCK_BOOTTIME_ALARM:
+		at = now[2:]
+	default:
+		return nil
+	}
+	const second = 1e9
+	return &image.TimerDue{Id: e.GetItId(), ExpiresNs: int64((at[0]+e.GetVsec())*second + at[1] + e.GetVnsec())}
 }
 
 func decodeItimer(b []byte) *timer.ItimerEntry {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/kind/kindtest"
 	"ckpt/pidns"
@@ -118,17 +119,39 @@ func TestStart(t *testing.T) {
 		Posix: []*timerimg.PosixTimerEntry{
 			{ItId: proto.Uint32(0), Isec: proto.Uint64(1), Insec: proto.Uint64(0), Vsec: proto.Uint64(0), Vnsec: proto.Uint64(9)},
 			{ItId: proto.Uint32(1)}, // disarmed
+			{ItId: proto.Uint32(2), Isec: proto.Uint64(4), Insec: proto.Uint64(5), Vsec: proto.Uint64(3), Vnsec: proto.Uint64(0)},
+			{ItId: proto.Uint32(3), Isec: proto.Uint64(4), Insec: proto.Uint64(5), Vsec: proto.Uint64(3), Vnsec: proto.Uint64(0)},
 		},
 	}
-	if err := start(nil, &kind.Target{TC: &criu_core.TaskCoreEntry{Timers: e}, Late: late}); err != nil {
+	extra := &image.Task{Timers: []*image.TimerDue{{Id: 2, ExpiresNs: 20e9 + 7}, {Id: 3, ExpiresNs: 20e9 + 7, Pending: true}}}
+	if err := start(nil, &kind.Target{TC: &criu_core.TaskCoreEntry{Timers: e}, Extra: extra, Late: late}); err != nil {
 		t.Fatal(err)
 	}
-	if late.Len() != 3 {
+	if late.Len() != 5 {
 		t.Fatalf("%d calls", late.Len())
 	}
-	for i, want := range [][4]uint64{{0, 1000, 0, 1}, {5, 0, 2, 7}, {1, 0, 0, 9}} {
+	for i, want := range [][4]uint64{{0, 1000, 0, 1}, {5, 0, 2, 7}, {1, 0, 0, 9},
+		{4, 5, 20, 7}, // when it is due
+		{4, 5, 16, 2}, // when its signal was queued
+	} {
 		if got := spec(late, i); got != want {
 			t.Errorf("call %d: %v, want %v", i, got, want)
+		}
+	}
+}
+
+func TestDue(t *testing.T) {
+	now := [4]uint64{100, 1, 200, 2} // CLOCK_MONOTONIC, CLOCK_BOOTTIME
+	for _, c := range []struct {
+		clock    int32
+		sec, due uint64
+	}{
+		{unix.CLOCK_MONOTONIC, 3, 103e9 + 1}, {unix.CLOCK_BOOTTIME, 3, 203e9 + 2}, {unix.CLOCK_BOOTTIME_ALARM, 3, 203e9 + 2},
+		{unix.CLOCK_MONOTONIC, 0, 0}, {unix.CLOCK_REALTIME, 3, 0}, {-6, 3, 0},
+	} {
+		e := &timerimg.PosixTimerEntry{ItId: proto.Uint32(7), ClockId: proto.Uint32(uint32(c.clock)), Vsec: &c.sec, Vnsec: proto.Uint64(0)}
+		if got := due(e, now); got.GetExpiresNs() != int64(c.due) {
+			t.Errorf("clock %d, %d s left: due at %d, want %d", c.clock, c.sec, got.GetExpiresNs(), c.due)
 		}
 	}
 }
