@@ -24,6 +24,7 @@ var programs = []program{
 	{source: "pending.c"},
 	{source: "handlers.c", args: []string{"catch"}},
 	{source: "handlers.c", args: []string{"ignore"}},
+	{source: "timers.c"},
 }
 
 func (p program) name() string {
