@@ -22,7 +22,11 @@ func start(t *testing.T, w workload, user string) *run {
 	t.Helper()
 	r := &run{workload: w, e: harness.New(t, user)}
 	r.k = w.new(r.e)
-	r.c = r.e.Start(w.name, nil, r.k.Command()...)
+	var flags []string
+	if w.connected && !r.e.Root() {
+		flags = []string{"--net", "none"}
+	}
+	r.c = r.e.Start(w.name, flags, r.k.Command()...)
 	r.k.Ready(r.c)
 	r.k.Work(r.c)
 	r.k.Check(r.c)
@@ -114,6 +118,39 @@ func TestLeaveRunning(t *testing.T) {
 				r.k.Work(r.c)
 				r.k.Check(r.c)
 			}
+		})
+	}
+}
+
+// TestCopies: one warmed-up program, many times over, from one image, beside
+// the one it was made of. Each has all it knew and goes its own way.
+func TestCopies(t *testing.T) {
+	for _, user := range users(os.Geteuid()) {
+		t.Run("go"+as(user), func(t *testing.T) {
+			r := start(t, workload{name: "warm", new: goProgram, churn: harness.Churn{Threads: true}}, user)
+			image := r.e.Join("image")
+			before := r.c.Ps()
+			r.c.Dump(image, "--leave-running")
+			r.k.Dumped(r.c)
+			type copied struct {
+				c *harness.Container
+				k client
+			}
+			var copies []copied
+			for i := range 10 {
+				c := copied{r.e.Restore(image, fmt.Sprintf("copy%d", i)), r.k.Copy()}
+				r.same(before, c.c)
+				for range i % 3 {
+					c.k.Work(c.c)
+					c.k.Check(c.c)
+				}
+				copies = append(copies, c)
+			}
+			for _, c := range copies {
+				c.k.Check(c.c)
+			}
+			r.k.Work(r.c)
+			r.k.Check(r.c)
 		})
 	}
 }

@@ -22,6 +22,9 @@ type workload struct {
 	// alone: it holds something that exists once on a machine (a port, the
 	// lock of a file), so that the first must end before a copy comes up.
 	alone bool
+	// connected: it has TCP connections within the container, which an
+	// ordinary user may look into only on a network of the container's own.
+	connected bool
 	// onDisk: its memory is worth nothing without the files it goes on
 	// writing to, so that no copy of it can be had from an older image.
 	onDisk bool
@@ -57,6 +60,7 @@ var workloads = []workload{
 	{name: "family", new: family, alone: true, churn: harness.Churn{Zombies: true}},
 	{name: "signals", new: signals},
 	{name: "redis", new: redis, alone: true},
+	{name: "redis-clients", new: redisInside, alone: true, connected: true},
 	{name: "nginx", new: nginx, alone: true},
 	{name: "postgres", new: postgres, onDisk: true},
 	{name: "memcached", new: memcached, alone: true},
