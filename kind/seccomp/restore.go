@@ -35,7 +35,13 @@ func (m *maker) load(r *kind.Restore) error {
 // restore sets the filters in the thread's own script, before it loses the
 // right to, and not in the last one: they have no effect as long as ckpt
 // traces the thread (PTRACE_O_SUSPEND_SECCOMP).
-func (m *maker) restore(r *kind.Restore, _ *kind.Target, tt *kind.TargetThread) error {
+//
+// What all threads of a process have in common, its first one sets for all:
+// the kernel compares filters by their addresses when a thread wants to add
+// one to all (is_ancestor() in kernel/seccomp.c), so that those that only read
+// the same would forbid SECCOMP_FILTER_FLAG_TSYNC for ever. no_new_privs comes
+// later, with the credentials: the flag would spread it.
+func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
 	core := tt.Core.GetThreadCore()
 	mode := core.GetSeccompMode()
 	if mode == criu_core.SeccompMode_disabled {
@@ -63,14 +69,59 @@ func (m *maker) restore(r *kind.Restore, _ *kind.Target, tt *kind.TargetThread) 
 	if err != nil {
 		return err
 	}
-	if tt.Extra.GetNoNewPrivs() {
-		// The credentials set it too; here it spares CAP_SYS_ADMIN.
-		s.Note(s.Must(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs")
+	living := alive(t)
+	common, err := m.common(living)
+	if err != nil {
+		return err
 	}
 	for i, f := range chain {
-		install(s, f, fmt.Sprintf("set seccomp filter %d of %d", i+1, len(chain)))
+		flags := uint64(f.GetFlags()&unix.SECCOMP_FILTER_FLAG_LOG | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+		if i < common {
+			if tt != living[0] {
+				continue
+			}
+			flags |= unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+		}
+		install(s, f.GetFilter(), flags, fmt.Sprintf("set seccomp filter %d of %d", i+1, len(chain)))
 	}
 	return nil
+}
+
+// alive are the threads of t but for a leader that exited before them.
+func alive(t *kind.Target) []*kind.TargetThread {
+	return slices.DeleteFunc(slices.Clone(t.Threads), func(tt *kind.TargetThread) bool { return tt.Extra.GetDead() })
+}
+
+// common is how many filters, the oldest first, all of several threads have;
+// 0 for a single one.
+func (m *maker) common(threads []*kind.TargetThread) (int, error) {
+	if len(threads) < 2 {
+		return 0, nil
+	}
+	var first []*seccomp.SeccompFilter
+	n := 0
+	for i, tt := range threads {
+		core := tt.Core.GetThreadCore()
+		if core.GetSeccompMode() != criu_core.SeccompMode_filter {
+			return 0, nil
+		}
+		chain, err := m.chain(core.GetSeccompFilter())
+		if err != nil {
+			return 0, err
+		}
+		if i == 0 {
+			first, n = chain, len(chain)
+			continue
+		}
+		n = min(n, len(chain))
+		for k := range n {
+			if chain[k] != first[k] {
+				n = k
+				break
+			}
+		}
+	}
+	return n, nil
 }
 
 // chain are the filters of a thread whose newest is last, the oldest first.
@@ -95,10 +146,9 @@ func (m *maker) chain(last uint32) ([]*seccomp.SeccompFilter, error) {
 
 // install adds seccomp(2) of one filter. SPEC_ALLOW, which is not told of a
 // filter, keeps it from changing speculation control: that is carried apart.
-func install(s *tracee.Script, f *seccomp.SeccompFilter, note string) {
+func install(s *tracee.Script, filter []byte, flags uint64, note string) {
 	prog := make([]byte, 16) // struct sock_fprog: number of instructions, address
-	binary.NativeEndian.PutUint16(prog, uint16(len(f.GetFilter())/insnSize))
-	binary.NativeEndian.PutUint64(prog[8:], s.Data(f.GetFilter()))
-	flags := uint64(f.GetFlags()&unix.SECCOMP_FILTER_FLAG_LOG | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
+	binary.NativeEndian.PutUint16(prog, uint16(len(filter)/insnSize))
+	binary.NativeEndian.PutUint64(prog[8:], s.Data(filter))
 	s.Note(s.Must(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, s.Data(prog)), note)
 }

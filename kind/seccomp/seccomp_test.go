@@ -78,7 +78,7 @@ func set(b *kindtest.Bare, filters ...*seccomp.SeccompFilter) {
 	s := b.Script()
 	s.Must(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	for _, f := range filters {
-		install(s, f, "")
+		install(s, f.GetFilter(), uint64(f.GetFlags()), "")
 	}
 	b.Run(s)
 }
@@ -186,6 +186,36 @@ func TestDamagedChain(t *testing.T) {
 	} {
 		if _, err := (&maker{all: all}).chain(0); !errors.Is(err, failure.ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCommon(t *testing.T) {
+	m := &maker{read: true, all: []*seccomp.SeccompFilter{
+		{Filter: program(0, allow)},
+		{Filter: program(1, allow), Prev: proto.Uint32(0)},
+		{Filter: program(2, allow), Prev: proto.Uint32(0)},
+		{Filter: program(2, allow), Prev: proto.Uint32(1)},
+		{Filter: program(2, allow)},
+	}}
+	free := uint32(99) // no filter
+	for _, c := range []struct {
+		last []uint32
+		want int
+	}{
+		{[]uint32{1}, 0}, {[]uint32{1, 1, 1}, 2}, {[]uint32{3, 1}, 2}, {[]uint32{1, 3}, 2}, {[]uint32{3, 2}, 1}, {[]uint32{0, 4}, 0},
+		{[]uint32{1, free}, 0}, {[]uint32{free, 1}, 0},
+	} {
+		var threads []*kind.TargetThread
+		for _, last := range c.last {
+			core := &criu_core.ThreadCoreEntry{}
+			if last != free {
+				core.SeccompMode, core.SeccompFilter = criu_core.SeccompMode_filter.Enum(), proto.Uint32(last)
+			}
+			threads = append(threads, &kind.TargetThread{Core: &criu_core.CoreEntry{ThreadCore: core}})
+		}
+		if got, err := m.common(threads); err != nil || got != c.want {
+			t.Errorf("%v: %d in common (%v), want %d", c.last, got, err, c.want)
 		}
 	}
 }
