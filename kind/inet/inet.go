@@ -6,12 +6,15 @@
 // backlog), getsockopt(2), poll(2) for halves that were shut down.
 //
 // What is saved: addresses, ports, options of socket(7), ip(7), ipv6(7),
-// tcp(7) and udp(7), flags, owner; listeners with their backlog.
+// tcp(7) and udp(7), flags, owner; listeners with their backlog; connections
+// with both ends inside the container, with what is under way in them
+// (stream.go).
 //
 // What is lost: see Limits. Connections that lead out of the container,
 // listeners with connections waiting, raw and ping sockets are refused.
 //
-// Needs: nothing beyond the sockets themselves.
+// Needs: for connections TCP_REPAIR (3.5) with its window (4.8, commit
+// b1ed4c4fa9a5) and CAP_NET_ADMIN over the network namespace.
 package inet
 
 import (
@@ -35,9 +38,13 @@ func Kind() kind.File {
 		Owns:    owns,
 		Refuse:  s.refuse,
 		Dump:    s.dump,
+		Finish:  s.finish,
+		End:     s.end,
 		Restore: w.restore,
+		Link:    w.link,
 		Limits: "datagrams not yet received are dropped, as UDP may; an error not yet read (SO_ERROR) is forgotten; " +
-			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again",
+			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again; " +
+			"if ckpt is killed in the microseconds in which it reads a connection, that stands still",
 	}
 }
 

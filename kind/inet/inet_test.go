@@ -124,15 +124,15 @@ type setup struct {
 }
 
 const (
-	stream = unix.SOCK_STREAM
-	dgram  = unix.SOCK_DGRAM
-	in4    = unix.AF_INET
-	in6    = unix.AF_INET6
-	sol    = unix.SOL_SOCKET
-	tcp    = unix.IPPROTO_TCP
-	ip     = unix.IPPROTO_IP
-	ipv6   = unix.IPPROTO_IPV6
-	udp    = unix.IPPROTO_UDP
+	sockStream = unix.SOCK_STREAM
+	sockDgram  = unix.SOCK_DGRAM
+	in4        = unix.AF_INET
+	in6        = unix.AF_INET6
+	sol        = unix.SOL_SOCKET
+	tcp        = unix.IPPROTO_TCP
+	ip         = unix.IPPROTO_IP
+	ipv6       = unix.IPPROTO_IPV6
+	udp        = unix.IPPROTO_UDP
 )
 
 func (s setup) make(t *testing.T) *os.File {
@@ -159,30 +159,30 @@ func (s setup) make(t *testing.T) *os.File {
 
 func TestSockets(t *testing.T) {
 	tests := map[string][]setup{
-		"listener":              {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 5, flags: unix.O_NONBLOCK}},
-		"listener on all":       {{family: in4, typ: stream, bind: "0.0.0.0:7777", backlog: 511, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
-		"backlog of 0":          {{family: in4, typ: stream, bind: "127.0.0.1:81", backlog: 0}},
-		"without bind":          {{family: in4, typ: stream, backlog: 1}},
-		"dual stack":            {{family: in6, typ: stream, bind: "[::]:80", backlog: 128, opts: [][3]int{{ipv6, unix.IPV6_V6ONLY, 0}}}},
-		"both stacks, one port": {{family: in6, typ: stream, bind: "[::]:80", backlog: 128, opts: [][3]int{{ipv6, unix.IPV6_V6ONLY, 1}}}, {family: in4, typ: stream, bind: "0.0.0.0:80", backlog: 12}},
-		"what Go listens with":  {{family: in6, typ: stream, proto: unix.IPPROTO_MPTCP, bind: "[::1]:80", backlog: 128, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
-		"options of a listener": {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 10, uid: 1234, opts: [][3]int{
+		"listener":              {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 5, flags: unix.O_NONBLOCK}},
+		"listener on all":       {{family: in4, typ: sockStream, bind: "0.0.0.0:7777", backlog: 511, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"backlog of 0":          {{family: in4, typ: sockStream, bind: "127.0.0.1:81", backlog: 0}},
+		"without bind":          {{family: in4, typ: sockStream, backlog: 1}},
+		"dual stack":            {{family: in6, typ: sockStream, bind: "[::]:80", backlog: 128, opts: [][3]int{{ipv6, unix.IPV6_V6ONLY, 0}}}},
+		"both stacks, one port": {{family: in6, typ: sockStream, bind: "[::]:80", backlog: 128, opts: [][3]int{{ipv6, unix.IPV6_V6ONLY, 1}}}, {family: in4, typ: sockStream, bind: "0.0.0.0:80", backlog: 12}},
+		"what Go listens with":  {{family: in6, typ: sockStream, proto: unix.IPPROTO_MPTCP, bind: "[::1]:80", backlog: 128, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"options of a listener": {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 10, uid: 1234, opts: [][3]int{
 			{tcp, unix.TCP_NODELAY, 1}, {tcp, unix.TCP_DEFER_ACCEPT, 7}, {tcp, unix.TCP_FASTOPEN, 16}, {tcp, unix.TCP_MAXSEG, 1000}, {tcp, unix.TCP_USER_TIMEOUT, 5000},
 			{sol, unix.SO_KEEPALIVE, 1}, {tcp, unix.TCP_KEEPIDLE, 33}, {tcp, unix.TCP_CORK, 1}, {ip, unix.IP_TOS, 16}, {ip, unix.IP_TTL, 9}, {ip, unix.IP_FREEBIND, 1}, {sol, unix.SO_RCVBUF, 9000}}}},
-		"address not here": {{family: in4, typ: stream, bind: "192.0.2.1:80", backlog: 1, opts: [][3]int{{ip, unix.IP_FREEBIND, 1}}}},
-		"a group": {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 1, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}},
-			{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 2, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}}},
-		"new":                      {{family: in4, typ: stream, backlog: -1}, {family: in6, typ: stream, backlog: -1}, {family: in6, typ: dgram, backlog: -1}},
-		"bound":                    {{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: -1}},
-		"shut down":                {{family: in4, typ: stream, backlog: -1, shut: 3}},
-		"datagrams":                {{family: in4, typ: dgram, bind: "0.0.0.0:53", backlog: -1, opts: [][3]int{{ip, unix.IP_PKTINFO, 1}, {sol, unix.SO_BROADCAST, 1}}}},
-		"datagrams, IPv6":          {{family: in6, typ: dgram, bind: "[::]:53", backlog: -1, opts: [][3]int{{ipv6, unix.IPV6_RECVPKTINFO, 1}, {ipv6, unix.IPV6_TCLASS, 8}, {udp, udpGRO, 1}}}},
-		"connected datagrams":      {{family: in4, typ: dgram, connect: "127.0.0.1:53", backlog: -1}},
-		"connected datagrams, 6":   {{family: in6, typ: dgram, bind: "[::1]:1000", connect: "[::1]:53", backlog: -1}},
-		"connected by IPv4 in 6":   {{family: in6, typ: dgram, connect: "[::ffff:127.0.0.1]:53", backlog: -1}},
-		"shut down datagrams":      {{family: in4, typ: dgram, bind: "127.0.0.1:9", connect: "127.0.0.1:9", backlog: -1, shut: 1}, {family: in4, typ: dgram, connect: "127.0.0.1:9", backlog: -1, shut: 3}},
-		"datagrams share a port":   {{family: in4, typ: dgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}, {family: in4, typ: dgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
-		"same port, other sockets": {{family: in4, typ: dgram, bind: "127.0.0.1:53", backlog: -1}, {family: in4, typ: stream, bind: "127.0.0.1:53", backlog: 3}, {family: in4, typ: dgram, bind: "127.0.0.2:53", backlog: -1}},
+		"address not here": {{family: in4, typ: sockStream, bind: "192.0.2.1:80", backlog: 1, opts: [][3]int{{ip, unix.IP_FREEBIND, 1}}}},
+		"a group": {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 1, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}},
+			{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 2, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}}},
+		"new":                      {{family: in4, typ: sockStream, backlog: -1}, {family: in6, typ: sockStream, backlog: -1}, {family: in6, typ: sockDgram, backlog: -1}},
+		"bound":                    {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: -1}},
+		"shut down":                {{family: in4, typ: sockStream, backlog: -1, shut: 3}},
+		"datagrams":                {{family: in4, typ: sockDgram, bind: "0.0.0.0:53", backlog: -1, opts: [][3]int{{ip, unix.IP_PKTINFO, 1}, {sol, unix.SO_BROADCAST, 1}}}},
+		"datagrams, IPv6":          {{family: in6, typ: sockDgram, bind: "[::]:53", backlog: -1, opts: [][3]int{{ipv6, unix.IPV6_RECVPKTINFO, 1}, {ipv6, unix.IPV6_TCLASS, 8}, {udp, udpGRO, 1}}}},
+		"connected datagrams":      {{family: in4, typ: sockDgram, connect: "127.0.0.1:53", backlog: -1}},
+		"connected datagrams, 6":   {{family: in6, typ: sockDgram, bind: "[::1]:1000", connect: "[::1]:53", backlog: -1}},
+		"connected by IPv4 in 6":   {{family: in6, typ: sockDgram, connect: "[::ffff:127.0.0.1]:53", backlog: -1}},
+		"shut down datagrams":      {{family: in4, typ: sockDgram, bind: "127.0.0.1:9", connect: "127.0.0.1:9", backlog: -1, shut: 1}, {family: in4, typ: sockDgram, connect: "127.0.0.1:9", backlog: -1, shut: 3}},
+		"datagrams share a port":   {{family: in4, typ: sockDgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}, {family: in4, typ: sockDgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"same port, other sockets": {{family: in4, typ: sockDgram, bind: "127.0.0.1:53", backlog: -1}, {family: in4, typ: sockStream, bind: "127.0.0.1:53", backlog: 3}, {family: in4, typ: sockDgram, bind: "127.0.0.2:53", backlog: -1}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -221,10 +221,10 @@ func refused(t *testing.T, err error, words ...string) {
 
 func TestRefused(t *testing.T) {
 	ownNet(t)
-	l := setup{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 4}.make(t)
-	connect(t, socket(t, in4, stream, 0), "127.0.0.1:80")
-	connect(t, socket(t, in4, stream, 0), "127.0.0.1:80")
-	cork := socket(t, in4, dgram, 0, [3]int{udp, unix.UDP_CORK, 1})
+	l := setup{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 4}.make(t)
+	connect(t, socket(t, in4, sockStream, 0), "127.0.0.1:80")
+	connect(t, socket(t, in4, sockStream, 0), "127.0.0.1:80")
+	cork := socket(t, in4, sockDgram, 0, [3]int{udp, unix.UDP_CORK, 1})
 	connect(t, cork, "127.0.0.1:9")
 	_, err := cork.Write([]byte("half"))
 	must(t, err)
@@ -242,7 +242,7 @@ func TestRefused(t *testing.T) {
 
 func TestPortTaken(t *testing.T) {
 	ownNet(t)
-	for _, s := range []setup{{family: in4, typ: stream, bind: "127.0.0.1:80", backlog: 4}, {family: in6, typ: dgram, bind: "[::1]:80", backlog: -1}} {
+	for _, s := range []setup{{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 4}, {family: in6, typ: sockDgram, bind: "[::1]:80", backlog: -1}} {
 		f := s.make(t)
 		box := kindtest.New(t, Kind)
 		saved := box.Dump(f)
@@ -256,7 +256,7 @@ func TestAddressGone(t *testing.T) {
 	addr, err := netlink.ParseAddr("192.0.2.7/32")
 	must(t, err)
 	must(t, netlink.AddrAdd(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}, addr))
-	f := setup{family: in4, typ: dgram, bind: "192.0.2.7:80", backlog: -1}.make(t)
+	f := setup{family: in4, typ: sockDgram, bind: "192.0.2.7:80", backlog: -1}.make(t)
 	box := kindtest.New(t, Kind)
 	saved := box.Dump(f)
 	ownNet(t) // another machine

@@ -41,9 +41,16 @@ var ipOptions = []option{
 	{unix.IPPROTO_IP, unix.IP_RECVERR, 0}, {unix.IPPROTO_IP, unix.IP_RECVTTL, 0}, {unix.IPPROTO_IP, unix.IP_RECVTOS, 0},
 	{unix.IPPROTO_IP, unix.IP_PASSSEC, 0}, {unix.IPPROTO_IP, unix.IP_TRANSPARENT, 0}, {unix.IPPROTO_IP, unix.IP_RECVORIGDSTADDR, 0},
 	{unix.IPPROTO_IP, unix.IP_MINTTL, 0}, {unix.IPPROTO_IP, unix.IP_CHECKSUM, 0}, {unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 0},
-	{unix.IPPROTO_IP, unix.IP_RECVFRAGSIZE, 0}, {unix.IPPROTO_IP, ipRecvErr4884, 0}, {unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 1},
+	{unix.IPPROTO_IP, unix.IP_RECVFRAGSIZE, 0}, {unix.IPPROTO_IP, ipRecvErr4884, 0},
 	{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 1}, {unix.IPPROTO_IP, unix.IP_UNICAST_IF, 0}, {unix.IPPROTO_IP, ipLocalPortRange, 0},
 }
+
+// These cannot be set in a stream socket, and show there what the connection's
+// first segment had (tcp_v4_syn_recv_sock(), tcp_v6_syn_recv_sock()).
+var (
+	multicast4 = []option{{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 1}}
+	multicast6 = []option{{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 1}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, 0}}
+)
 
 // ip4Options mean something in an IPv4 socket only.
 var ip4Options = []option{{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 1}}
@@ -51,7 +58,7 @@ var ip4Options = []option{{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 1}}
 var ip6Options = []option{
 	{unix.IPPROTO_IPV6, unix.IPV6_2292PKTINFO, 0}, {unix.IPPROTO_IPV6, unix.IPV6_2292HOPOPTS, 0}, {unix.IPPROTO_IPV6, unix.IPV6_2292DSTOPTS, 0},
 	{unix.IPPROTO_IPV6, unix.IPV6_2292RTHDR, 0}, {unix.IPPROTO_IPV6, unix.IPV6_2292HOPLIMIT, 0}, {unix.IPPROTO_IPV6, ipv6FlowInfo, 0},
-	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 64}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, 0}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 1},
+	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 64},
 	{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 1}, {unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT},
 	{unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0}, {unix.IPPROTO_IPV6, ipv6MulticastAll, 1}, {unix.IPPROTO_IPV6, ipv6RecvErr4884, 0},
 	{unix.IPPROTO_IPV6, ipv6FlowInfoSend, 0}, {unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 0}, {unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 0},
@@ -66,12 +73,15 @@ var tcpOptions = []option{
 	{unix.IPPROTO_TCP, unix.TCP_NODELAY, 0}, {unix.IPPROTO_TCP, unix.TCP_CORK, 0}, {unix.IPPROTO_TCP, unix.TCP_SYNCNT, 6},
 	{unix.IPPROTO_TCP, unix.TCP_LINGER2, 60}, {unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 0}, {unix.IPPROTO_TCP, unix.TCP_THIN_LINEAR_TIMEOUTS, 0},
 	{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0}, {unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 0}, {unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 0},
-	{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 0}, {unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 0}, {unix.IPPROTO_TCP, unix.TCP_FASTOPEN_NO_COOKIE, 0},
+	{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 0}, {unix.IPPROTO_TCP, unix.TCP_FASTOPEN_NO_COOKIE, 0},
 	{unix.IPPROTO_TCP, unix.TCP_INQ, 0}, {unix.IPPROTO_TCP, tcpTxDelay, 0}, {unix.IPPROTO_TCP, tcpRTOMax, 120000},
 }
 
-// ownWindow belong to the connection where there is one.
-var ownWindow = []option{{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, 0}, {unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536}}
+// unconnectedOptions belong to the connection where there is one, or mean
+// nothing any more.
+var unconnectedOptions = []option{
+	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 0}, {unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, 0}, {unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536},
+}
 
 var udpOptions = []option{
 	{unix.IPPROTO_UDP, unix.UDP_CORK, 0}, {unix.IPPROTO_UDP, unix.UDP_ENCAP, 0}, {unix.IPPROTO_UDP, udpNoCheck6TX, 0},
@@ -88,11 +98,17 @@ func (s sort) optionsOf(connected bool) [][]option {
 	} else {
 		all = append(all, ip4Options)
 	}
+	if s.typ == unix.SOCK_DGRAM {
+		all = append(all, multicast4)
+		if s.family == unix.AF_INET6 {
+			all = append(all, multicast6)
+		}
+	}
 	switch {
 	case s.tcp():
 		all = append(all, tcpOptions)
 		if !connected {
-			all = append(all, ownWindow)
+			all = append(all, unconnectedOptions)
 		}
 	case s.proto == unix.IPPROTO_UDPLITE:
 		all = append(all, udpLiteOptions)

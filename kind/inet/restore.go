@@ -11,6 +11,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	sk_inet "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-inet"
 	sk_opts "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-opts"
+	tcp_stream "github.com/checkpoint-restore/go-criu/v7/crit/images/tcp-stream"
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
@@ -23,6 +24,7 @@ import (
 // matters: the first one that is asked for makes them all.
 type world struct {
 	loaded bool
+	linked bool
 	err    error
 	r      *kind.Restore
 	socks  []*sock // by id
@@ -35,7 +37,10 @@ type sock struct {
 	e           *sk_inet.InetSkEntry
 	x           *image.FileExtra // nil: an image of criu's
 	local, peer netip.AddrPort
-	f           *os.File // nil: not made yet
+	f           *os.File                   // nil: not made yet
+	st          *tcp_stream.TcpStreamEntry // nil: no connection
+	in, out     []byte                     // its queues
+	standIn     bool                       // for an end that was closed before the dump
 }
 
 func (s *sock) fd() int        { return int(s.f.Fd()) }
@@ -85,10 +90,13 @@ func (w *world) load() error {
 				return err
 			}
 		}
+		if err := w.loadStream(s); err != nil {
+			return err
+		}
 		w.socks = append(w.socks, s)
 		w.byID[id] = s
 	}
-	return nil
+	return w.pairUp()
 }
 
 // make makes listeners first: what else is bound to their port takes less.
@@ -100,21 +108,22 @@ func (w *world) make() error {
 		{(*sock).listens, w.makeListener},
 		{func(s *sock) bool { return s.tcp() && !s.listens() && !s.isStream() }, w.makeClosed},
 		{func(s *sock) bool { return !s.tcp() }, w.makeDatagram},
-		{(*sock).isStream, func(s *sock) error {
-			return failure.Unsupportedf("a TCP connection to %s (%s)", s.peer, stateNames[s.state()])
-		}},
+		{(*sock).isStream, w.makeStream},
 	} {
 		for _, s := range w.socks {
 			if !step.of(s) {
 				continue
 			}
 			if err := step.do(s); err != nil {
-				return fmt.Errorf("%s: %w", s.shown(), err)
+				return s.fail(err)
 			}
 		}
 	}
 	return nil
 }
+
+// fail names the socket in front of an error.
+func (s *sock) fail(err error) error { return fmt.Errorf("%s: %w", s.shown(), err) }
 
 func (s *sock) shown() string {
 	name := "UDP"
@@ -124,7 +133,10 @@ func (s *sock) shown() string {
 	case s.tcp():
 		name = "TCP"
 	}
-	if s.local.Port() == 0 {
+	switch {
+	case s.isStream():
+		return fmt.Sprintf("%s connection %s to %s", name, s.local, s.peer)
+	case s.local.Port() == 0:
 		return name
 	}
 	return name + " " + s.local.String()
@@ -157,7 +169,9 @@ func (w *world) setOptions(s *sock) error {
 			fields = append(fields, o)
 		}
 	}
-	add(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, s.e.V6Only)
+	if !s.isStream() { // those are bound already, which decides it
+		add(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, s.e.V6Only)
+	}
 	if o := s.e.GetIpOpts(); o != nil {
 		add(unix.IPPROTO_IP, unix.IP_FREEBIND, o.Freebind)
 		add(unix.IPPROTO_IP, unix.IP_PKTINFO, o.Pktinfo)
@@ -251,6 +265,11 @@ func (w *world) makeClosed(s *sock) error {
 	}
 	if err := w.bind(s); err != nil {
 		return err
+	}
+	if s.st != nil {
+		if err := w.leaveBehind(s); err != nil {
+			return err
+		}
 	}
 	return w.finishOne(s)
 }

@@ -39,7 +39,11 @@ var stateNames = map[int]string{
 }
 
 // saver is one dump.
-type saver struct{}
+type saver struct {
+	ours    map[pair]*seen // the container's connections
+	dumping bool           // ours is as the processes stopped
+	streams []*stream      // connections being saved, until finish
+}
 
 // seen is what the kernel shows of a socket.
 type seen struct {
@@ -50,6 +54,7 @@ type seen struct {
 	waiting, backlog    int // of a listener
 	shutdown            sk_opts.SkShutdown
 	tcpOpts, sndW, rcvW uint8 // TCPI_OPT_ bits and window scales
+	left, reset         bool  // closed, with something left to read, an error among it
 }
 
 func (s *seen) connected() bool { return s.state != stateListen && s.state != stateClose }
@@ -89,6 +94,7 @@ func look(fd int) (*seen, error) {
 
 // lookShutdown: poll(2) tells POLLRDHUP once nothing more will be read, and
 // POLLHUP when nothing can be written either (of TCP also when it is closed).
+// The state tells whether TCP can send.
 func (s *seen) lookShutdown(fd int) error {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 	if _, err := unix.Poll(p, 0); err != nil {
@@ -100,39 +106,46 @@ func (s *seen) lookShutdown(fd int) error {
 			s.shutdown |= sk_opts.SkShutdown_WRITE
 		}
 	}
+	if !s.tcp() {
+		return nil
+	}
+	if sentFin(s.state) {
+		s.shutdown |= sk_opts.SkShutdown_WRITE
+	}
+	if s.state == stateClose && s.shutdown == sk_opts.SkShutdown_BOTH {
+		n, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		if err != nil {
+			return fmt.Errorf("read how much it has received (SIOCINQ): %w", err)
+		}
+		s.reset = p[0].Revents&unix.POLLERR != 0
+		s.left = n > 0 || s.reset
+	}
 	return nil
 }
 
-func (s *saver) refuse(_ *kind.Dump, desc *kind.Desc) error {
+func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 	i, err := look(int(desc.File.Fd()))
 	if err != nil {
 		return err
 	}
-	return s.check(desc, i)
+	s.collect(d, false)
+	return s.check(d, desc, i)
 }
 
 // check refuses what cannot be carried.
-func (s *saver) check(desc *kind.Desc, i *seen) error {
+func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
+	if err := checkNamespace(d, desc); err != nil {
+		return err
+	}
 	switch {
 	case i.state == stateListen && i.waiting > 0:
 		return failure.WithHint(failure.Unsupportedf("connections wait to be accepted on %s: %d", i.local, i.waiting), "try again in a moment, when the program has accepted them")
 	case i.tcp() && i.connected():
-		return refuseConnection(i)
+		return s.checkConnection(d, desc, i)
 	case i.tcp():
 		return nil
 	}
 	return checkCork(desc)
-}
-
-// refuseConnection says which connection stands in the way.
-func refuseConnection(i *seen) error {
-	switch i.state {
-	case stateSynSent:
-		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s that is being made (%s)", i.peer, stateNames[i.state]), "try again in a moment, when it is made or has failed")
-	case stateEstablished:
-		return failure.WithHint(failure.Unsupportedf("established TCP connection to %s", i.peer), "close the connection, or stop the program at its other end, before the dump")
-	}
-	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s that is being closed (%s)", i.peer, stateNames[i.state]), "try again in a moment, when it is closed")
 }
 
 // checkCork: what waits for the rest of a datagram (UDP_CORK, MSG_MORE)
@@ -154,7 +167,9 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.check(desc, i); err != nil {
+	s.collect(d, true)
+	s.meet(desc) // it may be on its way in a socket
+	if err := s.check(d, desc, i); err != nil {
 		return nil, err
 	}
 	owner, err := d.Owner(desc)
@@ -188,7 +203,17 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err := dumpFields(fd, i, e); err != nil {
 		return nil, err
 	}
-	return &fdinfo.FileEntry{Isk: e}, extra(d, desc, i)
+	if err := extra(d, desc, i); err != nil {
+		return nil, err
+	}
+	if i.connected() && i.tcp() || i.left {
+		kept, err := desc.Keep()
+		if err != nil {
+			return nil, err
+		}
+		s.streams = append(s.streams, &stream{desc: kept, i: i})
+	}
+	return &fdinfo.FileEntry{Isk: e}, nil
 }
 
 // dumpFields reads the options that the entry has fields for.
@@ -225,7 +250,8 @@ func extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err != nil {
 		return err
 	}
-	own, err := i.dumpOptions(int(desc.File.Fd()), i.connected())
+	x.WasReset = i.reset
+	own, err := i.dumpOptions(int(desc.File.Fd()), i.connected() || i.left)
 	if err != nil {
 		return err
 	}

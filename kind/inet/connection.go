@@ -1,0 +1,106 @@
+package inet
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kernel"
+	"ckpt/kind"
+)
+
+// sentFin: its sending half was shut down; gotFin: the other end's was.
+func sentFin(state int) bool {
+	return state == stateFinWait1 || state == stateFinWait2 || state == stateClosing || state == stateLastAck
+}
+
+func gotFin(state int) bool {
+	return state == stateCloseWait || state == stateClosing || state == stateLastAck
+}
+
+// checkConnection refuses a connection that cannot be made again: its other
+// end must be in the container, or gone.
+func (s *saver) checkConnection(d *kind.Dump, desc *kind.Desc, i *seen) error {
+	fd := int(desc.File.Fd())
+	switch {
+	case i.state == stateSynSent || i.state == stateSynRecv:
+		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s that is being made (%s)", i.peer, stateNames[i.state]), "try again in a moment, when it is made or has failed")
+	case i.proto == unix.IPPROTO_MPTCP:
+		return failure.WithHint(failure.Unsupportedf("a Multipath TCP connection to %s", i.peer), "switch Multipath TCP off (GODEBUG=multipathtcp=0 for Go programs), or close the connection before the dump")
+	}
+	if err := checkUpper(fd, i); err != nil {
+		return err
+	}
+	me := pairOf(i.local, i.peer)
+	if s.ours[me.reverse()] == nil {
+		return s.checkAlone(d, i, me)
+	}
+	if me == me.reverse() {
+		return failure.WithHint(failure.Unsupportedf("a TCP socket connected to itself (%s)", i.peer), "close it before the dump")
+	}
+	return canRepair(d)
+}
+
+// checkUpper: what stands on top of TCP in the kernel, and urgent data.
+func checkUpper(fd int, i *seen) error {
+	b, err := kernel.SocketOption(uintptr(fd), unix.IPPROTO_TCP, unix.TCP_ULP, make([]byte, 16))
+	if name := string(bytes.TrimRight(b, "\x00")); err == nil && name != "" {
+		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s with %s in the kernel (TCP_ULP)", i.peer, name), "have the program do without it, or close the connection before the dump")
+	}
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return fmt.Errorf("poll it: %w", err)
+	}
+	if p[0].Revents&unix.POLLPRI != 0 {
+		return failure.WithHint(failure.Unsupportedf("urgent data (MSG_OOB) from %s waits in it", i.peer), "try again in a moment, when the program has read it")
+	}
+	return nil
+}
+
+// checkAlone: no process of the container holds the other end.
+func (s *saver) checkAlone(d *kind.Dump, i *seen, me pair) error {
+	if !me.peer.Addr().IsLoopback() && me.peer.Addr() != me.local.Addr() {
+		return outside(i)
+	}
+	o, err := find(d, me.reverse())
+	switch {
+	case err != nil:
+		return err
+	case o == otherHeld:
+		return outside(i)
+	case i.state == stateCloseWait: // the other end has been closed, and all it sent is here
+		return canRepair(d)
+	}
+	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s, whose other end was closed before all was read, or is not accepted yet (%s)", i.peer, stateNames[i.state]),
+		"try again in a moment")
+}
+
+func outside(i *seen) error {
+	if i.state == stateEstablished {
+		return failure.WithHint(failure.Unsupportedf("established TCP connection to %s, which is outside the container", i.peer),
+			"close the connection, or stop the program at its other end, before the dump")
+	}
+	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s, outside the container, that is being closed (%s)", i.peer, stateNames[i.state]),
+		"try again in a moment, when it is closed")
+}
+
+// canRepair tries TCP_REPAIR on a socket of ckpt's own. In a network
+// namespace of its own the container's owner is allowed to.
+func canRepair(d *kind.Dump) error {
+	if d.OwnNet {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return fmt.Errorf("make a socket: %w", err)
+	}
+	defer unix.Close(fd)
+	err = repair(fd, repairOn)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return failure.Unsupportedf("TCP connections (this kernel has no TCP_REPAIR)")
+	}
+	return err
+}

@@ -1,0 +1,162 @@
+package inet
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+)
+
+// pair tells a connection's end; that of the other end is the reverse.
+type pair struct{ local, peer netip.AddrPort }
+
+// pairOf unmaps addresses: an IPv6 socket may have an IPv4 one as its peer.
+func pairOf(local, peer netip.AddrPort) pair {
+	return pair{netip.AddrPortFrom(local.Addr().Unmap(), local.Port()), netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())}
+}
+
+func (p pair) reverse() pair { return pair{p.peer, p.local} }
+
+// collect finds the container's connections, once while checking and once
+// more when the processes have stopped.
+func (s *saver) collect(d *kind.Dump, dumping bool) {
+	if s.ours != nil && (s.dumping || !dumping) {
+		return
+	}
+	s.ours, s.dumping = map[pair]*seen{}, dumping
+	for _, p := range d.Procs {
+		for _, c := range p.Fds {
+			s.meet(c.Desc)
+		}
+	}
+}
+
+// meet takes note of one: a socket that is refused has no connection to offer.
+func (s *saver) meet(desc *kind.Desc) {
+	if !owns(desc) {
+		return
+	}
+	if i, err := look(int(desc.File.Fd())); err == nil && i.tcp() && i.connected() {
+		s.ours[pairOf(i.local, i.peer)] = i
+	}
+}
+
+// other is what the kernel lists of the other end of a connection.
+type other int
+
+const (
+	otherGone   other = iota // there is none
+	otherUnheld              // no descriptor holds it: closed, or not accepted yet
+	otherHeld
+)
+
+// find looks for the end p in the list of the container's network namespace.
+func find(d *kind.Dump, p pair) (other, error) {
+	dir := "/proc/thread-self/net/"
+	if d.OwnNet {
+		dir = fmt.Sprintf("/proc/%d/net/", d.InitHost)
+	}
+	for _, name := range []string{"tcp", "tcp6"} {
+		b, err := os.ReadFile(dir + name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // no IPv6
+		}
+		if err != nil {
+			return otherGone, fmt.Errorf("list TCP connections: %w", err)
+		}
+		if o, ok := findIn(b, p); ok {
+			return o, nil
+		}
+	}
+	return otherGone, nil
+}
+
+// findIn reads /proc/net/tcp (proc_pid_net(5)): number, local and remote
+// address, state, queues, timer, retransmits, uid, timeout, inode, ...
+func findIn(b []byte, p pair) (other, bool) {
+	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
+		f := strings.Fields(sc.Text())
+		if len(f) < 10 {
+			continue
+		}
+		local, ok1 := hexAddr(f[1])
+		peer, ok2 := hexAddr(f[2])
+		if !ok1 || !ok2 || pairOf(local, peer) != p {
+			continue
+		}
+		switch st, _ := strconv.ParseUint(f[3], 16, 8); {
+		case st == stateTimeWait || st == stateClose:
+			continue
+		case f[9] == "0":
+			return otherUnheld, true
+		}
+		return otherHeld, true
+	}
+	return otherGone, false
+}
+
+// hexAddr reads "0100007F:1F90": words of 32 bits as they stand in memory.
+func hexAddr(s string) (netip.AddrPort, bool) {
+	addr, port, _ := strings.Cut(s, ":")
+	n, err := strconv.ParseUint(port, 16, 16)
+	if err != nil || len(addr)%8 != 0 {
+		return netip.AddrPort{}, false
+	}
+	var b []byte
+	for ; addr != ""; addr = addr[8:] {
+		w, err := strconv.ParseUint(addr[:8], 16, 32)
+		if err != nil {
+			return netip.AddrPort{}, false
+		}
+		b = binary.NativeEndian.AppendUint32(b, uint32(w))
+	}
+	a, ok := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(a, uint16(n)), ok
+}
+
+// checkNamespace refuses a socket that was made in another network namespace
+// than the container's: it would be made again in the wrong one.
+func checkNamespace(d *kind.Dump, desc *kind.Desc) error {
+	same := true
+	if d.OwnNet {
+		const siocGSKNS = 0x894c // the socket's namespace as a descriptor (Linux 4.9)
+		ns, err := unix.IoctlRetInt(int(desc.File.Fd()), siocGSKNS)
+		if err != nil {
+			return fmt.Errorf("find its network namespace (SIOCGSKNS): %w", err)
+		}
+		defer unix.Close(ns)
+		var its, want unix.Stat_t
+		if err := unix.Fstat(ns, &its); err != nil {
+			return fmt.Errorf("stat its network namespace: %w", err)
+		}
+		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/net", d.InitHost), &want); err != nil {
+			return fmt.Errorf("stat the container's network namespace: %w", err)
+		}
+		same = its.Ino == want.Ino && its.Dev == want.Dev
+	} else if its, err := unix.GetsockoptUint64(int(desc.File.Fd()), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err == nil { // Linux 5.14
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("make a socket to compare with: %w", err)
+		}
+		defer unix.Close(fd)
+		want, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		if err != nil {
+			return fmt.Errorf("read SO_NETNS_COOKIE: %w", err)
+		}
+		same = its == want
+	}
+	if !same {
+		return failure.WithHint(failure.Unsupportedf("a socket of another network namespace than the container's"), "close it before the dump")
+	}
+	return nil
+}
