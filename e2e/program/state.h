@@ -77,6 +77,8 @@ static inline void fact_bytes(const char *name, const void *bytes, size_t n)
 	fact(name, "%s", text);
 }
 
+static size_t contents_size;
+
 /* The contents of a small file, in memory that the next call uses again. */
 static inline char *contents(const char *path)
 {
@@ -90,6 +92,7 @@ static inline char *contents(const char *path)
 	while ((n = read(fd, text + at, sizeof(text) - 1 - at)) > 0)
 		at += n;
 	text[at] = 0;
+	contents_size = at;
 	close(fd);
 	return text;
 }

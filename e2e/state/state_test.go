@@ -25,6 +25,11 @@ var programs = []program{
 	{source: "handlers.c", args: []string{"catch"}},
 	{source: "handlers.c", args: []string{"ignore"}},
 	{source: "timers.c"},
+	{source: "process.c"},
+	{source: "process.c", args: []string{"chroot"}, root: true},
+	{source: "creds.c", root: true},
+	{source: "seccomp.c", root: true},
+	{source: "seccomp.c", args: []string{"no-new-privs"}, root: true},
 }
 
 func (p program) name() string {
