@@ -129,13 +129,26 @@ func (w *world) connect(s *sock) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Connect(s.fd(), sockaddr(s.peer, zone))
+	// The segment size is settled when it connects, by what it is limited to
+	// then (tcp_connect_init()); TCP_REPAIR_OPTIONS comes too late for that.
+	const most = 32767 // MAX_TCP_WINDOW
+	if err := setSegment(s.fd(), min(int(s.st.GetMssClamp()), most)); err != nil {
+		return err
+	}
+	err = insist(pairOf(s.local, s.peer), func() error { return unix.Connect(s.fd(), sockaddr(s.peer, zone)) })
+	if err == nil {
+		return setSegment(s.fd(), 0)
+	}
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
 		return failure.WithHint(fmt.Errorf("there still is a connection between these ports here: %w", err),
 			"try again in a minute, when the old one is forgotten", "or start containers with a network of their own (--net none)")
 	}
-	if err != nil {
-		return fmt.Errorf("connect it: %w", err)
+	return fmt.Errorf("connect it: %w", err)
+}
+
+func setSegment(fd, n int) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, n); err != nil {
+		return fmt.Errorf("set TCP_MAXSEG to %d: %w", n, err)
 	}
 	return nil
 }
@@ -191,7 +204,7 @@ func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 			return err
 		}
 	}
-	for _, step := range []func(*sock) error{wake, sendRest, shutStream, probe, w.finishStream} {
+	for _, step := range []func(*sock) error{narrow, wake, sendRest, probe, shutStream, w.finishStream} {
 		for _, s := range w.socks {
 			if !s.isStream() {
 				continue
@@ -204,11 +217,21 @@ func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 	return nil
 }
 
-func wake(s *sock) error { return repair(s.fd(), repairOffMute) }
+// narrow lets s take no more than it did: else all that waits at the other end
+// would arrive, and the connection might even come to its end.
+func narrow(s *sock) error {
+	return sockopt.Restore(s.f.Fd(), &sk_opts.SkOptsEntry{SoRcvbuf: s.e.GetOpts().SoRcvbuf})
+}
+
+func wake(s *sock) error { return leave(s.fd()) }
 
 // sendRest sends what had not been sent yet, as far as the window allows; the
 // kernel keeps the rest.
 func sendRest(s *sock) error { return pour(s.fd(), s.out[len(s.out)-int(s.st.GetUnsqLen()):]) }
+
+// probe has the other end say how far it is: leaving repair mode sends a
+// window probe, also where the mode is off already.
+func probe(s *sock) error { return repair(s.fd(), repairOff) }
 
 // shutStream sends the FIN that had been sent. Where the other end had it, it
 // arrives again; where data stood in front of it, it waits again.
@@ -226,20 +249,12 @@ func shutStream(s *sock) error {
 	return nil
 }
 
-// probe has the other end say how far it is: leaving repair mode sends a
-// window probe, also where the mode is off already.
-func probe(s *sock) error { return repair(s.fd(), repairOff) }
-
 func (w *world) finishStream(s *sock) error {
 	if s.standIn {
 		return nil
 	}
-	o := s.e.GetOpts()
-	if o != nil {
-		sizes := &sk_opts.SkOptsEntry{SoSndbuf: o.SoSndbuf, SoRcvbuf: o.SoRcvbuf, SoBufLock: o.SoBufLock}
-		if err := sockopt.Restore(s.f.Fd(), sizes); err != nil {
-			return err
-		}
+	if err := s.putBuffers(); err != nil {
+		return err
 	}
 	for _, b := range []struct {
 		name int
@@ -256,6 +271,12 @@ func (w *world) finishStream(s *sock) error {
 		return err
 	}
 	return w.r.RestoreOwner(s.f, s.e.GetFown())
+}
+
+// putBuffers undoes roomy.
+func (s *sock) putBuffers() error {
+	o := s.e.GetOpts()
+	return sockopt.Restore(s.f.Fd(), &sk_opts.SkOptsEntry{SoSndbuf: o.SoSndbuf, SoRcvbuf: o.SoRcvbuf, SoBufLock: o.SoBufLock})
 }
 
 // dropStandIns closes the ends that were closed before.

@@ -44,7 +44,7 @@ func Kind() kind.File {
 		Link:    w.link,
 		Limits: "datagrams not yet received are dropped, as UDP may; an error not yet read (SO_ERROR) is forgotten; " +
 			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again; " +
-			"if ckpt is killed in the microseconds in which it reads a connection, that stands still",
+			"if ckpt is killed in the moment in which it reads a connection with something under way, that stands still",
 	}
 }
 

@@ -18,6 +18,7 @@ type option struct{ level, name, initial int }
 const (
 	ipRecvErr4884      = 26
 	ipLocalPortRange   = 51
+	ipProtocol         = 52
 	ipv6FlowInfo       = 11
 	ipv6MulticastAll   = 29
 	ipv6RecvErr4884    = 31
@@ -45,12 +46,11 @@ var ipOptions = []option{
 	{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 1}, {unix.IPPROTO_IP, unix.IP_UNICAST_IF, 0}, {unix.IPPROTO_IP, ipLocalPortRange, 0},
 }
 
-// These cannot be set in a stream socket, and show there what the connection's
-// first segment had (tcp_v4_syn_recv_sock(), tcp_v6_syn_recv_sock()).
-var (
-	multicast4 = []option{{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 1}}
-	multicast6 = []option{{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 1}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, 0}}
-)
+// multicast cannot be set in a stream socket, and shows there what the
+// connection's first segment had (tcp_v4_syn_recv_sock()).
+var multicast = []option{{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 1}}
+
+var multicast6 = []option{{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 1}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, 0}}
 
 // ip4Options mean something in an IPv4 socket only.
 var ip4Options = []option{{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 1}}
@@ -99,7 +99,7 @@ func (s sort) optionsOf(connected bool) [][]option {
 		all = append(all, ip4Options)
 	}
 	if s.typ == unix.SOCK_DGRAM {
-		all = append(all, multicast4)
+		all = append(all, multicast)
 		if s.family == unix.AF_INET6 {
 			all = append(all, multicast6)
 		}

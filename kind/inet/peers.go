@@ -66,6 +66,10 @@ func find(d *kind.Dump, p pair) (other, error) {
 	if d.OwnNet {
 		dir = fmt.Sprintf("/proc/%d/net/", d.InitHost)
 	}
+	return findAny(dir, p)
+}
+
+func findAny(dir string, p pair) (other, error) {
 	for _, name := range []string{"tcp", "tcp6"} {
 		b, err := os.ReadFile(dir + name)
 		if errors.Is(err, os.ErrNotExist) {

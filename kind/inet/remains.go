@@ -11,32 +11,29 @@ import (
 // leaveBehind makes s the end of a connection that has ended with something
 // left to read: data, a reset, or both. The other end is any socket: nobody
 // can tell any more who it was.
-func (w *world) leaveBehind(s *sock) error {
+func (w *world) leaveBehind(s *sock) (err error) {
 	x, err := connectAnew(s)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(x)
-	if err := roomy(s.fd()); err != nil {
-		return err
-	}
-	if err := roomy(x); err != nil {
-		return err
+	defer func() { err = errors.Join(err, unix.Close(x)) }()
+	for _, fd := range []int{s.fd(), x} {
+		if err := roomy(fd); err != nil {
+			return err
+		}
 	}
 	if err := pour(x, s.in); err != nil {
 		return err
 	}
 	if s.x.GetWasReset() {
+		// Closed like that it sends a RST instead of a FIN (socket(7)).
 		if err := unix.SetsockoptLinger(x, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 			return fmt.Errorf("set SO_LINGER: %w", err)
 		}
 	} else if err := unix.Shutdown(s.fd(), unix.SHUT_WR); err != nil {
 		return fmt.Errorf("shut it down: %w", err)
 	}
-	if err := unix.Shutdown(x, unix.SHUT_RDWR); err != nil && !s.x.GetWasReset() {
-		return fmt.Errorf("shut down its other end: %w", err)
-	}
-	return nil
+	return s.putBuffers()
 }
 
 // connectAnew connects s over the loopback interface.

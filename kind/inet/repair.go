@@ -21,6 +21,7 @@ const (
 	repairOff     = 0  // and send a window probe
 	repairOffMute = -1 // TCP_REPAIR_OFF_NO_WP, Linux 4.18
 
+	noQueue   = 0
 	recvQueue = 1
 	sendQueue = 2
 
@@ -45,6 +46,15 @@ func repair(fd, mode int) error {
 		return fmt.Errorf("set TCP_REPAIR to %d: %w", mode, err)
 	}
 	return nil
+}
+
+// leave ends repair mode with nothing sent. The chosen queue would go on
+// showing (TCP_QUEUE_SEQ).
+func leave(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR_QUEUE, noQueue); err != nil {
+		return fmt.Errorf("choose no queue (TCP_REPAIR_QUEUE): %w", err)
+	}
+	return repair(fd, repairOffMute)
 }
 
 func errNoRepair(err error) error {

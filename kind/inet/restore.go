@@ -37,10 +37,12 @@ type sock struct {
 	e           *sk_inet.InetSkEntry
 	x           *image.FileExtra // nil: an image of criu's
 	local, peer netip.AddrPort
-	f           *os.File                   // nil: not made yet
-	st          *tcp_stream.TcpStreamEntry // nil: no connection
-	in, out     []byte                     // its queues
-	standIn     bool                       // for an end that was closed before the dump
+	f           *os.File // nil: not made yet
+	// st is a connection, or what one has left behind; nil: neither. in and
+	// out are the contents of its queues.
+	st      *tcp_stream.TcpStreamEntry
+	in, out []byte
+	standIn bool // for an end that is gone: has no entry in files.img
 }
 
 func (s *sock) fd() int        { return int(s.f.Fd()) }
@@ -74,7 +76,7 @@ func (w *world) load() error {
 			continue
 		}
 		e := w.r.Entries[id].GetIsk()
-		if e == nil {
+		if e == nil || e.GetOpts() == nil {
 			return failure.Damagedf("internet socket %d without its entry", id)
 		}
 		s := &sock{e: e, x: w.r.Extras[id], sort: sort{int(e.GetFamily()), int(e.GetType()), int(e.GetProto())}}
@@ -169,7 +171,7 @@ func (w *world) setOptions(s *sock) error {
 			fields = append(fields, o)
 		}
 	}
-	if !s.isStream() { // those are bound already, which decides it
+	if !s.isStream() { // of a connection it means nothing, and bind sets it
 		add(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, s.e.V6Only)
 	}
 	if o := s.e.GetIpOpts(); o != nil {
@@ -179,10 +181,8 @@ func (w *world) setOptions(s *sock) error {
 	if err := sockopt.RestoreMore(s.f.Fd(), fields); err != nil {
 		return err
 	}
-	if s.e.GetOpts() != nil {
-		if err := sockopt.Restore(s.f.Fd(), s.e.GetOpts()); err != nil {
-			return err
-		}
+	if err := sockopt.Restore(s.f.Fd(), s.e.GetOpts()); err != nil {
+		return err
 	}
 	return sockopt.RestoreMore(s.f.Fd(), s.x.GetSockOptions())
 }
@@ -193,7 +193,7 @@ func (w *world) bind(s *sock) error {
 	if s.local.Port() == 0 {
 		return nil
 	}
-	if s.tcp() && !s.e.GetOpts().GetReuseaddr() {
+	if s.tcp() && !s.isStream() && !s.e.GetOpts().GetReuseaddr() { // repair mode binds past everything
 		if err := unix.SetsockoptInt(s.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return fmt.Errorf("set SO_REUSEADDR: %w", err)
 		}

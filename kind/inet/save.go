@@ -40,9 +40,9 @@ var stateNames = map[int]string{
 
 // saver is one dump.
 type saver struct {
-	ours    map[pair]*seen // the container's connections
-	dumping bool           // ours is as the processes stopped
-	streams []*stream      // connections being saved, until finish
+	ours    map[pair]*seen // the container's connections; nil: not collected yet
+	dumping bool           // they were collected after the processes had stopped
+	streams []*stream
 }
 
 // seen is what the kernel shows of a socket.
@@ -168,7 +168,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		return nil, err
 	}
 	s.collect(d, true)
-	s.meet(desc) // it may be on its way in a socket
+	s.meet(desc) // one that came through Dump.AddFile
 	if err := s.check(d, desc, i); err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ type stream struct {
 	other    *stream // nil: gone
 	e        *tcp_stream.TcpStreamEntry
 	in, out  []byte
-	calm     bool // see decide
+	busy     bool // not all it has sent is acknowledged
 	inRepair bool
 	reuse    int // SO_REUSEADDR, which TCP_REPAIR overwrites
 }
@@ -39,7 +39,6 @@ func (s *saver) finish(d *kind.Dump) (err error) {
 			err = errors.Join(err, t.leaveRepair())
 			t.desc.Drop()
 		}
-		s.streams = nil
 	}()
 	byPair := map[pair]*stream{}
 	for _, t := range s.streams {
@@ -50,7 +49,7 @@ func (s *saver) finish(d *kind.Dump) (err error) {
 			t.other = byPair[pairOf(t.i.local, t.i.peer).reverse()]
 		}
 	}
-	for _, step := range []func(*stream) error{(*stream).measure, (*stream).decide, (*stream).readSent, (*stream).readReceived, (*stream).leaveRepair} {
+	for _, step := range []func(*stream) error{(*stream).measure, (*stream).readSent, (*stream).readReceived, (*stream).leaveRepair} {
 		for _, t := range s.streams {
 			if err := step(t); err != nil {
 				return kind.At(t.desc, err)
@@ -78,14 +77,12 @@ func (t *stream) measure() error {
 	if err != nil {
 		return fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
 	}
-	if !t.i.connected() {
-		n = 0 // nobody will get it
-	}
+	t.busy = n > 0 && t.i.connected() // nobody will get what is left of a closed one
 	if t.i.tcpOpts&infoOptTimestamps != 0 {
 		mss += timestampBytes // which TCP_MAXSEG has taken off
 	}
 	// No timestamp: both ends begin anew, and no program sees it.
-	t.e = &tcp_stream.TcpStreamEntry{InqLen: proto.Uint32(0), InqSeq: proto.Uint32(0), OutqLen: proto.Uint32(uint32(n)), OutqSeq: proto.Uint32(0),
+	t.e = &tcp_stream.TcpStreamEntry{InqLen: proto.Uint32(0), InqSeq: proto.Uint32(0), OutqLen: proto.Uint32(0), OutqSeq: proto.Uint32(0),
 		OptMask: proto.Uint32(uint32(t.i.tcpOpts)), SndWscale: proto.Uint32(uint32(t.i.sndW)), RcvWscale: proto.Uint32(uint32(t.i.rcvW)),
 		MssClamp: proto.Uint32(uint32(mss)), UnsqLen: proto.Uint32(0)}
 	for _, o := range []struct {
@@ -101,14 +98,10 @@ func (t *stream) measure() error {
 	return nil
 }
 
-// decide: where nothing is on its way between the two ends no repair mode is
+// idle: nothing is on its way between the two ends. Then no repair mode is
 // needed, which a ckpt killed meanwhile would leave behind; the sequence
-// numbers are free to choose, as long as the two ends agree. Both decide from
-// what was measured, before either is read.
-func (t *stream) decide() error {
-	t.calm = t.e.GetOutqLen() == 0 && (t.other == nil || t.other.e.GetOutqLen() == 0)
-	return nil
-}
+// numbers are free to choose, as long as the two ends agree.
+func (t *stream) idle() bool { return !t.busy && (t.other == nil || !t.other.busy) }
 
 // idleSeq is where the bytes that an idle end has sent are said to end.
 const idleSeq = 1 << 20
@@ -119,7 +112,7 @@ func (t *stream) readSent() error {
 	if sentFin(t.i.state) {
 		fin = 1
 	}
-	if t.calm {
+	if t.idle() {
 		t.e.OutqSeq = proto.Uint32(idleSeq + uint32(fin))
 		return nil
 	}
@@ -135,19 +128,36 @@ func (t *stream) readSent() error {
 	if err != nil {
 		return err
 	}
-	all, err := unix.IoctlGetInt(t.fd(), unix.SIOCOUTQ)
-	if err != nil {
-		return fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
+	t.e.OutqSeq = proto.Uint32(seq)
+	for range 100 { // an acknowledgement may come in between
+		all, unsent, err := t.toSend()
+		if err != nil {
+			return err
+		}
+		// A FIN counts as a byte of the queue, behind the data.
+		n := max(all-fin, 0)
+		t.e.OutqLen, t.e.UnsqLen = proto.Uint32(uint32(n)), proto.Uint32(uint32(max(unsent-fin, 0)))
+		if t.out, err = t.peek(n); err != nil {
+			return err
+		}
+		if a, u, err := t.toSend(); err != nil {
+			return err
+		} else if a == all && u == unsent && len(t.out) == n {
+			return nil
+		}
 	}
-	unsent, err := unix.IoctlGetInt(t.fd(), siocOutqNSD)
-	if err != nil {
-		return fmt.Errorf("read how much it has not sent (SIOCOUTQNSD): %w", err)
+	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s in which the kernel is too busy", t.i.peer), "try again in a moment")
+}
+
+// toSend are the bytes not acknowledged and, of these, not sent.
+func (t *stream) toSend() (all, unsent int, err error) {
+	if all, err = unix.IoctlGetInt(t.fd(), unix.SIOCOUTQ); err != nil {
+		return 0, 0, fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
 	}
-	// A FIN counts as a byte of the queue, behind the data.
-	all, unsent = max(all-fin, 0), max(unsent-fin, 0)
-	t.e.OutqSeq, t.e.OutqLen, t.e.UnsqLen = proto.Uint32(seq), proto.Uint32(uint32(all)), proto.Uint32(uint32(unsent))
-	t.out, err = t.peek(all)
-	return err
+	if unsent, err = unix.IoctlGetInt(t.fd(), siocOutqNSD); err != nil {
+		return 0, 0, fmt.Errorf("read how much it has not sent (SIOCOUTQNSD): %w", err)
+	}
+	return all, unsent, nil
 }
 
 // readReceived reads what the program has not read yet.
@@ -175,6 +185,9 @@ func (t *stream) readReceived() error {
 	}
 	t.e.InqSeq = proto.Uint32(seq)
 	t.in, err = t.peek(n)
+	if err == nil && len(t.in) != n {
+		err = failure.WithHint(failure.Unsupportedf("a TCP connection to %s: %d bytes were to be read, not %d as announced", t.i.peer, len(t.in), n), "try again in a moment")
+	}
 	return err
 }
 
@@ -201,7 +214,8 @@ func (t *stream) idleWindow(seq uint32) error {
 	return nil
 }
 
-// peek copies n bytes, in repair mode of the chosen queue. It goes from the
+// peek copies up to n bytes, and one more where there are more, in repair mode
+// of the chosen queue. It goes from the
 // beginning, wherever the program's own peeking stands (SO_PEEK_OFF, for TCP
 // since Linux 6.9), and leaves that alone.
 func (t *stream) peek(n int) ([]byte, error) {
@@ -223,10 +237,8 @@ func (t *stream) peek(n int) ([]byte, error) {
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("read a queue of %d bytes: %w", n, err)
-		case got != n:
-			return nil, failure.WithHint(failure.Unsupportedf("a TCP connection to %s: %d bytes were to be read, not %d as announced", t.i.peer, got, n), "try again in a moment")
 		}
-		return b[:n], nil
+		return b[:got], nil
 	}
 }
 
@@ -234,7 +246,7 @@ func (t *stream) leaveRepair() error {
 	if !t.inRepair {
 		return nil
 	}
-	if err := repair(t.fd(), repairOffMute); err != nil {
+	if err := leave(t.fd()); err != nil {
 		return err
 	}
 	t.inRepair = false
@@ -244,19 +256,13 @@ func (t *stream) leaveRepair() error {
 	return nil
 }
 
-// end lets connections vanish with the container: a socket closed in repair
-// mode sends nothing and leaves no TIME_WAIT behind, which would hold its port
-// against the restore.
-func (s *saver) end(d *kind.Dump) error {
+// end leaves connections that are about to be closed in repair mode: then they
+// vanish without a word, and no TIME_WAIT holds their ports against the restore.
+func (s *saver) end(*kind.Dump) error {
 	var errs []error
-	for _, p := range d.Procs {
-		for _, f := range p.Fds {
-			if !owns(f.Desc) {
-				continue
-			}
-			if i, err := look(int(f.Desc.File.Fd())); err == nil && i.tcp() && i.connected() {
-				errs = append(errs, repair(int(f.Desc.File.Fd()), repairOn))
-			}
+	for _, t := range s.streams {
+		if t.i.connected() && t.desc.FD >= 0 {
+			errs = append(errs, repair(t.fd(), repairOn))
 		}
 	}
 	return errors.Join(errs...)

@@ -3,6 +3,7 @@ package inet
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,17 @@ func (s *seen) lookTCP(fd int) error {
 	s.state, s.tcpOpts, s.sndW, s.rcvW = int(b[infoState]), b[infoOptions], b[infoScales]&0xf, b[infoScales]>>4
 	if s.state == stateListen {
 		s.waiting, s.backlog = int(binary.NativeEndian.Uint32(b[infoUnacked:])), int(binary.NativeEndian.Uint32(b[infoSacked:]))
+	}
+	if s.state != stateClose {
+		return nil
+	}
+	// IP_PROTOCOL is the port that it holds (Linux 6.4, 3632679d9e4f):
+	// getsockname(2) goes on to show that of a connection that has ended.
+	n, err := unix.GetsockoptInt(fd, unix.IPPROTO_IP, ipProtocol)
+	if ok, err := has(err); err != nil {
+		return fmt.Errorf("read the port it holds (IP_PROTOCOL): %w", err)
+	} else if ok && n == 0 {
+		s.local = netip.AddrPortFrom(s.local.Addr(), 0)
 	}
 	return nil
 }

@@ -1,0 +1,86 @@
+package inet
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What sock_diag(7) knows (linux/sock_diag.h).
+const (
+	sockDestroy   = 21 // SOCK_DESTROY, Linux 4.5, CONFIG_INET_DIAG_DESTROY, CAP_NET_ADMIN
+	requestLength = 16 + 56
+)
+
+// patience is how long a connection that nobody holds any more is waited for:
+// over loopback its ports can be used again after a second
+// (net.ipv4.tcp_tw_reuse, ip(7)).
+const patience = 2 * time.Second
+
+// evict frees the ports of a connection that nobody holds: what is left of the
+// saved container's. Preconditions: the thread is in the network namespace.
+func evict(p pair) error {
+	nl, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return fmt.Errorf("make a netlink socket: %w", err)
+	}
+	defer unix.Close(nl)
+	if err := unix.Sendto(nl, destroyRequest(p), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("end an old connection (SOCK_DESTROY): %w", err)
+	}
+	buf := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(nl, buf, 0)
+	if err != nil {
+		return fmt.Errorf("end an old connection (SOCK_DESTROY): %w", err)
+	}
+	if n < 20 {
+		return fmt.Errorf("end an old connection (SOCK_DESTROY): an answer of %d bytes", n)
+	}
+	if code := -int32(binary.NativeEndian.Uint32(buf[16:])); code != 0 {
+		return fmt.Errorf("end an old connection (SOCK_DESTROY): %w", unix.Errno(code))
+	}
+	return nil
+}
+
+// destroyRequest is struct nlmsghdr and struct inet_diag_req_v2.
+func destroyRequest(p pair) []byte {
+	ne := binary.NativeEndian
+	b := ne.AppendUint32(make([]byte, 0, requestLength), requestLength)
+	b = ne.AppendUint16(b, sockDestroy)
+	b = ne.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	b = append(b, make([]byte, 8)...) // sequence number, port
+	family := byte(unix.AF_INET)
+	if p.local.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	b = append(b, family, unix.IPPROTO_TCP, 0, 0)
+	b = ne.AppendUint32(b, ^uint32(0)) // any state
+	b = binary.BigEndian.AppendUint16(b, p.local.Port())
+	b = binary.BigEndian.AppendUint16(b, p.peer.Port())
+	for _, a := range []netip.Addr{p.local.Addr(), p.peer.Addr()} {
+		var whole [16]byte
+		copy(whole[:], a.AsSlice())
+		b = append(b, whole[:]...)
+	}
+	b = ne.AppendUint32(b, 0)             // any interface
+	return ne.AppendUint64(b, ^uint64(0)) // INET_DIAG_NOCOOKIE
+}
+
+// insist connects anew until what nobody holds is out of the way.
+func insist(p pair, connect func() error) error {
+	err := connect()
+	for deadline := time.Now().Add(patience); errors.Is(err, unix.EADDRNOTAVAIL) && time.Now().Before(deadline); err = connect() {
+		o, ferr := findAny("/proc/thread-self/net/", p)
+		if ferr != nil || o == otherHeld {
+			return errors.Join(err, ferr)
+		}
+		if evict(p) != nil {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	return err
+}

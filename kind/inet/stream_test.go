@@ -1,0 +1,365 @@
+package inet
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/kindtest"
+)
+
+// pairOver is a connection over a listener at addr, which stays.
+func pairOver(t testing.TB, family int, addr string) (client, server, listener *os.File) {
+	t.Helper()
+	listener = socket(t, family, sockStream, 0, [3]int{sol, unix.SO_REUSEADDR, 1})
+	bind(t, listener, addr)
+	listen(t, listener, 8)
+	client = socket(t, family, sockStream, 0)
+	sa, err := unix.Getsockname(int(listener.Fd()))
+	must(t, err)
+	must(t, unix.Connect(int(client.Fd()), sa))
+	n, _, err := unix.Accept4(int(listener.Fd()), unix.SOCK_CLOEXEC)
+	must(t, err)
+	server = os.NewFile(uintptr(n), "accepted")
+	t.Cleanup(func() { server.Close() })
+	return client, server, listener
+}
+
+// fill sends as much as goes in without anybody reading.
+func fill(t testing.TB, f *os.File) (sent []byte) {
+	t.Helper()
+	chunk := make([]byte, 10007)
+	for n := byte(0); ; n++ {
+		for i := range chunk {
+			chunk[i] = n*31 + byte(i%251)
+		}
+		k, err := unix.SendmsgN(int(f.Fd()), chunk, nil, nil, unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EAGAIN) {
+			return sent
+		}
+		must(t, err)
+		sent = append(sent, chunk[:k]...)
+	}
+}
+
+func say(t testing.TB, f *os.File, what string) {
+	t.Helper()
+	_, err := f.Write([]byte(what))
+	must(t, err)
+}
+
+// patient makes reads fail rather than wait for ever.
+func patient(t testing.TB, f *os.File) *os.File {
+	t.Helper()
+	must(t, unix.SetsockoptTimeval(int(f.Fd()), sol, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
+	return f
+}
+
+func hear(t testing.TB, f *os.File, want []byte) {
+	t.Helper()
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(patient(t, f), got); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%d bytes of %d, equal: %v (%v)", n, len(want), bytes.Equal(got, want), err)
+	}
+}
+
+func hearEnd(t testing.TB, f *os.File, want error) {
+	t.Helper()
+	n, err := patient(t, f).Read(make([]byte, 1))
+	if n != 0 || want == io.EOF && err != io.EOF || want != io.EOF && !errors.Is(err, want) {
+		t.Fatalf("%d bytes, %v, want %v", n, err, want)
+	}
+}
+
+// chat proves that a connection works in both directions and ends well.
+func chat(t testing.TB, a, b *os.File) {
+	t.Helper()
+	say(t, a, "question")
+	hear(t, b, []byte("question"))
+	say(t, b, "answer")
+	hear(t, a, []byte("answer"))
+	must(t, unix.Shutdown(int(a.Fd()), unix.SHUT_WR))
+	hearEnd(t, b, io.EOF)
+	say(t, b, "bye")
+	must(t, b.Close())
+	hear(t, a, []byte("bye"))
+	hearEnd(t, a, io.EOF)
+}
+
+var places = map[string]struct {
+	family int
+	addr   string
+}{"IPv4": {in4, "127.0.0.1:80"}, "IPv6": {in6, "[::1]:80"}, "IPv4 in IPv6": {in6, "[::ffff:127.0.0.1]:80"}}
+
+// carry dumps files, sees that they are as before, closes them without a word
+// being sent, and restores them.
+func carry(t *testing.T, files ...*os.File) []*os.File {
+	t.Helper()
+	var was []facts
+	for _, f := range files {
+		was = append(was, factsOf(t, f))
+	}
+	box := kindtest.New(t, Kind)
+	saved := box.Dump(files...)
+	for i, f := range files {
+		sameFacts(t, was[i], factsOf(t, f))
+	}
+	vanish(t, files...)
+	return box.Restore(saved)
+}
+
+// carryBusy is carry for connections in which the kernel is at work (it tries
+// again to send): no two looks are the same.
+func carryBusy(t *testing.T, files ...*os.File) []*os.File {
+	t.Helper()
+	var was []facts
+	for _, f := range files {
+		was = append(was, factsOf(t, f))
+	}
+	box := kindtest.New(t, Kind)
+	saved, err := box.Try(files...)
+	must(t, err)
+	for i, f := range files {
+		sameStream(t, was[i], factsOf(t, f))
+	}
+	vanish(t, files...)
+	return box.Restore(saved)
+}
+
+func vanish(t testing.TB, files ...*os.File) {
+	t.Helper()
+	for _, f := range files {
+		if s, err := look(int(f.Fd())); err == nil && s.tcp() && s.connected() {
+			must(t, repair(int(f.Fd()), repairOn))
+		}
+		must(t, f.Close())
+	}
+}
+
+func TestConnections(t *testing.T) {
+	type ends struct{ c, s *os.File }
+	tests := map[string]struct {
+		carry  func(*testing.T, ...*os.File) []*os.File
+		before func(t *testing.T, e ends) (toC, toS []byte)
+		after  func(t *testing.T, e ends)
+	}{
+		"idle": {carry, func(*testing.T, ends) ([]byte, []byte) { return nil, nil }, func(t *testing.T, e ends) { chat(t, e.c, e.s) }},
+		"after a talk": {carry, func(t *testing.T, e ends) ([]byte, []byte) {
+			say(t, e.c, "1")
+			hear(t, e.s, []byte("1"))
+			return nil, nil
+		}, func(t *testing.T, e ends) { chat(t, e.s, e.c) }},
+		"unread": {carry, func(t *testing.T, e ends) ([]byte, []byte) {
+			say(t, e.c, "to the server")
+			say(t, e.s, "to the client")
+			return []byte("to the client"), []byte("to the server")
+		}, func(t *testing.T, e ends) { chat(t, e.c, e.s) }},
+		"full": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) { return fill(t, e.s), fill(t, e.c) }, func(t *testing.T, e ends) { chat(t, e.c, e.s) }},
+		"half closed": {carry, func(t *testing.T, e ends) ([]byte, []byte) {
+			say(t, e.c, "all")
+			must(t, unix.Shutdown(int(e.c.Fd()), unix.SHUT_WR))
+			return nil, []byte("all")
+		}, func(t *testing.T, e ends) {
+			hearEnd(t, e.s, io.EOF)
+			say(t, e.s, "reply")
+			hear(t, e.c, []byte("reply"))
+			must(t, e.s.Close())
+			hearEnd(t, e.c, io.EOF)
+		}},
+		"closing behind full queues": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
+			toC, toS := fill(t, e.s), fill(t, e.c)
+			must(t, unix.Shutdown(int(e.c.Fd()), unix.SHUT_WR))
+			must(t, unix.Shutdown(int(e.s.Fd()), unix.SHUT_WR))
+			return toC, toS
+		}, func(t *testing.T, e ends) {
+			hearEnd(t, e.s, io.EOF)
+			hearEnd(t, e.c, io.EOF)
+		}},
+		"half closed, then full": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
+			must(t, unix.Shutdown(int(e.c.Fd()), unix.SHUT_WR))
+			toC := fill(t, e.s)
+			must(t, unix.Shutdown(int(e.s.Fd()), unix.SHUT_WR))
+			return toC, nil
+		}, func(t *testing.T, e ends) {
+			hearEnd(t, e.s, io.EOF)
+			hearEnd(t, e.c, io.EOF)
+		}},
+		"reading shut down": {carry, func(t *testing.T, e ends) ([]byte, []byte) {
+			must(t, unix.Shutdown(int(e.s.Fd()), unix.SHUT_RD))
+			return nil, nil
+		}, func(t *testing.T, e ends) {
+			hearEnd(t, e.s, io.EOF)
+			say(t, e.s, "still")
+			hear(t, e.c, []byte("still"))
+		}},
+	}
+	for name, tt := range tests {
+		for place, p := range places {
+			t.Run(name+" "+place, func(t *testing.T) {
+				ownNet(t)
+				c, s, l := pairOver(t, p.family, p.addr)
+				toC, toS := tt.before(t, ends{c, s})
+				was := []facts{factsOf(t, c), factsOf(t, s)}
+				got := tt.carry(t, c, s, l)
+				e := ends{got[0], got[1]}
+				for i, f := range got[:2] {
+					sameStream(t, was[i], factsOf(t, f))
+				}
+				hear(t, e.c, toC)
+				hear(t, e.s, toS)
+				tt.after(t, e)
+			})
+		}
+	}
+}
+
+// sameStream leaves out what belongs to the moment: the last window, the
+// round trip, what was negotiated anew. The states of a closing connection may
+// have gone on by what had not been acknowledged.
+func sameStream(t testing.TB, was, is facts) {
+	t.Helper()
+	for _, f := range []*facts{&was, &is} {
+		if f.state == stateFinWait2 {
+			f.state = stateFinWait1 // the FIN is on its way again
+		}
+	}
+	if a, b := was.Options[[2]int{tcp, unix.TCP_MAXSEG}], is.Options[[2]int{tcp, unix.TCP_MAXSEG}]; was.connected() && b < min(a, 30000) {
+		t.Errorf("segments of %d bytes, had %d", b, a)
+	}
+	for _, f := range []facts{was, is} {
+		for _, o := range [][2]int{{sol, unix.SO_SNDBUF}, {tcp, unix.TCP_WINDOW_CLAMP}, {tcp, unix.TCP_MAXSEG}, {tcp, unix.TCP_CC_INFO},
+			{sol, unix.SO_INCOMING_CPU}, {ip, unix.IP_MULTICAST_TTL}, {ipv6, unix.IPV6_MULTICAST_HOPS}, {ipv6, unix.IPV6_MULTICAST_IF}, {ipv6, unix.IPV6_V6ONLY}} {
+			delete(f.Options, o)
+		}
+	}
+	if d := cmp.Diff(was.state, is.state); d != "" {
+		t.Errorf("state (-before +after):\n%s", d)
+	}
+	sameFacts(t, was, is)
+}
+
+// What the other end has left behind when it was closed.
+func TestOtherEndClosed(t *testing.T) {
+	for place, p := range places {
+		t.Run(place, func(t *testing.T) {
+			ownNet(t)
+			c, s, _ := pairOver(t, p.family, p.addr)
+			say(t, c, "last words")
+			must(t, c.Close())
+			waits := factsOf(t, s)
+			got := carry(t, s)
+			sameStream(t, waits, factsOf(t, got[0]))
+			hear(t, got[0], []byte("last words"))
+			hearEnd(t, got[0], io.EOF)
+		})
+	}
+}
+
+func TestRemains(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		reset bool
+		data  string
+		want  error
+	}{{"ended", false, "reply", io.EOF}, {"reset", true, "", unix.ECONNRESET}, {"reset after data", true, "half a rep", unix.ECONNRESET}} {
+		for place, p := range places {
+			t.Run(tt.name+" "+place, func(t *testing.T) {
+				ownNet(t)
+				c, s, _ := pairOver(t, p.family, p.addr)
+				say(t, s, tt.data)
+				if tt.reset {
+					must(t, unix.SetsockoptLinger(int(s.Fd()), sol, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+				} else {
+					must(t, unix.Shutdown(int(c.Fd()), unix.SHUT_WR))
+				}
+				must(t, s.Close())
+				was := factsOf(t, c)
+				if was.state != stateClose {
+					t.Fatalf("state %s", stateNames[was.state])
+				}
+				got := carry(t, c)
+				sameStream(t, was, factsOf(t, got[0]))
+				hear(t, got[0], []byte(tt.data))
+				hearEnd(t, got[0], tt.want)
+				hearEnd(t, got[0], io.EOF)
+			})
+		}
+	}
+}
+
+func TestConnectionRefused(t *testing.T) {
+	ownNet(t)
+	c, s, l := pairOver(t, in4, "127.0.0.1:80")
+	refused(t, kindtest.Refused(t, Kind, s), "established TCP connection to 127.0.0.1:", "outside the container")
+	fill(t, s)
+	must(t, s.Close())
+	waiting := socket(t, in4, sockStream, 0)
+	connect(t, waiting, "127.0.0.1:80")
+	refused(t, kindtest.Refused(t, Kind, waiting), "not accepted yet")
+	refused(t, kindtest.Refused(t, Kind, l), "wait to be accepted on 127.0.0.1:80: 1")
+	refused(t, kindtest.Refused(t, Kind, c), "127.0.0.1:80", "closed before all was read")
+}
+
+// A killed container's connection stays for a while where it did not vanish.
+func TestOldConnection(t *testing.T) {
+	ownNet(t)
+	c, s, _ := pairOver(t, in4, "127.0.0.1:80")
+	box := kindtest.New(t, Kind)
+	saved := box.Dump(c, s)
+	_, _, err := box.TryRestore(saved)
+	refused(t, err, "TCP connection 127.0.0.1:", "to 127.0.0.1:80", "still is a connection")
+	must(t, c.Close())
+	must(t, s.Close())
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		got, _, err := box.TryRestore(saved) // net.ipv4.tcp_tw_reuse is 2: after a second, over loopback
+		if err == nil {
+			chat(t, got[0], got[1])
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What criu makes of the image: one of two queues, both with their lengths.
+func TestImage(t *testing.T) {
+	ownNet(t)
+	c, s, _ := pairOver(t, in4, "127.0.0.1:80")
+	say(t, s, "hello")
+	box := kindtest.New(t, Kind)
+	saved := box.Dump(c, s)
+	in := saved.Open(t)
+	for i, want := range []uint32{5, 0} {
+		e := saved.Entries[i].GetIsk()
+		if !in.Has(image.TCPStream, image.TCPStream.ID(uint64(e.GetIno()))) {
+			t.Fatalf("no stream for inode %x", e.GetIno())
+		}
+		w := &world{r: &kind.Restore{In: in}}
+		got := &sock{sort: sort{in4, sockStream, tcp}, e: e}
+		must(t, w.loadStream(got))
+		if got.st.GetInqLen() != want || len(got.in) != int(want) {
+			t.Errorf("%d bytes in the queue, %d announced, want %d", len(got.in), got.st.GetInqLen(), want)
+		}
+	}
+	if a, b := saved.Entries[0].GetIsk(), saved.Entries[1].GetIsk(); a.GetDstPort() != 80 || a.GetSrcPort() != b.GetDstPort() || netip.AddrFrom4([4]byte{127, 0, 0, 1}) != addrIn(t, a.GetDstAddr()) {
+		t.Errorf("addresses: %v, %v", a, b)
+	}
+}
+
+func addrIn(t testing.TB, w []uint32) netip.Addr {
+	t.Helper()
+	a, err := addrOf(in4, w, 0)
+	must(t, err)
+	return a.Addr()
+}
