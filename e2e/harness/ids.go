@@ -49,8 +49,6 @@ func (c *Container) Ps() Ps {
 type Churn struct {
 	// Comms are the names of processes that may have come or gone since.
 	Comms []string
-	// Zombies: those there were may have been waited for, and others left.
-	Zombies bool
 	// Threads: a process may have got more threads since; never fewer.
 	Threads bool
 }
@@ -93,7 +91,7 @@ func byVPID(ps Ps) map[int]Process {
 // A process that both have must be the same, whatever it is.
 func drop(ps, other map[int]Process, churn Churn) {
 	for vpid, p := range ps {
-		if _, ok := other[vpid]; !ok && (slices.Contains(churn.Comms, p.Comm) || churn.Zombies && p.State == "Z") {
+		if _, ok := other[vpid]; !ok && slices.Contains(churn.Comms, p.Comm) {
 			delete(ps, vpid)
 		}
 	}

@@ -56,8 +56,9 @@ var workloads = []workload{
 	{name: "go", new: goProgram, churn: harness.Churn{Threads: true}},
 	// Its forked children are bashes until they have become a sleep.
 	{name: "bash", new: bash, churn: harness.Churn{Comms: []string{"sleep", "bash"}}, alone: true},
-	// A client's signal makes it wait for its zombies and leave new ones.
-	{name: "family", new: family, alone: true, churn: harness.Churn{Zombies: true}},
+	// A client's signal makes it wait for its zombies and leave new ones. All
+	// others are missed by one whose steps are followed.
+	{name: "family", new: family, alone: true, churn: harness.Churn{Comms: []string{"family"}}},
 	{name: "signals", new: signals},
 	{name: "redis", new: redis, alone: true},
 	{name: "redis-clients", new: redisInside, alone: true, connected: true},
