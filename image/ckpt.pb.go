@@ -952,6 +952,7 @@ type FileExtra struct {
 	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc; terminal, at its master: /dev/pts/N
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
 	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
+	Attributes    []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                           // of a deleted file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,6 +1120,66 @@ func (x *FileExtra) GetHungUp() bool {
 	return false
 }
 
+func (x *FileExtra) GetAttributes() []*Attribute {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+// Attribute is an extended attribute of a file (xattr(7)).
+type Attribute struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attribute) Reset() {
+	*x = Attribute{}
+	mi := &file_image_ckpt_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attribute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attribute) ProtoMessage() {}
+
+func (x *Attribute) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
+func (*Attribute) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Attribute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Attribute) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // Inode is what stat(2) shows of a file without a name, ids as seen inside.
 type Inode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1131,7 +1192,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1204,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1217,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -1192,7 +1253,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1265,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1278,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1256,7 +1317,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1329,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1342,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1338,7 +1399,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1411,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1424,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1490,7 +1551,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xc1\x04\n" +
+	"\t_mce_kill\"\xf2\x04\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -1514,7 +1575,13 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tpeer_name\x18\x15 \x01(\fR\bpeerName\x12!\n" +
 	"\x05inode\x18\x1e \x01(\v2\v.ckpt.InodeR\x05inode\x12\x18\n" +
 	"\apackets\x18\x1f \x03(\rR\apackets\x12\x17\n" +
-	"\ahung_up\x18  \x01(\bR\x06hungUp\"?\n" +
+	"\ahung_up\x18  \x01(\bR\x06hungUp\x12/\n" +
+	"\n" +
+	"attributes\x18! \x03(\v2\x0f.ckpt.AttributeR\n" +
+	"attributes\"5\n" +
+	"\tAttribute\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"?\n" +
 	"\x05Inode\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
@@ -1549,7 +1616,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: ckpt.Manifest
 	(*Seal)(nil),       // 1: ckpt.Seal
@@ -1561,27 +1628,29 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*SemUndo)(nil),    // 7: ckpt.SemUndo
 	(*Thread)(nil),     // 8: ckpt.Thread
 	(*FileExtra)(nil),  // 9: ckpt.FileExtra
-	(*Inode)(nil),      // 10: ckpt.Inode
-	(*Ucred)(nil),      // 11: ckpt.Ucred
-	(*VMA)(nil),        // 12: ckpt.VMA
-	(*SockOption)(nil), // 13: ckpt.SockOption
+	(*Attribute)(nil),  // 10: ckpt.Attribute
+	(*Inode)(nil),      // 11: ckpt.Inode
+	(*Ucred)(nil),      // 12: ckpt.Ucred
+	(*VMA)(nil),        // 13: ckpt.VMA
+	(*SockOption)(nil), // 14: ckpt.SockOption
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	3,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	4,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	8,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	12, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
+	13, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
 	7,  // 5: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
 	6,  // 6: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	11, // 7: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	13, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	10, // 9: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	12, // 7: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	14, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	11, // 9: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	10, // 10: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1597,7 +1666,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

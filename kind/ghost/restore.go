@@ -36,7 +36,7 @@ func (x *Restorer) Open(r *kind.Restore, regID uint32, path string, flags uint32
 	if !ok {
 		return nil, nil
 	}
-	f, err := x.base(r, id, path, flags)
+	f, err := x.base(r, id, path, flags, r.Extras[regID])
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +47,6 @@ func (x *Restorer) Open(r *kind.Restore, regID uint32, path string, flags uint32
 	return out, err
 }
 
-// describe makes a description of f. That of a file made with O_TMPFILE is
-// the one that made it, so that F_GETFL tells the next dump, too.
 // Holds tells whether the image itself holds the file of that entry.
 func (x *Restorer) Holds(r *kind.Restore, regID uint32) (bool, error) {
 	err := x.read(r)
@@ -56,6 +54,8 @@ func (x *Restorer) Holds(r *kind.Restore, regID uint32) (bool, error) {
 	return ok, err
 }
 
+// describe makes a description of f. That of a file made with O_TMPFILE is
+// the one that made it, so that F_GETFL tells the next dump, too.
 func (x *Restorer) describe(r *kind.Restore, id uint32, f *os.File, flags uint32) (*os.File, error) {
 	if flags&tmpfile != 0 && flags&unix.O_ACCMODE == unix.O_RDWR && x.own[id] {
 		delete(x.own, id)
@@ -87,7 +87,8 @@ func (x *Restorer) read(r *kind.Restore) error {
 	})
 }
 
-func (x *Restorer) base(r *kind.Restore, id uint32, path string, flags uint32) (*os.File, error) {
+// base makes the file; extra is what its entry lacks, may be nil.
+func (x *Restorer) base(r *kind.Restore, id uint32, path string, flags uint32, extra *image.FileExtra) (*os.File, error) {
 	if f := x.made[id]; f != nil {
 		return f, nil
 	}
@@ -110,7 +111,7 @@ func (x *Restorer) base(r *kind.Restore, id uint32, path string, flags uint32) (
 	} else if f, err = create(path, id, e.GetMode()); err != nil {
 		return nil, err
 	}
-	if err := fill(r, f, &e, d); err != nil {
+	if err := fill(r, f, &e, extra, d); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -190,8 +191,8 @@ func removeOr(fd int, err error) error {
 	return err
 }
 
-// fill writes contents, owner, permissions and times.
-func fill(r *kind.Restore, f *os.File, e *ghostfile.GhostFileEntry, d *image.Decoder) error {
+// fill writes contents, owner, permissions, attributes and times.
+func fill(r *kind.Restore, f *os.File, e *ghostfile.GhostFileEntry, extra *image.FileExtra, d *image.Decoder) error {
 	var err error
 	switch {
 	case e.GetMode()&unix.S_IFMT != unix.S_IFREG:
@@ -206,10 +207,17 @@ func fill(r *kind.Restore, f *os.File, e *ghostfile.GhostFileEntry, d *image.Dec
 	if err := kind.SetInode(f, &image.Inode{Mode: e.GetMode(), Uid: e.GetUid(), Gid: e.GetGid()}); err != nil {
 		return err
 	}
+	// Those that say who may do what are no good before owner and permissions.
+	if err := setAttributes(f, extra.GetAttributes()); err != nil {
+		return err
+	}
 	if e.Atim == nil || e.Mtim == nil {
 		return nil
 	}
 	times := []unix.Timespec{timespec(e.Atim), timespec(e.Mtim)}
+	if ns := extra.GetMtimeNs(); ns != 0 { // CRIU's has microseconds
+		times[1] = unix.NsecToTimespec(ns)
+	}
 	if err := unix.UtimesNanoAt(int(r.HostProc.Fd()), "thread-self/fd/"+strconv.Itoa(int(f.Fd())), times, 0); err != nil {
 		return fmt.Errorf("set the times of %s: %w", f.Name(), err)
 	}

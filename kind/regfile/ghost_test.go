@@ -36,11 +36,17 @@ func TestDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chtimes(path, time.Unix(11, 0), time.Unix(12, 34000)); err != nil {
+	if err := os.Chtimes(path, time.Unix(11, 0), time.Unix(12, 34567)); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Fchown(int(in.Fd()), 1000, 1001); err != nil {
 		t.Fatal(err)
+	}
+	attributes := map[string]string{"user.empty": "", "user.test": "value\x00", "trusted.test": "secret"}
+	for name, value := range attributes {
+		if err := unix.Fsetxattr(int(in.Fd()), name, []byte(value), 0); err != nil {
+			t.Fatalf("set %s: %v", name, err)
+		}
 	}
 	reader := open(t, path, unix.O_RDONLY)
 	seek(t, reader, 1<<20)
@@ -63,6 +69,12 @@ func TestDeleted(t *testing.T) {
 		}
 		if link(t, got[i]) != link(t, f) {
 			t.Errorf("link %q, want %q", link(t, got[i]), link(t, f))
+		}
+	}
+	for name, want := range attributes {
+		value := make([]byte, 16)
+		if n, err := unix.Fgetxattr(int(got[1].Fd()), name, value); err != nil || string(value[:n]) != want {
+			t.Errorf("%s is %q (%v), want %q", name, value[:max(n, 0)], err, want)
 		}
 	}
 	buf := make([]byte, 4)

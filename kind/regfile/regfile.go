@@ -208,9 +208,13 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	}
 	if desc.Stat.Mode&unix.S_IFMT == unix.S_IFREG && pseudo == "" {
 		e.Size = proto.Uint64(uint64(desc.Stat.Size))
-		if err := d.Out.Add(image.FilesExtra, "", &image.FileExtra{
-			Id: desc.ID, MtimeNs: desc.Stat.Mtim.Nano(), Dev: desc.Stat.Dev, Ino: desc.Stat.Ino,
-		}); err != nil {
+		x := &image.FileExtra{Id: desc.ID, MtimeNs: desc.Stat.Mtim.Nano(), Dev: desc.Stat.Dev, Ino: desc.Stat.Ino}
+		if gone {
+			if x.Attributes, err = ghost.Attributes(desc); err != nil {
+				return nil, err
+			}
+		}
+		if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
 			return nil, err
 		}
 	}
