@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define FACTS 1024
@@ -111,6 +112,40 @@ static inline char *line_of(const char *path, const char *key)
 		return l + strspn(l, " \t");
 	}
 	return "(no such line)";
+}
+
+/* What the kernel says of a descriptor and its open file description. */
+static inline void fact_fd(const char *what, int fd)
+{
+	char name[64], path[64], to[512];
+	struct stat st = { 0 };
+	struct f_owner_ex own = { 0 };
+	snprintf(name, sizeof(name), "%s: flags", what);
+	fact(name, "descriptor %x, description %o", fcntl(fd, F_GETFD), fcntl(fd, F_GETFL));
+	int sig = fcntl(fd, F_GETSIG);
+	fcntl(fd, F_GETOWN_EX, &own);
+	snprintf(name, sizeof(name), "%s: signals", what);
+	fact(name, "%d to %d %d", sig, own.type, own.pid);
+	works(fstat(fd, &st), "%s: fstat", what);
+	sprintf(path, "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(path, to, sizeof(to) - 1);
+	to[n < 0 ? 0 : n] = 0;
+	int numbered = strncmp(to, "pipe:", 5) == 0 || strncmp(to, "socket:", 7) == 0;
+	if (numbered) /* the number is the kernel's */
+		*strchr(to, ':') = 0;
+	snprintf(name, sizeof(name), "%s: file", what);
+	fact(name, "%s, mode %o, owner %d:%d, device %lx", to, st.st_mode, st.st_uid, st.st_gid, st.st_rdev);
+	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode)) {
+		/* Those of /proc are numbered as they are looked at. */
+		int deleted = strstr(to, " (deleted)") != NULL || st.st_nlink == 0 || strncmp(to, "/proc/", 6) == 0;
+		snprintf(name, sizeof(name), "%s: inode", what);
+		fact(name, "%lx %lu links %lu", deleted ? 0 : st.st_dev, deleted ? 0 : st.st_ino, S_ISDIR(st.st_mode) ? 0 : st.st_nlink);
+		snprintf(name, sizeof(name), "%s: size", what);
+		if (S_ISREG(st.st_mode) && strncmp(to, "/proc", 5) != 0)
+			fact(name, "%ld, changed %ld.%09ld", st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	}
+	snprintf(name, sizeof(name), "%s: position", what);
+	fact(name, "%ld", S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) ? -1 : lseek(fd, 0, SEEK_CUR));
 }
 
 /* Waits until *word is want, and says whether it came to be. */

@@ -25,6 +25,7 @@ var programs = []program{
 	{source: "handlers.c", args: []string{"catch"}},
 	{source: "handlers.c", args: []string{"ignore"}},
 	{source: "timers.c"},
+	{source: "files.c"},
 	{source: "process.c"},
 	{source: "process.c", args: []string{"chroot"}, root: true},
 	{source: "creds.c", root: true},
