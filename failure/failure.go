@@ -141,10 +141,23 @@ func Hints(err error) []string {
 }
 
 // All splits an error made by errors.Join into its parts, each told on a
-// line of its own.
+// line of its own. Several reasons of one Error become an Error each.
 func All(err error) []error {
 	if err == nil {
 		return nil
+	}
+	if e, ok := err.(*Error); ok {
+		reasons := All(e.Err)
+		if len(reasons) < 2 {
+			return []error{err}
+		}
+		var out []error
+		for _, why := range reasons {
+			one := *e
+			one.Err = why
+			out = append(out, &one)
+		}
+		return out
 	}
 	if j, ok := err.(interface{ Unwrap() []error }); ok {
 		if _, mark := err.(*marked); !mark {

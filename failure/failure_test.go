@@ -1,0 +1,40 @@
+package failure_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ckpt/failure"
+)
+
+func TestAll(t *testing.T) {
+	a := failure.WithHint(failure.Unsupportedf("no a"), "drop a")
+	b := failure.WithHint(failure.Unsupportedf("no b"), "drop b")
+	for _, c := range []struct {
+		name string
+		err  error
+		want []string // message and hints
+	}{
+		{"nothing", nil, nil},
+		{"one", a, []string{"no a [drop a]"}},
+		{"joined", errors.Join(a, errors.Join(b, errors.New("c"))), []string{"no a [drop a]", "no b [drop b]", "c []"}},
+		{"reasons of one thing", &failure.Error{Doing: "dump", VPID: 2, What: "fd 3", Err: errors.Join(a, b), Hints: []string{"both"}},
+			[]string{"dump pid 2: fd 3: no a [both drop a]", "dump pid 2: fd 3: no b [both drop b]"}},
+		{"one reason", &failure.Error{What: "fd 3", Err: a}, []string{"fd 3: no a [drop a]"}},
+		{"no reason", &failure.Error{What: "gone"}, []string{"gone []"}},
+	} {
+		var got []string
+		for _, err := range failure.All(c.err) {
+			got = append(got, fmt.Sprintf("%v %v", err, failure.Hints(err)))
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+	}
+	if one := failure.All(errors.Join(a, b))[0]; !errors.Is(one, failure.ErrUnsupported) {
+		t.Errorf("%v is not unsupported", one)
+	}
+}
