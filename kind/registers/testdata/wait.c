@@ -27,10 +27,13 @@
 
 #define MS 600
 
+/* The clock the call waits by: how much of a CPU there is to be had does not matter. */
+static clockid_t measured = CLOCK_MONOTONIC;
+
 static int64_t now(void)
 {
 	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(measured, &t);
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
@@ -86,6 +89,8 @@ int main(int argc, char **argv)
 		syscall(SYS_io_setup, 1, &aio);
 	if (!strcmp(m, "semtimedop"))
 		sem = semget(IPC_PRIVATE, 1, 0600);
+	if (strstr(m, "cpu"))
+		measured = CLOCK_PROCESS_CPUTIME_ID;
 	printf("start\n");
 	fflush(stdout);
 	int64_t began = now();
