@@ -134,7 +134,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 
 // check refuses what cannot be carried.
 func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
-	if err := checkNamespace(d, desc); err != nil {
+	if err := sockopt.CheckNamespace(d, desc); err != nil {
 		return err
 	}
 	switch {
