@@ -938,7 +938,7 @@ type FileExtra struct {
 	MtimeNs       int64                  `protobuf:"varint,3,opt,name=mtime_ns,json=mtimeNs,proto3" json:"mtime_ns,omitempty"`
 	Dev           uint64                 `protobuf:"varint,4,opt,name=dev,proto3" json:"dev,omitempty"`
 	Ino           uint64                 `protobuf:"varint,5,opt,name=ino,proto3" json:"ino,omitempty"`
-	ExpiresNs     int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`           // timerfd, absolute on a wall clock: when, nanoseconds since 1970
+	ExpiresNs     int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`           // timerfd: when it expires, on its clock as seen inside
 	EpollFiles    []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"` // epoll: entry in files.img of each tfd, in their order
 	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`           // pidfd: of which process or thread
 	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD

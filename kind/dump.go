@@ -56,7 +56,8 @@ type Dump struct {
 	// replaces by the new container's.
 	IsLog func(unix.Stat_t) bool
 
-	ids *idMaps // read once, see Inode
+	ids    *idMaps // read once, see Inode
+	clocks *Clocks // read once, see ClockOffset
 }
 
 // Proc is a process being saved. Kinds fill its messages; the driver writes them.

@@ -58,6 +58,8 @@ type Restore struct {
 	// Undo registers what takes back a change that outlives the processes
 	// (a socket's name in the file system). The last registered runs first.
 	Undo func(what string, fn func() error)
+
+	clocks *Clocks // read once, see ClockOffset
 }
 
 // Target is a process being rebuilt: a bare child at the right ids, which

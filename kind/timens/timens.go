@@ -125,21 +125,8 @@ func offsetsOf(pid int) (Clocks, error) {
 		return Clocks{}, err
 	}
 	defer p.Close()
-	lines, err := p.TimensOffsets()
-	if err != nil {
-		return Clocks{}, err
-	}
-	var c Clocks
-	for _, l := range lines {
-		d := time.Duration(l.Sec)*time.Second + time.Duration(l.Nsec)
-		switch l.Clock {
-		case "monotonic", "1":
-			c.Monotonic = d
-		case "boottime", "7":
-			c.Boottime = d
-		}
-	}
-	return c, nil
+	c, err := kind.ClockOffsets(p)
+	return Clocks(c), err
 }
 
 // Read finds the saved clocks; nil when the image has none. CRIU calls the

@@ -8,9 +8,10 @@
 // passed and rearms, as the next read would, so Dump calls it first.
 //
 // What is saved: all of that, status flags, owner. CRIU's entry holds the
-// time left even of an absolute timer. That is right for clocks that go on
-// where they stopped, but a timer set for a time of day has to fire at that
-// time of day: for those the moment itself is saved beside it.
+// time left, even of an absolute timer. Beside it the moment itself is saved
+// for a timer set for a time of day, and for all on clocks that go on where
+// they stopped: what passes between the reading of timer and clock, and while
+// the container is rebuilt, must not delay it.
 //
 // What is lost: see Limits.
 //
@@ -22,7 +23,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timerfd"
@@ -87,8 +87,11 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.flags&unix.TFD_TIMER_ABSTIME != 0 && wall(s.clock) && armed(left) {
-		at := time.Now().Add(time.Duration(left.Value.Nano())).UnixNano()
+	at, err := moment(d, s, left)
+	if err != nil {
+		return nil, err
+	}
+	if at != 0 {
 		if err := d.Out.Add(image.FilesExtra, "", &image.FileExtra{Id: desc.ID, ExpiresNs: at}); err != nil {
 			return nil, err
 		}
@@ -118,6 +121,26 @@ func read(desc *kind.Desc) (left unix.ItimerSpec, s state, err error) {
 	}
 	s, err = parse(&kind.Desc{Info: info})
 	return left, s, err
+}
+
+// moment is when the timer expires on its clock, as the container sees it, in
+// ns; 0 where only what is left of it counts.
+func moment(d *kind.Dump, s state, left unix.ItimerSpec) (int64, error) {
+	offset, goesOn, err := d.ClockOffset(base(s.clock))
+	if err != nil || !armed(left) || !goesOn && s.flags&unix.TFD_TIMER_ABSTIME == 0 {
+		return 0, err
+	}
+	now, err := clockNow(s.clock)
+	return now + int64(offset) + left.Value.Nano(), err
+}
+
+// clockNow reads a timer's clock as ckpt sees it, in ns.
+func clockNow(clock int32) (int64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(base(clock), &now); err != nil {
+		return 0, fmt.Errorf("read its clock: %w", err)
+	}
+	return now.Nano(), nil
 }
 
 func armed(t unix.ItimerSpec) bool { return t.Value.Sec != 0 || t.Value.Nsec != 0 }
@@ -152,7 +175,7 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = set(fd, t, r.Extras[e.GetId()].GetExpiresNs())
+	err = set(r, fd, t, r.Extras[e.GetId()].GetExpiresNs())
 	if err == nil {
 		err = r.RestoreOwner(f, t.GetFown())
 	}
@@ -166,39 +189,67 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 // set arms the timer and gives it its expirations. The order matters:
 // timerfd_settime(2) forgets them. A timer that is not armed is set too,
 // for its flags and its interval.
-func set(fd int, t *timerfd.TimerfdEntry, expires int64) error {
-	v, err := value(t, expires)
+func set(r *kind.Restore, fd int, t *timerfd.TimerfdEntry, expires int64) error {
+	v, missed, err := value(r, t, expires)
 	if err != nil {
 		return err
 	}
 	if err := unix.TimerfdSettime(fd, int(t.GetSettimeFlags()), &v, nil); err != nil {
 		return fmt.Errorf("arm it (timerfd_settime): %w", err)
 	}
-	if t.GetTicks() == 0 {
+	ticks := t.GetTicks() + missed
+	if ticks == 0 {
 		return nil
 	}
-	if err := kernel.SetTimerTicks(uintptr(fd), t.GetTicks()); err != nil {
-		return fmt.Errorf("set its %d expirations (TFD_IOC_SET_TICKS): %w", t.GetTicks(), err)
+	if err := kernel.SetTimerTicks(uintptr(fd), ticks); err != nil {
+		return fmt.Errorf("set its %d expirations (TFD_IOC_SET_TICKS): %w", ticks, err)
 	}
 	return nil
 }
 
-func value(t *timerfd.TimerfdEntry, expires int64) (unix.ItimerSpec, error) {
-	v := unix.ItimerSpec{
+// value is what to set the timer to, and how often it expired while it did
+// not exist. expires is 0 where only what was left is known.
+func value(r *kind.Restore, t *timerfd.TimerfdEntry, expires int64) (v unix.ItimerSpec, missed uint64, err error) {
+	v = unix.ItimerSpec{
 		Interval: unix.Timespec{Sec: int64(t.GetIsec()), Nsec: int64(t.GetInsec())},
 		Value:    unix.Timespec{Sec: int64(t.GetVsec()), Nsec: int64(t.GetVnsec())},
 	}
-	if t.GetSettimeFlags()&unix.TFD_TIMER_ABSTIME == 0 || !armed(v) {
-		return v, nil
+	absolute := t.GetSettimeFlags()&unix.TFD_TIMER_ABSTIME != 0
+	if !armed(v) || !absolute && expires == 0 {
+		return v, 0, nil
 	}
+	clock := int32(t.GetClockid())
+	now, err := clockNow(clock)
+	if err != nil {
+		return v, 0, err
+	}
+	at := now + v.Value.Nano()
 	if expires != 0 {
-		v.Value = unix.NsecToTimespec(expires)
-		return v, nil
+		offset, _, err := r.ClockOffset(base(clock))
+		if err != nil {
+			return v, 0, err
+		}
+		at = expires - int64(offset)
 	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(base(int32(t.GetClockid())), &now); err != nil {
-		return v, fmt.Errorf("read its clock: %w", err)
+	if absolute { // the kernel counts what has passed
+		v.Value = unix.NsecToTimespec(max(at, 1))
+		return v, 0, nil
 	}
-	v.Value = unix.NsecToTimespec(now.Nano() + v.Value.Nano())
-	return v, nil
+	left, missed := rest(at-now, v.Interval.Nano())
+	v.Value = unix.NsecToTimespec(left)
+	return v, missed, nil
+}
+
+// rest is the time to the next expiration, not 0, of a timer that should
+// expire left from now and then every interval, and how often it should have
+// by now. All in ns; interval 0: once.
+func rest(left, interval int64) (next int64, missed uint64) {
+	switch {
+	case left > 0:
+		return left, 0
+	case interval == 0:
+		return 1, 0
+	}
+	n := -left/interval + 1
+	return left + n*interval, uint64(n)
 }

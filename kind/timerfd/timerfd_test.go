@@ -156,3 +156,17 @@ func TestWallClockPassed(t *testing.T) {
 		t.Errorf("read %d, %v, want 1 expiration", n, err)
 	}
 }
+
+func TestRest(t *testing.T) {
+	for _, c := range []struct {
+		left, interval, next int64
+		missed               uint64
+	}{
+		{5, 0, 5, 0}, {5, 3, 5, 0}, {0, 0, 1, 0}, {-9, 0, 1, 0},
+		{0, 10, 10, 1}, {-1, 10, 9, 1}, {-9, 10, 1, 1}, {-10, 10, 10, 2}, {-25, 10, 5, 3},
+	} {
+		if next, missed := rest(c.left, c.interval); next != c.next || missed != c.missed {
+			t.Errorf("%d left of every %d: %d and %d missed, want %d and %d", c.left, c.interval, next, missed, c.next, c.missed)
+		}
+	}
+}
