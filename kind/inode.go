@@ -3,6 +3,7 @@ package kind
 import (
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fown"
 	"golang.org/x/sys/unix"
@@ -87,6 +88,15 @@ func SetInode(f *os.File, i *image.Inode) error {
 		if err := unix.Fchmod(fd, mode); err != nil {
 			return fmt.Errorf("set the permissions of %s: %w", f.Name(), err)
 		}
+	}
+	return nil
+}
+
+// SetTimes sets when f was last read and written.
+func (r *Restore) SetTimes(f *os.File, read, written unix.Timespec) error {
+	path := "thread-self/fd/" + strconv.Itoa(int(f.Fd()))
+	if err := unix.UtimesNanoAt(int(r.HostProc.Fd()), path, []unix.Timespec{read, written}, 0); err != nil {
+		return fmt.Errorf("set the times of %s: %w", f.Name(), err)
 	}
 	return nil
 }

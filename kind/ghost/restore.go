@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	ghostfile "github.com/checkpoint-restore/go-criu/v7/crit/images/ghost-file"
 	remap "github.com/checkpoint-restore/go-criu/v7/crit/images/remap-file-path"
@@ -214,14 +213,11 @@ func fill(r *kind.Restore, f *os.File, e *ghostfile.GhostFileEntry, extra *image
 	if e.Atim == nil || e.Mtim == nil {
 		return nil
 	}
-	times := []unix.Timespec{timespec(e.Atim), timespec(e.Mtim)}
+	written := timespec(e.Mtim)
 	if ns := extra.GetMtimeNs(); ns != 0 { // CRIU's has microseconds
-		times[1] = unix.NsecToTimespec(ns)
+		written = unix.NsecToTimespec(ns)
 	}
-	if err := unix.UtimesNanoAt(int(r.HostProc.Fd()), "thread-self/fd/"+strconv.Itoa(int(f.Fd())), times, 0); err != nil {
-		return fmt.Errorf("set the times of %s: %w", f.Name(), err)
-	}
-	return nil
+	return r.SetTimes(f, timespec(e.Atim), written)
 }
 
 func timespec(t *timeimg.Timeval) unix.Timespec {

@@ -44,7 +44,7 @@ func Kind() kind.File {
 		Refuse:  refuse,
 		Dump:    s.dump,
 		Restore: r.restore,
-		Limits:  "times of the file (stat(2)) become those of the restore",
+		Limits:  "when the file was last read (stat(2)) becomes when it was last written",
 	}
 }
 
@@ -125,7 +125,7 @@ func saveInode(d *kind.Dump, desc *kind.Desc, id uint32) error {
 	if huge != 0 {
 		e.HugetlbFlag = proto.Uint32(unix.MFD_HUGETLB | uint32(bits.TrailingZeros64(huge))<<unix.MFD_HUGE_SHIFT)
 	}
-	if err := d.Out.Add(image.FilesExtra, "", &image.FileExtra{Id: desc.ID, Inode: i}); err != nil {
+	if err := d.Out.Add(image.FilesExtra, "", &image.FileExtra{Id: desc.ID, Inode: i, MtimeNs: desc.Stat.Mtim.Nano()}); err != nil {
 		return err
 	}
 	if err := d.Out.Add(image.MemfdInode, "", e); err != nil {

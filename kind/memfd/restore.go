@@ -18,6 +18,7 @@ import (
 type made struct {
 	e     *memfdimg.MemfdInodeEntry
 	inode *image.Inode
+	mtime int64    // when it was last written, ns; 0: not known
 	left  int      // descriptions still to be made
 	base  *os.File // ckpt's own description
 }
@@ -81,8 +82,8 @@ func read(r *kind.Restore) (map[uint32]*made, error) {
 			continue
 		}
 		m.left++
-		if i := r.Extras[e.GetId()].GetInode(); i != nil {
-			m.inode = i
+		if x := r.Extras[e.GetId()]; x.GetInode() != nil {
+			m.inode, m.mtime = x.GetInode(), x.GetMtimeNs()
 		}
 	}
 	return out, err
@@ -116,6 +117,12 @@ func (i *made) create(r *kind.Restore) (err error) {
 	}
 	if err := kind.SetInode(f, inode); err != nil {
 		return err
+	}
+	if i.mtime != 0 {
+		written := unix.NsecToTimespec(i.mtime)
+		if err := r.SetTimes(f, written, written); err != nil {
+			return err
+		}
 	}
 	if now, _ := split(i.e.GetSeals()); now != 0 {
 		if err := seal(f, now); err != nil {
