@@ -26,6 +26,7 @@ var programs = []program{
 	{source: "handlers.c", args: []string{"ignore"}},
 	{source: "timers.c"},
 	{source: "files.c"},
+	{source: "queues.c"},
 	{source: "process.c"},
 	{source: "process.c", args: []string{"chroot"}, root: true},
 	{source: "creds.c", root: true},
