@@ -953,6 +953,7 @@ type FileExtra struct {
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
 	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
 	Attributes    []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                           // of a deleted file
+	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                             // datagram socket: groups it has joined
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1127,6 +1128,82 @@ func (x *FileExtra) GetAttributes() []*Attribute {
 	return nil
 }
 
+func (x *FileExtra) GetMulticast() []*Multicast {
+	if x != nil {
+		return x.Multicast
+	}
+	return nil
+}
+
+// Multicast is a group that a socket has joined (ip(7), ipv6(7)).
+type Multicast struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interface     string                 `protobuf:"bytes,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Group         []byte                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`      // address, 4 or 16 bytes
+	Include       bool                   `protobuf:"varint,3,opt,name=include,proto3" json:"include,omitempty"` // only from the sources; else from all but those
+	Sources       [][]byte               `protobuf:"bytes,4,rep,name=sources,proto3" json:"sources,omitempty"`  // addresses
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Multicast) Reset() {
+	*x = Multicast{}
+	mi := &file_image_ckpt_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Multicast) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Multicast) ProtoMessage() {}
+
+func (x *Multicast) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
+func (*Multicast) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Multicast) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *Multicast) GetGroup() []byte {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+func (x *Multicast) GetInclude() bool {
+	if x != nil {
+		return x.Include
+	}
+	return false
+}
+
+func (x *Multicast) GetSources() [][]byte {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
 // Attribute is an extended attribute of a file (xattr(7)).
 type Attribute struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1138,7 +1215,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1227,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1240,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Attribute) GetName() string {
@@ -1192,7 +1269,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1281,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1294,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -1253,7 +1330,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1342,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1355,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1317,7 +1394,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1406,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1419,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1387,19 +1464,20 @@ func (x *VMA) GetPageSize() uint64 {
 	return 0
 }
 
-// SockOption is an option of setsockopt(2) with an int as its value.
+// SockOption is an option of setsockopt(2).
 type SockOption struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Level         int32                  `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
 	Name          int32                  `protobuf:"varint,2,opt,name=name,proto3" json:"name,omitempty"`
 	Value         int64                  `protobuf:"varint,3,opt,name=value,proto3" json:"value,omitempty"`
+	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"` // the value of one that is no int
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1489,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1502,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1446,6 +1524,13 @@ func (x *SockOption) GetValue() int64 {
 		return x.Value
 	}
 	return 0
+}
+
+func (x *SockOption) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
 }
 
 var File_image_ckpt_proto protoreflect.FileDescriptor
@@ -1551,7 +1636,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xf2\x04\n" +
+	"\t_mce_kill\"\xa1\x05\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -1578,7 +1663,13 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\ahung_up\x18  \x01(\bR\x06hungUp\x12/\n" +
 	"\n" +
 	"attributes\x18! \x03(\v2\x0f.ckpt.AttributeR\n" +
-	"attributes\"5\n" +
+	"attributes\x12-\n" +
+	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\"s\n" +
+	"\tMulticast\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\fR\x05group\x12\x18\n" +
+	"\ainclude\x18\x03 \x01(\bR\ainclude\x12\x18\n" +
+	"\asources\x18\x04 \x03(\fR\asources\"5\n" +
 	"\tAttribute\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"?\n" +
@@ -1596,12 +1687,13 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\bon_fault\x18\x03 \x01(\bR\aonFault\x12\x1c\n" +
 	"\tdroppable\x18\x04 \x01(\bR\tdroppable\x12\x16\n" +
 	"\x06sealed\x18\x05 \x01(\bR\x06sealed\x12\x1b\n" +
-	"\tpage_size\x18\x06 \x01(\x04R\bpageSize\"L\n" +
+	"\tpage_size\x18\x06 \x01(\x04R\bpageSize\"`\n" +
 	"\n" +
 	"SockOption\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\x05R\x05level\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\x05R\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\x03R\x05valueB\fZ\n" +
+	"\x05value\x18\x03 \x01(\x03R\x05value\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04dataB\fZ\n" +
 	"ckpt/imageb\x06proto3"
 
 var (
@@ -1616,7 +1708,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: ckpt.Manifest
 	(*Seal)(nil),       // 1: ckpt.Seal
@@ -1628,29 +1720,31 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*SemUndo)(nil),    // 7: ckpt.SemUndo
 	(*Thread)(nil),     // 8: ckpt.Thread
 	(*FileExtra)(nil),  // 9: ckpt.FileExtra
-	(*Attribute)(nil),  // 10: ckpt.Attribute
-	(*Inode)(nil),      // 11: ckpt.Inode
-	(*Ucred)(nil),      // 12: ckpt.Ucred
-	(*VMA)(nil),        // 13: ckpt.VMA
-	(*SockOption)(nil), // 14: ckpt.SockOption
+	(*Multicast)(nil),  // 10: ckpt.Multicast
+	(*Attribute)(nil),  // 11: ckpt.Attribute
+	(*Inode)(nil),      // 12: ckpt.Inode
+	(*Ucred)(nil),      // 13: ckpt.Ucred
+	(*VMA)(nil),        // 14: ckpt.VMA
+	(*SockOption)(nil), // 15: ckpt.SockOption
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	3,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	4,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	8,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	13, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
+	14, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
 	7,  // 5: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
 	6,  // 6: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	12, // 7: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	14, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	11, // 9: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	10, // 10: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	13, // 7: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	15, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	12, // 9: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	11, // 10: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	10, // 11: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1666,7 +1760,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
