@@ -3,12 +3,15 @@
 //
 // What the kernel shows: getsockname(2), getpeername(2), TCP_INFO (of a
 // listener tcpi_unacked is how many wait to be accepted, tcpi_sacked the
-// backlog), getsockopt(2), poll(2) for halves that were shut down.
+// backlog), getsockopt(2), poll(2) for halves that were shut down, TCP_REPAIR
+// for what has been sent and not acknowledged, /proc/net for the other ends of
+// connections and for multicast groups.
 //
 // What is saved: addresses, ports, options of socket(7), ip(7), ipv6(7),
-// tcp(7) and udp(7), flags, owner; listeners with their backlog; connections
-// with both ends inside the container, with what is under way in them
-// (stream.go).
+// tcp(7) and udp(7), flags, owner; multicast groups; listeners with their
+// backlog; connections with both ends inside the container, or the other end
+// closed, with what is under way in them (stream.go), and what connections
+// that have ended left to read.
 //
 // What is lost: see Limits. Connections that lead out of the container,
 // listeners with connections waiting, raw and ping sockets are refused.
@@ -42,7 +45,7 @@ func Kind() kind.File {
 		End:     s.end,
 		Restore: w.restore,
 		Link:    w.link,
-		Limits: "datagrams not yet received are dropped, as UDP may; an error not yet read (SO_ERROR) is forgotten; " +
+		Limits: "datagrams not yet received are dropped, as UDP may; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
 			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again; " +
 			"if ckpt is killed in the moment in which it reads a connection with something under way, that stands still",
 	}

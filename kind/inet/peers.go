@@ -59,11 +59,15 @@ const (
 
 // find looks for the end p in the list of the container's network namespace.
 func find(d *kind.Dump, p pair) (other, error) {
-	dir := "/proc/thread-self/net/"
+	return findAny(netDir(d), p)
+}
+
+// netDir is /proc/net of the container's network namespace.
+func netDir(d *kind.Dump) string {
 	if d.OwnNet {
-		dir = fmt.Sprintf("/proc/%d/net/", d.InitHost)
+		return fmt.Sprintf("/proc/%d/net/", d.InitHost)
 	}
-	return findAny(dir, p)
+	return "/proc/thread-self/net/"
 }
 
 func findAny(dir string, p pair) (other, error) {

@@ -184,7 +184,18 @@ func (w *world) setOptions(s *sock) error {
 	if err := sockopt.Restore(s.f.Fd(), s.e.GetOpts()); err != nil {
 		return err
 	}
-	return sockopt.RestoreMore(s.f.Fd(), s.x.GetSockOptions())
+	if err := sockopt.RestoreMore(s.f.Fd(), ints(s.x.GetSockOptions())); err != nil {
+		return err
+	}
+	if err := restoreRaw(w.r, s.fd(), s.x.GetSockOptions()); err != nil {
+		return err
+	}
+	for _, m := range s.x.GetMulticast() {
+		if err := join(s.fd(), m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bind binds a socket that was. TCP binds past connections that are still

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	sk_inet "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-inet"
@@ -43,6 +44,7 @@ type saver struct {
 	ours    map[pair]*seen // the container's connections; nil: not collected yet
 	dumping bool           // they were collected after the processes had stopped
 	streams []*stream
+	groups  []group // multicast groups received; nil: not read yet
 }
 
 // seen is what the kernel shows of a socket.
@@ -203,7 +205,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err := dumpFields(fd, i, e); err != nil {
 		return nil, err
 	}
-	if err := extra(d, desc, i); err != nil {
+	if err := s.extra(d, desc, i); err != nil {
 		return nil, err
 	}
 	if i.connected() && i.tcp() || i.left {
@@ -244,7 +246,7 @@ func dumpFields(fd int, i *seen, e *sk_inet.InetSkEntry) error {
 
 // extra saves what the entry has no field for. Whose the socket is decides
 // who may join its SO_REUSEPORT group.
-func extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
+func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	x := &image.FileExtra{Id: desc.ID}
 	more, err := sockopt.More(desc.File.Fd())
 	if err != nil {
@@ -255,7 +257,16 @@ func extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err != nil {
 		return err
 	}
-	x.SockOptions = append(own, more...)
+	raw, err := i.dumpRaw(int(desc.File.Fd()))
+	if err != nil {
+		return err
+	}
+	x.SockOptions = slices.Concat(own, more, raw)
+	if i.typ == unix.SOCK_DGRAM {
+		if x.Multicast, err = s.joined(d, int(desc.File.Fd()), i.family); err != nil {
+			return err
+		}
+	}
 	if x.Inode, err = d.Inode(&desc.Stat); err != nil {
 		return err
 	}
