@@ -67,12 +67,12 @@ func New() Kinds {
 	sharedPending, ownPending := pending.New()
 	return Kinds{
 		Files: []kind.File{
-			memfd.Kind(), // before regfile, to which a memfd is a deleted file
-			tty.Kind(),   // before regfile, to which a terminal is a device
+			unixsock.Kind(), // its Finish finds files on their way: those of the others come after
+			memfd.Kind(),    // before regfile, to which a memfd is a deleted file
+			tty.Kind(),      // before regfile, to which a terminal is a device
 			regfile.Kind(),
 			pipe.Kind(),
 			fifo.Kind(),
-			unixsock.Kind(),
 			inet.Kind(),
 			eventfd.Kind(),
 			epoll.Kind(),
