@@ -150,7 +150,7 @@ func (s *session) saveFiles() error {
 			continue
 		}
 		if err := k.Finish(s.d); err != nil {
-			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
+			return finishFailed(k.Name, err)
 		}
 	}
 	for _, d := range s.files { // Finish may have added some
@@ -159,6 +159,21 @@ func (s *session) saveFiles() error {
 		}
 	}
 	return nil
+}
+
+// finishFailed tells of a kind's Finish, which looks at all of its files and
+// says itself which it is about (kind.At).
+func finishFailed(name string, err error) error {
+	var out []error
+	for _, err := range failure.All(err) {
+		told := failure.Error{What: name, Err: err}
+		if e, ok := err.(*failure.Error); ok {
+			told = *e
+		}
+		told.Doing = "dump"
+		out = append(out, &told)
+	}
+	return errors.Join(out...)
 }
 
 func (s *session) saveFile(d *kind.Desc) error {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // settable are the status flags that F_SETFL of fcntl(2) changes; the others
@@ -75,10 +77,11 @@ func (d *Desc) Reopen(flags int) (*os.File, error) {
 
 // At says which descriptor an error found only in Finish is about.
 func At(d *Desc, err error) error {
-	if d.FD < 0 {
-		return fmt.Errorf("pid %d (%s): %s: %w", d.Proc.VPID, d.Proc.Comm, d.Link, err)
+	e := &failure.Error{VPID: int(d.Proc.VPID), Comm: d.Proc.Comm, What: d.Link, Err: err}
+	if d.FD >= 0 {
+		e.What = fmt.Sprintf("fd %d", d.FD)
 	}
-	return fmt.Errorf("pid %d (%s): fd %d: %w", d.Proc.VPID, d.Proc.Comm, d.FD, err)
+	return e
 }
 
 // Keep is d for use until Finish: the file of one that came through

@@ -45,12 +45,12 @@ func (s *saver) finish(d *kind.Dump) error {
 
 // inPlace says which socket it was, as the driver does for Dump.
 func inPlace(v *saved, err error) error {
-	e := &failure.Error{Err: err}
+	if v.desc.FD >= 0 {
+		return kind.At(v.desc, err)
+	}
+	e := &failure.Error{What: "a socket in flight", Err: err}
 	if p := v.desc.Proc; p != nil {
 		e.VPID, e.Comm = int(p.VPID), p.Comm
-	}
-	if e.What = "a socket in flight"; v.desc.FD >= 0 {
-		e.What = fmt.Sprintf("fd %d", v.desc.FD)
 	}
 	return e
 }
