@@ -27,6 +27,7 @@ var programs = []program{
 	{source: "timers.c"},
 	{source: "files.c"},
 	{source: "queues.c"},
+	{source: "sockets.c"},
 	{source: "process.c"},
 	{source: "process.c", args: []string{"chroot"}, root: true},
 	{source: "creds.c", root: true},
