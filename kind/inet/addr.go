@@ -75,7 +75,7 @@ func interfaceIndex(fd int, name string) (uint32, error) {
 		return 0, failure.Damagedf("a network interface %q", name)
 	}
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
-		return 0, fmt.Errorf("find network interface %s: %w", name, err)
+		return 0, failure.WithHint(fmt.Errorf("find network interface %s: %w", name, err), fmt.Sprintf("make it first (ip link add %s ...)", name))
 	}
 	return ifr.Uint32(), nil
 }

@@ -41,7 +41,7 @@ func (s *saver) checkConnection(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if me == me.reverse() {
 		return failure.WithHint(failure.Unsupportedf("a TCP socket connected to itself (%s)", i.peer), "close it before the dump")
 	}
-	return canRepair(d)
+	return canRepair(d, i)
 }
 
 // checkUpper: what stands on top of TCP in the kernel, and urgent data.
@@ -72,7 +72,7 @@ func (s *saver) checkAlone(d *kind.Dump, i *seen, me pair) error {
 	case o == otherHeld:
 		return outside(i)
 	case i.state == stateCloseWait: // the other end has been closed, and all it sent is here
-		return canRepair(d)
+		return canRepair(d, i)
 	}
 	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s, whose other end was closed before all was read, or is not accepted yet (%s)", i.peer, stateNames[i.state]),
 		"try again in a moment")
@@ -87,12 +87,19 @@ func outside(i *seen) error {
 		"try again in a moment, when it is closed")
 }
 
-// canRepair tries TCP_REPAIR on a socket of ckpt's own. In a network
-// namespace of its own the container's owner is allowed to.
-func canRepair(d *kind.Dump) error {
+// canRepair: in a network namespace of its own the container's owner is
+// allowed to. Elsewhere it is tried on a socket of ckpt's own.
+func canRepair(d *kind.Dump, i *seen) error {
 	if d.OwnNet {
 		return nil
 	}
+	if err := tryRepair(); err != nil {
+		return fmt.Errorf("TCP connection to %s: %w", i.peer, err)
+	}
+	return nil
+}
+
+func tryRepair() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return fmt.Errorf("make a socket: %w", err)
@@ -100,7 +107,7 @@ func canRepair(d *kind.Dump) error {
 	defer unix.Close(fd)
 	err = repair(fd, repairOn)
 	if errors.Is(err, unix.ENOPROTOOPT) {
-		return failure.Unsupportedf("TCP connections (this kernel has no TCP_REPAIR)")
+		return failure.Unsupportedf("this kernel cannot make it again (it has no TCP_REPAIR)")
 	}
 	return err
 }

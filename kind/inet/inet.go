@@ -44,6 +44,7 @@ func Kind() kind.File {
 		Finish:  s.finish,
 		End:     s.end,
 		Restore: w.restore,
+		Check:   w.check,
 		Link:    w.link,
 		Limits: "datagrams not yet received are dropped, as UDP may; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
 			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again; " +

@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kind"
 	"ckpt/kind/kindtest"
 )
 
@@ -248,7 +250,21 @@ func TestPortTaken(t *testing.T) {
 		saved := box.Dump(f)
 		_, _, err := box.TryRestore(saved)
 		refused(t, err, s.bind, "another program has")
+		refused(t, check(t, saved), s.bind, "another program has")
+		must(t, f.Close())
+		must(t, check(t, saved))
 	}
+}
+
+// check is what ckpt check says of the image's first file.
+func check(t testing.TB, saved *kindtest.Saved) error {
+	t.Helper()
+	r := &kind.Restore{In: saved.Open(t), Entries: map[uint32]*fdinfo.FileEntry{}}
+	for _, e := range saved.Entries {
+		r.Entries[e.GetId()] = e
+	}
+	k := Kind()
+	return k.Check(r, saved.Entries[0])
 }
 
 func TestAddressGone(t *testing.T) {
@@ -262,4 +278,12 @@ func TestAddressGone(t *testing.T) {
 	ownNet(t) // another machine
 	_, _, err = box.TryRestore(saved)
 	refused(t, err, "192.0.2.7:80", "does not have the address")
+	refused(t, check(t, saved), "192.0.2.7:80", "does not have the address")
+}
+
+func TestOtherNamespace(t *testing.T) {
+	ownNet(t)
+	f := setup{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 4}.make(t)
+	ownNet(t)
+	refused(t, kindtest.Refused(t, Kind, f), "another network namespace")
 }

@@ -58,7 +58,7 @@ func leave(fd int) error {
 }
 
 func errNoRepair(err error) error {
-	return failure.WithHint(failure.Mark(failure.ErrUnsupported, fmt.Errorf("a TCP connection takes CAP_NET_ADMIN over its network (TCP_REPAIR): %w", err)),
+	return failure.WithHint(failure.Mark(failure.ErrUnsupported, fmt.Errorf("to carry it takes CAP_NET_ADMIN over its network (TCP_REPAIR): %w", err)),
 		"start the container with a network of its own (--net none)", "or run ckpt as root")
 }
 
