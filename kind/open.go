@@ -34,8 +34,9 @@ func OpenFlags(saved uint32) int {
 // and for files without a name; not for sockets.
 func (r *Restore) Reopen(f *os.File, saved uint32) (*os.File, error) {
 	// O_NONBLOCK lest a pipe without the other end blocks; O_DIRECT is refused
-	// by open(2) for pipes, F_SETFL takes it.
-	flags := OpenFlags(saved)&^unix.O_DIRECT | unix.O_NONBLOCK
+	// by open(2) for pipes, F_SETFL takes it. The link in /proc has to be
+	// followed, whatever the program wanted of the name (shm_open(3)).
+	flags := OpenFlags(saved)&^(unix.O_DIRECT|unix.O_NOFOLLOW) | unix.O_NONBLOCK
 	fd, err := unix.Openat(int(r.HostProc.Fd()), "thread-self/fd/"+strconv.Itoa(int(f.Fd())), flags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("reopen %s: %w", f.Name(), err)

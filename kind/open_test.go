@@ -1,6 +1,7 @@
 package kind_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -60,6 +61,9 @@ func TestPath(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := errors.Join(os.Link(at("here"), at("linked")), os.Mkdir(at("sub"), 0o700), os.WriteFile(at("sub/far"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	d := &kind.Dump{InitHost: pidns.HostPID(os.Getpid())}
 	tests := []struct {
 		name, link, file string // file: which one it is; "": one that has no name
@@ -68,7 +72,10 @@ func TestPath(t *testing.T) {
 	}{
 		{"found", "here", "here", "here", false},
 		{"deleted", "gone (deleted)", "", "gone", true},
-		{"another in its place", "replaced", "here", "replaced", true},
+		{"another in its place, it has another name", "replaced", "here", "here", false},
+		{"it has another name", "temporary (deleted)", "linked", "here", false},
+		{"its other name is far away", "gone (deleted)", "sub/far", "gone", true},
+		{"another in its place, and so", "replaced", "sub/far", "replaced", true},
 		{"its name only looks like that", "x (deleted)", "x (deleted)", "x (deleted)", false},
 		{"below a file", "here/f", "here", "here/f", true},
 	}

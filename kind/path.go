@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,37 +22,83 @@ const deleted = " (deleted)"
 // the container's init, also for a process that has a root of its own. A file
 // of the container's /proc shows its virtual pid.
 //
-// gone is true when nothing, or another file, is found there.
-func (d *Dump) Path(desc *Desc) (path string, gone bool, err error) {
-	path = desc.Link
-	if !strings.HasPrefix(path, "/") {
-		return "", false, failure.Unsupportedf("%s is no path of the container", path)
+// gone is true when nothing, or another file, is found there. A file that has
+// other names is looked for in the directory of the one that is gone: sem_open(3)
+// makes a file under a name of its own, links it to the real one, and goes on
+// with what it has opened by the first.
+func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
+	name = desc.Link
+	if !strings.HasPrefix(name, "/") {
+		return "", false, failure.Unsupportedf("%s is no path of the container", name)
 	}
-	same, err := d.leadsTo(path, &desc.Stat)
+	same, err := d.leadsTo(name, &desc.Stat)
 	if err != nil || same {
-		return path, !same, err
+		return name, !same, err
 	}
-	return strings.TrimSuffix(path, deleted), true, nil
+	name = strings.TrimSuffix(name, deleted)
+	if desc.Stat.Nlink == 0 || desc.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return name, true, nil
+	}
+	other, err := d.OtherName(name, func(st *unix.Stat_t) bool { return st.Dev == desc.Stat.Dev && st.Ino == desc.Stat.Ino })
+	if err != nil || other == "" {
+		return name, true, err
+	}
+	return other, false, nil
 }
 
-func (d *Dump) leadsTo(path string, want *unix.Stat_t) (bool, error) {
+// OtherName looks in the directory of path for a name of a regular file; "":
+// there is none.
+func (d *Dump) OtherName(name string, is func(*unix.Stat_t) bool) (string, error) {
+	fd, err := d.open(path.Dir(name), unix.O_RDONLY|unix.O_DIRECTORY)
+	if absent(err) || errors.Is(err, unix.EACCES) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for another name of %s: %w", name, err)
+	}
+	dir := os.NewFile(uintptr(fd), path.Dir(name))
+	defer dir.Close()
+	all, err := dir.ReadDir(-1)
+	if err != nil {
+		return "", fmt.Errorf("look for another name of %s: %w", name, err)
+	}
+	for _, e := range all {
+		var st unix.Stat_t
+		if e.Type().IsRegular() && unix.Fstatat(fd, e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) == nil && is(&st) {
+			return path.Join(path.Dir(name), e.Name()), nil
+		}
+	}
+	return "", nil
+}
+
+// open opens a name as the container's init finds it.
+func (d *Dump) open(name string, flags uint64) (int, error) {
 	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", d.InitHost), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false, fmt.Errorf("open the container's root: %w", err)
+		return -1, fmt.Errorf("open the container's root: %w", err)
 	}
 	defer root.Close()
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(root.Fd()), path, &how)
-	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ELOOP):
+	how := unix.OpenHow{Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	return unix.Openat2(int(root.Fd()), name, &how)
+}
+
+// absent: no file is found under a name.
+func absent(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
+}
+
+func (d *Dump) leadsTo(name string, want *unix.Stat_t) (bool, error) {
+	fd, err := d.open(name, unix.O_PATH)
+	if absent(err) {
 		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("look up %s: %w", path, err)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up %s: %w", name, err)
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return false, fmt.Errorf("stat %s: %w", path, err)
+		return false, fmt.Errorf("stat %s: %w", name, err)
 	}
 	return st.Dev == want.Dev && st.Ino == want.Ino && st.Mode&unix.S_IFMT == want.Mode&unix.S_IFMT, nil
 }

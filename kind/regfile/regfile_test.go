@@ -250,6 +250,25 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// glibc's sem_open(3) and shm_open(3).
+func TestOtherName(t *testing.T) {
+	path := file(t, "contents")
+	in := open(t, path, unix.O_RDWR|unix.O_NOFOLLOW)
+	if err := errors.Join(os.Link(path, path+"2"), os.Remove(path)); err != nil {
+		t.Fatal(err)
+	}
+	got := kindtest.File(t, regfile.Kind, in)[0]
+	if name := link(t, got); name != path+"2" {
+		t.Errorf("restored as %s, want %s2", name, path)
+	}
+	if err := os.Remove(path + "2"); err != nil {
+		t.Fatal(err)
+	}
+	if s := all(t, kindtest.File(t, regfile.Kind, in)[0]); s != "contents" {
+		t.Errorf("deleted, opened with O_NOFOLLOW: read %q", s)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	lease := open(t, file(t, "x"), unix.O_RDWR)
 	if _, err := unix.FcntlInt(lease.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
@@ -257,7 +276,8 @@ func TestRefused(t *testing.T) {
 	}
 	path := file(t, "x")
 	linked := open(t, path, unix.O_RDONLY)
-	if err := errors.Join(os.Link(path, path+"2"), os.Remove(path)); err != nil {
+	far := filepath.Join(t.TempDir(), "far") // in the same directory it would be found
+	if err := errors.Join(os.Link(path, far), os.Remove(path)); err != nil {
 		t.Fatal(err)
 	}
 	for name, f := range map[string]*os.File{"a lease (F_SETLEASE)": lease, "still has another name": linked} {
