@@ -145,8 +145,6 @@ func clockNow(clock int32) (int64, error) {
 
 func armed(t unix.ItimerSpec) bool { return t.Value.Sec != 0 || t.Value.Nsec != 0 }
 
-func wall(clock int32) bool { return base(clock) == unix.CLOCK_REALTIME }
-
 // base is the clock that an alarm clock goes by: the alarm clocks themselves
 // can be read only where the machine has a real-time clock that wakes it.
 func base(clock int32) int32 {
