@@ -1388,6 +1388,7 @@ type VMA struct {
 	Droppable     bool                   `protobuf:"varint,4,opt,name=droppable,proto3" json:"droppable,omitempty"`               // MAP_DROPPABLE
 	Sealed        bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`                     // mseal(2)
 	PageSize      uint64                 `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // hugetlb: bytes a page; 0: not hugetlb
+	Guards        []*Range               `protobuf:"bytes,7,rep,name=guards,proto3" json:"guards,omitempty"`                      // MADV_GUARD_INSTALL
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1464,6 +1465,66 @@ func (x *VMA) GetPageSize() uint64 {
 	return 0
 }
 
+func (x *VMA) GetGuards() []*Range {
+	if x != nil {
+		return x.Guards
+	}
+	return nil
+}
+
+// Range is [start, end) of addresses.
+type Range struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         uint64                 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	End           uint64                 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Range) Reset() {
+	*x = Range{}
+	mi := &file_image_ckpt_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Range) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Range) ProtoMessage() {}
+
+func (x *Range) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Range.ProtoReflect.Descriptor instead.
+func (*Range) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Range) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Range) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 // SockOption is an option of setsockopt(2).
 type SockOption struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1477,7 +1538,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1550,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1563,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1680,14 +1741,18 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x05Ucred\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x03 \x01(\rR\x03gid\"\x9d\x01\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\"\xc2\x01\n" +
 	"\x03VMA\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
 	"\bon_fault\x18\x03 \x01(\bR\aonFault\x12\x1c\n" +
 	"\tdroppable\x18\x04 \x01(\bR\tdroppable\x12\x16\n" +
 	"\x06sealed\x18\x05 \x01(\bR\x06sealed\x12\x1b\n" +
-	"\tpage_size\x18\x06 \x01(\x04R\bpageSize\"`\n" +
+	"\tpage_size\x18\x06 \x01(\x04R\bpageSize\x12#\n" +
+	"\x06guards\x18\a \x03(\v2\v.ckpt.RangeR\x06guards\"/\n" +
+	"\x05Range\x12\x14\n" +
+	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x04R\x03end\"`\n" +
 	"\n" +
 	"SockOption\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\x05R\x05level\x12\x12\n" +
@@ -1708,7 +1773,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: ckpt.Manifest
 	(*Seal)(nil),       // 1: ckpt.Seal
@@ -1725,7 +1790,8 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*Inode)(nil),      // 12: ckpt.Inode
 	(*Ucred)(nil),      // 13: ckpt.Ucred
 	(*VMA)(nil),        // 14: ckpt.VMA
-	(*SockOption)(nil), // 15: ckpt.SockOption
+	(*Range)(nil),      // 15: ckpt.Range
+	(*SockOption)(nil), // 16: ckpt.SockOption
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
@@ -1736,15 +1802,16 @@ var file_image_ckpt_proto_depIdxs = []int32{
 	7,  // 5: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
 	6,  // 6: ckpt.Task.timers:type_name -> ckpt.TimerDue
 	13, // 7: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	15, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	16, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
 	12, // 9: ckpt.FileExtra.inode:type_name -> ckpt.Inode
 	11, // 10: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
 	10, // 11: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	15, // 12: ckpt.VMA.guards:type_name -> ckpt.Range
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1760,7 +1827,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -20,11 +20,17 @@ const (
 
 // OwnPages finds pages of a private mapping that what is behind it would not
 // give back: neither the file's own nor, where the kernel can tell, the page
-// of zeros. Regions of [start, end) are put into out; it returns how many and
+// of zeros; and guard pages, which are marked PageGuard and cannot be read. Regions of [start, end) are put into out; it returns how many and
 // where to go on: end once all is looked at. zeros tells that pages of zeros
 // may be among them, since before 6.7 nothing tells them from others.
 func OwnPages(pagemap *os.File, start, end uint64, out []PageRegion) (n int, next uint64, zeros bool, err error) {
-	n, next, err = PagemapScan(pagemap.Fd(), start, end, ownQuery, out)
+	q := PageQuery{Invert: PageFile | PagePFNZero, Mask: PageFile | PagePFNZero,
+		AnyOf: PagePresent | PageSwapped, Return: PagePresent | PageGuard}
+	n, next, err = PagemapScan(pagemap.Fd(), start, end, q, out)
+	if errors.Is(err, unix.EINVAL) { // before 6.15 it does not know PageGuard
+		q.Return = PagePresent
+		n, next, err = PagemapScan(pagemap.Fd(), start, end, q, out)
+	}
 	if !errors.Is(err, unix.ENOTTY) {
 		return n, next, false, err
 	}
@@ -32,8 +38,16 @@ func OwnPages(pagemap *os.File, start, end uint64, out []PageRegion) (n int, nex
 	return n, next, true, err
 }
 
-var ownQuery = PageQuery{Invert: PageFile | PagePFNZero, Mask: PageFile | PagePFNZero,
-	AnyOf: PagePresent | PageSwapped, Return: PagePresent}
+// GuardPages finds the pages that MADV_GUARD_INSTALL (6.13) has made
+// inaccessible, in any mapping. It is OwnPages in all else; before 6.15 it
+// finds none.
+func GuardPages(pagemap *os.File, start, end uint64, out []PageRegion) (n int, next uint64, err error) {
+	n, next, err = PagemapScan(pagemap.Fd(), start, end, PageQuery{Mask: PageGuard, Return: PageGuard}, out)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTTY) {
+		return 0, end, nil
+	}
+	return n, next, err
+}
 
 // ownByEntries is OwnPages by the entries of pagemap, eight bytes a page.
 func ownByEntries(pagemap io.ReaderAt, start, end uint64, out []PageRegion) (n int, next uint64, err error) {

@@ -36,7 +36,8 @@ func TestOwnPages(t *testing.T) {
 	end := start + pages*pagemapPage
 	ways := map[string]func(uint64, []PageRegion) (int, uint64, error){
 		"scan": func(at uint64, out []PageRegion) (int, uint64, error) {
-			return PagemapScan(f.Fd(), at, end, ownQuery, out)
+			n, next, _, err := OwnPages(f, at, end, out)
+			return n, next, err
 		},
 		"entries": func(at uint64, out []PageRegion) (int, uint64, error) { return ownByEntries(f, at, end, out) },
 	}
@@ -54,6 +55,45 @@ func TestOwnPages(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("%s with room for %d: got %x, want %x", name, room, got, want)
 			}
+		}
+	}
+}
+
+// Guard pages are told from pages with contents, in private and in shared memory.
+func TestGuardPages(t *testing.T) {
+	const guard = 102 // MADV_GUARD_INSTALL
+	for name, flags := range map[string]int{"private": unix.MAP_PRIVATE, "shared": unix.MAP_SHARED} {
+		mem, err := unix.Mmap(-1, 0, 16*pagemapPage, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_ANONYMOUS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Munmap(mem)
+		mem[0], mem[3*pagemapPage] = 1, 1
+		if err := unix.Madvise(mem[pagemapPage:3*pagemapPage], guard); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		f, err := os.Open("/proc/self/pagemap")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		start := uint64(uintptr(unsafe.Pointer(&mem[0])))
+		find := GuardPages
+		if flags == unix.MAP_PRIVATE {
+			find = func(f *os.File, start, end uint64, out []PageRegion) (int, uint64, error) {
+				n, next, _, err := OwnPages(f, start, end, out)
+				return n, next, err
+			}
+		}
+		out := make([]PageRegion, 16)
+		n, next, err := find(f, start, start+uint64(len(mem)), out)
+		if err != nil || next != start+uint64(len(mem)) {
+			t.Fatalf("%s: next %#x, %v", name, next, err)
+		}
+		got := slices.DeleteFunc(out[:n], func(r PageRegion) bool { return r.Categories&PageGuard == 0 })
+		want := []PageRegion{{Start: start + pagemapPage, End: start + 3*pagemapPage, Categories: PageGuard}}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %x, want %x", name, got, want)
 		}
 	}
 }

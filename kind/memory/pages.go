@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
@@ -39,25 +41,46 @@ func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, e
 	regions := make([]kernel.PageRegion, 4096)
 	for i := range p.Maps {
 		m := &p.Maps[i]
-		if m.Shared || m.IsSpecial() || m.Has("dp") {
+		if m.IsSpecial() {
 			continue
 		}
-		for at := m.Start; at < m.End; {
-			found, next, zeros, err := kernel.OwnPages(pagemap, at, m.End, regions)
-			if err != nil {
-				return n + c.written, fmt.Errorf("mapping %#x-%#x %s: %w", m.Start, m.End, m.Path, err)
-			}
-			// Anonymous memory is zero by itself.
-			c.skipZeros = zeros && !m.File()
-			for _, r := range regions[:found] {
-				if err := c.copy(r.Start, r.End); err != nil {
-					return n + c.written, err
-				}
-			}
-			at = next
+		if err := c.mapping(m, pagemap, regions); err != nil {
+			return n + c.written, fmt.Errorf("mapping %#x-%#x %s: %w", m.Start, m.End, m.Path, err)
+		}
+		if len(c.guards) > 0 {
+			extraOf(p, m.Start).Guards, c.guards = c.guards, nil
 		}
 	}
 	return n + c.written, nil
+}
+
+// mapping writes the pages of one mapping and notes its guard pages.
+func (c *copier) mapping(m *procfs.Map, pagemap *os.File, regions []kernel.PageRegion) error {
+	for at := m.Start; at < m.End; {
+		var found int
+		var next uint64
+		var err error
+		if m.Shared || m.Has("dp") {
+			found, next, err = kernel.GuardPages(pagemap, at, m.End, regions)
+		} else {
+			found, next, c.skipZeros, err = kernel.OwnPages(pagemap, at, m.End, regions)
+			c.skipZeros = c.skipZeros && !m.File() // anonymous memory is zero by itself
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range regions[:found] {
+			if r.Categories&kernel.PageGuard != 0 {
+				c.guards = append(c.guards, &image.Range{Start: r.Start, End: r.End})
+				continue
+			}
+			if err := c.copy(r.Start, r.End); err != nil {
+				return err
+			}
+		}
+		at = next
+	}
+	return nil
 }
 
 // copier moves pages of a process into a pages file.
@@ -68,6 +91,7 @@ type copier struct {
 	buf       []byte
 	skipZeros bool
 	written   uint64
+	guards    []*image.Range // of the present mapping
 }
 
 func (c *copier) copy(start, end uint64) error {
@@ -77,6 +101,10 @@ func (c *copier) copy(start, end uint64) error {
 		}
 		b := c.buf[:min(uint64(len(c.buf)), end-at)]
 		if err := tracee.ReadMemory(c.pid, at, b); err != nil {
+			if errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO) {
+				err = failure.WithHint(failure.Unsupportedf("there are guard pages (MADV_GUARD_INSTALL), which this kernel does not tell from others: %w", err),
+					"dump under Linux 6.15 or later")
+			}
 			return err
 		}
 		n, err := writePages(c.out, b, at, c.skipZeros)

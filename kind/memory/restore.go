@@ -20,6 +20,7 @@ import (
 const (
 	mapDroppable   = 0x08 // 6.11
 	mlockOnFault   = 1
+	madvGuard      = 102 // MADV_GUARD_INSTALL, 6.13
 	prSetVMA       = 0x53564d41
 	prSetVMAName   = 0
 	sysMseal       = 462 // 6.10
@@ -100,6 +101,9 @@ func (b *space) checkLayout() error {
 		}
 		end = v.GetEnd()
 	}
+	if err := b.checkGuards(); err != nil {
+		return err
+	}
 	own := b.own()
 	for _, run := range b.runs {
 		for at := run.Vaddr; at < run.Vaddr+run.Pages*page; {
@@ -108,6 +112,18 @@ func (b *space) checkLayout() error {
 				return failure.Damagedf("there are pages at %#x, where nothing is mapped", at)
 			}
 			at = own[i].GetEnd()
+		}
+	}
+	return nil
+}
+
+// checkGuards refuses guard pages outside their mapping.
+func (b *space) checkGuards() error {
+	for _, v := range b.t.MM.GetVmas() {
+		for _, g := range b.extra[v.GetStart()].GetGuards() {
+			if g.GetStart() < v.GetStart() || g.GetEnd() > v.GetEnd() || g.GetEnd() <= g.GetStart() || (g.GetStart()|g.GetEnd())%page != 0 {
+				return failure.Damagedf("guard pages %#x-%#x are out of place", g.GetStart(), g.GetEnd())
+			}
 		}
 	}
 	return nil
@@ -266,19 +282,27 @@ func (b *space) fill() {
 	b.t.Drop(b.s, fd)
 }
 
-// settle gives a filled mapping its protection, lock, name and seal.
+// settle gives a filled mapping its protection, guard pages, lock, name and
+// seal.
 func (b *space) settle(v *vma.VmaEntry) {
 	start, size := v.GetStart(), v.GetEnd()-v.GetStart()
 	if v.GetStatus()&(anonShared|fileShared) == 0 && b.protToFill(v) != uint64(v.GetProt()) {
 		b.s.Note(b.s.Must(unix.SYS_MPROTECT, start, size, uint64(v.GetProt())), fmt.Sprintf("protect %#x", start))
 	}
 	x := b.extra[start]
+	for _, g := range x.GetGuards() { // before the lock, which forbids them
+		b.s.Note(b.s.Must(unix.SYS_MADVISE, g.GetStart(), g.GetEnd()-g.GetStart(), madvGuard), fmt.Sprintf("guard %#x", g.GetStart()))
+	}
 	if v.GetFlags()&unix.MAP_LOCKED != 0 && !x.GetDroppable() {
 		how := uint64(0)
 		if x.GetOnFault() {
 			how = mlockOnFault
 		}
-		b.s.Note(b.s.Must(unix.SYS_MLOCK2, start, size, how), fmt.Sprintf("lock %#x", start))
+		lock := b.s.Must
+		if len(x.GetGuards()) > 0 {
+			lock = b.s.Try // it locks all else, but says that it could not read those in
+		}
+		b.s.Note(lock(unix.SYS_MLOCK2, start, size, how), fmt.Sprintf("lock %#x", start))
 	}
 	if x.GetName() != "" {
 		b.s.Note(b.s.Must(unix.SYS_PRCTL, prSetVMA, prSetVMAName, start, size, b.s.Str(x.GetName())), "name a mapping")

@@ -142,6 +142,18 @@ func extra(m *procfs.Map) *image.VMA {
 	return x
 }
 
+// extraOf is what p's image has of the mapping at start beyond its entry.
+func extraOf(p *kind.Proc, start uint64) *image.VMA {
+	for _, x := range p.Extra.Vmas {
+		if x.GetStart() == start {
+			return x
+		}
+	}
+	x := &image.VMA{Start: start}
+	p.Extra.Vmas = append(p.Extra.Vmas, x)
+	return x
+}
+
 // anonName is the name that prctl(2) PR_SET_VMA_ANON_NAME gave.
 func anonName(m *procfs.Map) string {
 	for _, prefix := range []string{"[anon:", "[anon_shmem:"} {
