@@ -46,6 +46,8 @@ static char *shape(void) {
 			char *name = strchr(line, '/'); // without the inode number
 			sprintf(line + 44, " %s", name);
 		}
+		char *guard = strncmp(line, "VmFlags", 7) ? NULL : strstr(line, " gu");
+		if (guard) memmove(guard, guard + 3, strlen(guard + 3) + 1); // it sticks to what was once merged with a guarded mapping
 		if (digits || !strncmp(line, "VmFlags", 7)) { strcpy(q, line); q += strlen(q); }
 	}
 	fclose(f);
@@ -115,6 +117,12 @@ int main(void) {
 	mmap(NULL, 4 * P, PROT_READ | PROT_WRITE, MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
 	char *zero = map(4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE, open("/dev/zero", O_RDWR), 0);
 	fill(zero, 2 * P, 35);
+	char *guarded = map(32 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fill(guarded, 32 * P, 37);
+	int guards = madvise(guarded + 3 * P, 2 * P, 102 /* MADV_GUARD_INSTALL, 6.13 */) == 0 && madvise(guarded + 31 * P, P, 102) == 0;
+	mlock(guarded + 30 * P, 2 * P); // it locks, and fails to read in the last page
+	int reader[2];
+	if (pipe(reader)) die("pipe");
 	free(malloc(64 << 10));
 	char *brk = sbrk(64 * P);
 	fill(brk, 64 * P, 36);
@@ -150,7 +158,7 @@ int main(void) {
 			}
 		}
 		unsigned char c1 = shared[100], c2 = mem[100], c3 = fshared[100];
-		usleep(50000);
+		for (int i = 0; i < 2000 && (c1 == (unsigned char)shared[100] || c2 == (unsigned char)mem[100] || c3 == (unsigned char)fshared[100]); i++) usleep(5000);
 		if (c1 == (unsigned char)shared[100] || c2 == (unsigned char)mem[100] || c3 == (unsigned char)fshared[100]) { bad = 1; printf("the child is not seen in shared memory\n"); }
 		if (mem[8 * P + 200] = 77, mem2[200] != 77) { bad = 1; printf("two mappings of a memfd differ\n"); }
 		mem[8 * P + 200] = 0;
@@ -163,6 +171,12 @@ int main(void) {
 		bad |= check("locked", locked, 8 * P, 10) | check("onfault", onfault, 2 * P, 11) | check("thp", thp, huge, 30);
 		for (int i = 0; i < 8; i++) bad |= check("advised", adv[i], 2 * P, 20 + i);
 		bad |= check("noreserve", noreserve + (512 << 20), 4 * P, 31) | check("memfd", mem + P, 7 * P, 32 + 7) | check("mempriv", mempriv, P, 33);
+		bad |= check("guarded", guarded, 3 * P, 37) | check("guarded", guarded + 5 * P, 26 * P, 37 + 35);
+		for (int i = 0; i < 32; i++) {
+			char byte;
+			int readable = write(reader[1], guarded + i * P, 1) == 1 && read(reader[0], &byte, 1) == 1;
+			if (readable == (guards && (i == 3 || i == 4 || i == 31))) { bad = 1; printf("page %d is %sguarded\n", i, readable ? "not " : ""); }
+		}
 		bad |= check("named", named, 4 * P, 34) | check("zero", zero, 2 * P, 35) | check("brk", brk, 64 * P, 36);
 		for (int i = 0; i < MANY; i++) bad |= check("many", many + 2 * i * P, P, i);
 		if (sbrk(0) != brk + 64 * P) { bad = 1; printf("brk moved\n"); }
