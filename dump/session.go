@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -103,6 +104,13 @@ func (s *session) joinNamespaces() (err error) {
 	if s.hand, s.handSite, err = container.Join(int(s.src.InitHost)); err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
+	// Its own page has no room for what System V messages take.
+	area, err := s.hand.Syscall(s.handSite, unix.SYS_MMAP, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
+	if err != nil {
+		return &failure.Error{Doing: "dump", Err: fmt.Errorf("make room for calls in the container's namespaces: %w", err)}
+	}
+	s.handSite.Base, s.handSite.Size = area, areaSize
 	s.d.Inside, s.d.Hand = s.inside, pidns.HostPID(s.hand.PID)
 	return nil
 }
