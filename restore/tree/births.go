@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"math/bits"
 
 	"golang.org/x/sys/unix"
@@ -53,26 +54,26 @@ func (f *forest) births(above [][2]node) (*births, error) {
 	for _, a := range above {
 		s.anc[a[1]].add(a[0])
 	}
-	culprit := nobody
-	if done := s.solve(&culprit); done != nil {
+	if done := s.solve(); done != nil {
 		return done.finish(), nil
 	}
-	if *s.tries >= maxTries {
+	if *s.tries > maxTries {
 		return nil, failure.Unsupportedf("the process tree is too tangled to be built again (%d ways were tried)", maxTries)
 	}
-	p := &f.nodes[max(culprit, initial)]
-	return nil, failure.Unsupportedf("no order of births gives this tree: pid %d (parent %d, session %d) cannot be placed",
-		p.VPID, p.PPID, p.SID)
+	return nil, errNoBirths
 }
 
+// errNoBirths: no tree of births gives these rows.
+var errNoBirths = errors.New("no order of births")
+
 // solve completes s, or returns nil.
-func (s *search) solve(culprit *node) *search {
-	if *s.tries++; *s.tries > maxTries || !s.propagate(culprit) {
+func (s *search) solve() *search {
+	if *s.tries++; *s.tries > maxTries || !s.propagate() {
 		return nil
 	}
 	a, b, ok := s.incomparable()
 	if !ok {
-		if *culprit = s.misborn(); *culprit != nobody {
+		if s.misborn() {
 			return nil
 		}
 		return s
@@ -80,7 +81,7 @@ func (s *search) solve(culprit *node) *search {
 	for _, pair := range [][2]node{{a, b}, {b, a}} {
 		t := s.clone()
 		t.anc[pair[1]].add(pair[0])
-		if done := t.solve(culprit); done != nil {
+		if done := t.solve(); done != nil {
 			return done
 		}
 	}
@@ -95,14 +96,13 @@ func (s *search) clone() *search {
 	return t
 }
 
-// propagate draws every conclusion; false: contradiction, at culprit.
-func (s *search) propagate(culprit *node) bool {
+// propagate draws every conclusion; false: they contradict each other.
+func (s *search) propagate() bool {
 	for changed := true; changed; {
 		changed = false
 		for n := initial; n < len(s.anc); n++ {
 			c, ok := s.settle(n)
 			if !ok {
-				*culprit = n
 				return false
 			}
 			changed = changed || c
@@ -129,38 +129,25 @@ func (s *search) settle(n node) (changed, ok bool) {
 		return changed, true
 	}
 	for _, a := range s.anc[n].members() {
-		if a == lead {
-			continue
+		if a != lead && s.placeBetween(a, lead) {
+			changed = true
 		}
-		c, ok := s.placeBetween(a, lead)
-		if !ok {
-			return false, false
-		}
-		changed = changed || c
 	}
 	return changed, true
 }
 
 // placeBetween: a is an ancestor of a node that was born in lead's session.
 // Either a is above lead, or it was in that session when it forked.
-func (s *search) placeBetween(a, lead node) (changed, ok bool) {
-	p := &s.f.nodes[a]
-	if p.leader != a {
-		if p.leader != lead {
-			return s.anc[lead].add(a), true
-		}
-		return false, true
-	}
-	switch {
-	case s.anc[lead].has(a):
-		return false, true
-	case s.session[a] != nobody && s.session[a] != lead:
-		return s.anc[lead].add(a), true
-	case s.session[a] == nobody && s.anc[a].has(lead):
+func (s *search) placeBetween(a, lead node) (changed bool) {
+	switch p := &s.f.nodes[a]; {
+	case p.leader != a && p.leader != lead, // never in that session
+		p.leader == a && s.session[a] != nobody && s.session[a] != lead:
+		return s.anc[lead].add(a)
+	case p.leader == a && s.session[a] == nobody && s.anc[a].has(lead):
 		s.session[a] = lead
-		return true, true
+		return true
 	}
-	return false, true // open: a choice between the two will follow
+	return false // settled, or a choice between the two will follow
 }
 
 // incomparable finds two ancestors of one node of which neither is the
@@ -183,10 +170,10 @@ func (s *search) incomparable() (a, b node, found bool) {
 	return 0, 0, false
 }
 
-// misborn finds a node whose exit signal tells that it never changed its
+// misborn tells of a node whose exit signal tells that it never changed its
 // parent, yet whose forker is neither this parent nor a sibling with that
 // signal (CLONE_PARENT).
-func (s *search) misborn() node {
+func (s *search) misborn() bool {
 	for n := initial; n < len(s.anc); n++ {
 		p := &s.f.nodes[n]
 		if p.ExitSignal == unix.SIGCHLD || p.parent == nobody {
@@ -197,10 +184,10 @@ func (s *search) misborn() node {
 		sibling := low != initial && s.lowest(low) == p.parent &&
 			(up.dead || up.parent == p.parent && up.ExitSignal == p.ExitSignal)
 		if low != p.parent && !sibling {
-			return n
+			return true
 		}
 	}
-	return nobody
+	return false
 }
 
 // lowest is the ancestor of n with the most ancestors.

@@ -5,7 +5,7 @@ import (
 	"ckpt/pidns"
 )
 
-// checkIDs refuses rows that no kernel can show, and sessions from outside.
+// checkIDs refuses rows (sorted) that no kernel can show, and sessions from outside.
 func checkIDs(rows []Row, o Options) error {
 	owner := map[pidns.VPID]pidns.VPID{}
 	for i := range rows {
@@ -13,8 +13,11 @@ func checkIDs(rows []Row, o Options) error {
 		if err := checkRow(r, o); err != nil {
 			return err
 		}
+		if i > 0 && rows[i-1].VPID == r.VPID {
+			return failure.Damagedf("pid %d is there twice", r.VPID)
+		}
 		for _, id := range append([]pidns.VPID{r.VPID}, r.Threads...) {
-			if p, ok := owner[id]; ok && !(p == r.VPID && id == r.VPID) {
+			if p, ok := owner[id]; ok && p != r.VPID {
 				return failure.Damagedf("id %d belongs to pid %d and to pid %d", id, p, r.VPID)
 			}
 			owner[id] = r.VPID

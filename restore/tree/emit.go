@@ -188,8 +188,7 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 func (e *emitter) throughHelper(u, heir node, flags uint64, children []node) error {
 	for _, c := range children {
 		if p := &e.f.nodes[c]; p.ExitSignal != unix.SIGCHLD {
-			return failure.Unsupportedf("pid %d has exit signal %d, but its parent %d cannot have forked it "+
-				"(a process that comes to a new parent gets exit signal %d)", p.VPID, p.ExitSignal, p.PPID, unix.SIGCHLD)
+			return signalLost(&p.Row)
 		}
 	}
 	h, err := e.helper(e.vpid(u), flags)

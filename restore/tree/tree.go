@@ -43,6 +43,7 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 
@@ -95,20 +96,61 @@ func Compile(rows []Row, o Options) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	var first error
-	for _, roots := range f.rootChoices() {
-		b, err := f.births(roots)
-		if err == nil {
-			var steps []Step
-			if steps, err = f.emit(b); err == nil {
-				return steps, nil
-			}
+	for _, above := range f.rootChoices() {
+		var b *births
+		if b, err = f.births(above); err != nil {
+			continue
 		}
-		if first == nil {
-			first = err
+		var steps []Step
+		if steps, err = f.emit(b); err == nil {
+			return steps, nil
 		}
 	}
-	return nil, first
+	if errors.Is(err, errNoBirths) {
+		return nil, f.blame(o)
+	}
+	return nil, err // of the last choice, which wished for least
+}
+
+// blame finds what makes the tree impossible: the first process, from init
+// downwards, with which those before it cannot be built any more; or else the
+// first whose exit signal does.
+func (f *forest) blame(o Options) error {
+	var rows []Row
+	for n := initial; n < len(f.nodes); n++ {
+		if p := f.nodes[n]; !p.given && !p.dead {
+			rows = append(rows, p.Row)
+		}
+	}
+	depth := func(i int) int { return f.depth(f.index[rows[i].VPID]) }
+	sort.SliceStable(rows, func(i, j int) bool { return depth(i) < depth(j) })
+	plain := append([]Row(nil), rows...)
+	for i := range plain {
+		plain[i].ExitSignal = unix.SIGCHLD
+	}
+	if i := sort.Search(len(rows), func(i int) bool { return !possible(plain[:i+1], o) }); i < len(rows) {
+		return failure.Unsupportedf("no order of births gives this tree: pid %d (parent %d, session %d) fits nowhere",
+			rows[i].VPID, rows[i].PPID, rows[i].SID)
+	}
+	if i := sort.Search(len(rows), func(i int) bool {
+		return !possible(append(append([]Row(nil), rows[:i+1]...), plain[i+1:]...), o)
+	}); i < len(rows) {
+		return signalLost(&rows[i])
+	}
+	return failure.Unsupportedf("the processes share memory, files or directories in a way that no order of births gives")
+}
+
+func possible(rows []Row, o Options) bool {
+	f, err := newForest(rows, o)
+	if err == nil {
+		_, err = f.births(nil)
+	}
+	return err == nil
+}
+
+func signalLost(r *Row) error {
+	return failure.Unsupportedf("pid %d has exit signal %d, but its parent %d cannot have forked it "+
+		"(a process that comes to a new parent gets exit signal %d)", r.VPID, r.ExitSignal, r.PPID, unix.SIGCHLD)
 }
 
 // node indexes forest.nodes.

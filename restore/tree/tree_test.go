@@ -1,0 +1,284 @@
+package tree
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/pidns"
+)
+
+// row is a process with SIGCHLD as exit signal.
+func row(pid, ppid, pgid, sid pidns.VPID, change ...func(*Row)) Row {
+	r := Row{VPID: pid, PPID: ppid, PGID: pgid, SID: sid, ExitSignal: unix.SIGCHLD}
+	for _, c := range change {
+		c(&r)
+	}
+	return r
+}
+
+func zombie(st unix.WaitStatus) func(*Row) {
+	return func(r *Row) { r.Zombie, r.Status = true, st }
+}
+func subreaper(r *Row)                       { r.Subreaper = true }
+func signal(s unix.Signal) func(*Row)        { return func(r *Row) { r.ExitSignal = s } }
+func vm(id uint64) func(*Row)                { return func(r *Row) { r.VM = id } }
+func sighand(id uint64) func(*Row)           { return func(r *Row) { r.Sighand = id } }
+func files(id uint64) func(*Row)             { return func(r *Row) { r.Files = id } }
+func fs(id uint64) func(*Row)                { return func(r *Row) { r.FS = id } }
+func threads(ids ...pidns.VPID) func(r *Row) { return func(r *Row) { r.Threads = ids } }
+
+// TestSteps shows the steps of the plain cases, word for word.
+func TestSteps(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		rows []Row
+		want string
+	}{
+		{"one process", []Row{row(2, 1, 2, 2)}, `
+pid 1 forks pid 2
+pid 2 starts session 2`},
+		{"shell with a job of two", []Row{row(2, 1, 2, 2), row(5, 2, 5, 2), row(6, 2, 5, 2)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 5
+pid 2 forks pid 6
+pid 5 joins group 5
+pid 6 joins group 5`},
+		{"child of the time before setsid", []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 3, 2, 2)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3
+pid 3 forks pid 4
+pid 3 starts session 3`},
+		{"orphan beside its living session leader", []Row{row(2, 1, 2, 2), row(4, 1, 2, 2)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 4 +parent`},
+		{"dead session leader", []Row{row(4, 1, 2, 2), row(5, 1, 5, 2)}, `
+pid 1 forks helper 2
+pid 2 starts session 2
+pid 2 forks pid 4 +parent
+pid 2 forks pid 5 +parent
+pid 2 exits with status 0x0
+pid 1 waits for pid 2
+pid 5 joins group 5`},
+		{"dead group leader in a living session", []Row{row(2, 1, 2, 2), row(6, 2, 5, 2), row(7, 2, 5, 2)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 6
+pid 2 forks pid 7
+pid 6 forks helper 5
+pid 5 joins group 5
+pid 6 joins group 5
+pid 7 joins group 5
+pid 5 exits with status 0x0
+pid 6 waits for pid 5`},
+		{"orphan of init, deep session", []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(9, 1, 3, 3)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3
+pid 3 starts session 3
+pid 3 forks helper 32767
+pid 32767 forks pid 9
+pid 32767 exits with status 0x0
+pid 3 waits for pid 32767`},
+		{"orphan under a subreaper that is one no more", []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 3, 4, 4), row(9, 2, 4, 4)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3
+pid 3 starts session 3
+pid 3 forks pid 4
+pid 4 starts session 4
+pid 4 forks helper 32767
+pid 32767 forks pid 9
+pid 2 becomes a subreaper
+pid 32767 exits with status 0x0
+pid 4 waits for pid 32767
+pid 2 is a subreaper no more`},
+		{"zombie that leads a session with members",
+			[]Row{row(2, 1, 2, 2, subreaper), row(3, 2, 3, 3, zombie(0x100)), row(4, 2, 3, 3)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3
+pid 3 starts session 3
+pid 3 forks pid 4 +parent
+pid 2 becomes a subreaper
+pid 3 exits with status 0x100`},
+		{"helpers keep away from threads and dead ids",
+			[]Row{row(2, 1, 2, 2, threads(2, 32767, 32766)), row(3, 2, 32765, 2), row(4, 1, 32764, 2), row(5, 4, 5, 5), row(6, 2, 5, 5)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3
+pid 2 forks helper 32763
+pid 32763 forks pid 4
+pid 4 forks pid 5
+pid 5 starts session 5
+pid 5 forks helper 32762
+pid 32762 forks pid 6
+pid 2 becomes a subreaper
+pid 32762 exits with status 0x0
+pid 5 waits for pid 32762
+pid 2 is a subreaper no more
+pid 32763 exits with status 0x0
+pid 2 waits for pid 32763
+pid 4 forks helper 32764
+pid 32764 joins group 32764
+pid 3 forks helper 32765
+pid 32765 joins group 32765
+pid 3 joins group 32765
+pid 4 joins group 32764
+pid 32764 exits with status 0x0
+pid 4 waits for pid 32764
+pid 32765 exits with status 0x0
+pid 3 waits for pid 32765`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			steps, err := Compile(c.rows, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			for _, s := range steps {
+				got.WriteString("\n" + s.String())
+			}
+			if d := cmp.Diff(strings.Split(c.want, "\n"), strings.Split(got.String(), "\n")); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+			same(t, c.rows, Options{})
+		})
+	}
+}
+
+// same builds rows in the model and compares.
+func same(t *testing.T, rows []Row, o Options) {
+	t.Helper()
+	got, err := rebuild(rows, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(normal(rows), got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+// TestBuilds are trees whose steps are long; the model tells that they are right.
+func TestBuilds(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		noInit bool
+		rows   []Row
+	}{
+		{"nothing", false, nil},
+		{"two members of swapped groups", false, []Row{row(2, 1, 2, 2), row(5, 2, 6, 2), row(6, 2, 5, 2)}},
+		{"back to the group of a dead session leader", false, []Row{row(5, 1, 2, 2), row(6, 5, 5, 2)}},
+		{"zombies of all sorts", false, []Row{row(2, 1, 2, 2), row(3, 2, 3, 2, zombie(9)), row(4, 2, 3, 2), row(5, 2, 5, 5, zombie(0x8b))}},
+		{"command is pid 1", true, []Row{row(1, 0, 1, 1), row(2, 1, 2, 1)}},
+		{"pid 1 without a session of its own", true, []Row{row(1, 0, 0, 0), row(2, 1, 0, 0), row(3, 1, 3, 0), row(4, 3, 4, 4)}},
+		{"pid 1 forked before setsid", true, []Row{row(1, 0, 1, 1, subreaper), row(2, 1, 0, 0), row(3, 1, 1, 1)}},
+		{"sessions in each other's parents", false, []Row{row(2, 1, 2, 2), row(3, 1, 3, 3), row(4, 3, 2, 2), row(5, 2, 3, 3)}},
+		{"clone child", false, []Row{row(2, 1, 2, 2), row(3, 2, 2, 2, signal(0)), row(4, 2, 4, 4, signal(unix.SIGUSR1))}},
+		{"clone child of a dead session leader", false, []Row{row(2, 1, 2, 2), row(4, 2, 3, 3, signal(unix.SIGUSR1)), row(5, 2, 3, 3)}},
+		{"parent and child share all", false, []Row{
+			row(2, 1, 2, 2, vm(7), sighand(7), files(7), fs(7)), row(3, 2, 2, 2, vm(7), sighand(7), files(7), fs(7))}},
+		{"siblings share memory", false, []Row{row(2, 1, 2, 2), row(3, 2, 2, 2, vm(7)), row(4, 2, 2, 2, vm(7))}},
+		{"siblings share files, each a session leader", false, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3, files(7)), row(4, 2, 4, 4, files(7))}},
+		{"the file table is carried by one that has its own", false, []Row{
+			row(2, 1, 2, 2, fs(7)), row(3, 2, 3, 3), row(4, 3, 4, 4, fs(7))}},
+		{"two classes in one family", false, []Row{row(2, 1, 2, 2, files(1)), row(3, 2, 2, 2, files(2)),
+			row(4, 2, 2, 2, files(1)), row(5, 3, 2, 2, files(2))}},
+	} {
+		t.Run(c.name, func(t *testing.T) { same(t, c.rows, Options{NoInit: c.noInit}) })
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		o        Options
+		rows     []Row
+		sentinel error
+		want     string
+	}{
+		{"session from outside", Options{}, []Row{row(2, 1, 0, 0)}, failure.ErrUnsupported,
+			"its session was started outside the container (pid 2 has session 0)"},
+		{"group from outside", Options{}, []Row{row(2, 1, 0, 1)}, failure.ErrUnsupported,
+			"its process group was made outside the container (pid 2 has group 0)"},
+		{"ids too large", Options{PIDMax: 100}, []Row{row(100, 1, 100, 100)}, failure.ErrUnsupported,
+			"pid 100, group 100, session 100: this kernel's ids end at 99"},
+		{"signal lost by reparenting", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 1, 3, 3, signal(0))}, failure.ErrUnsupported,
+			"pid 4 has exit signal 0, but its parent 1 cannot have forked it"},
+		{"memory across a process", Options{}, []Row{row(2, 1, 2, 2, vm(7)), row(3, 2, 3, 3), row(4, 3, 3, 3, vm(7))}, failure.ErrUnsupported,
+			"pid 2 and pid 4 share their memory, with pid 3 between them, which cannot pass it on"},
+		{"no parent", Options{}, []Row{row(2, 7, 2, 2)}, failure.ErrDamaged, "pid 2 has parent 7, which is no process of the tree"},
+		{"zombie parent", Options{}, []Row{row(2, 1, 2, 2, zombie(0)), row(3, 2, 2, 2)}, failure.ErrDamaged,
+			"pid 3 has parent 2, which is a zombie and can have no children"},
+		{"loop", Options{}, []Row{row(2, 3, 2, 2), row(3, 2, 2, 2)}, failure.ErrDamaged, "pid 2 is its own ancestor"},
+		{"twice", Options{}, []Row{row(2, 1, 2, 2), row(2, 1, 2, 2)}, failure.ErrDamaged, "pid 2 is there twice"},
+		{"thread id of another", Options{}, []Row{row(2, 1, 2, 2, threads(2, 3)), row(3, 2, 2, 2)}, failure.ErrDamaged,
+			"id 3 belongs to pid 2 and to pid 3"},
+		{"leader outside its own session's group", Options{}, []Row{row(2, 1, 3, 2)}, failure.ErrDamaged,
+			"pid 2 leads session 2, but is in group 3"},
+		{"group in two sessions", Options{}, []Row{row(2, 1, 2, 2), row(3, 1, 3, 3), row(4, 2, 9, 2), row(5, 3, 9, 3)}, failure.ErrDamaged,
+			"group 9 is in session 2 and in session 3 (pid 5)"},
+		{"handlers without memory", Options{}, []Row{row(2, 1, 2, 2, sighand(7)), row(3, 2, 2, 2, sighand(7))}, failure.ErrDamaged,
+			"pid 2 and pid 3 share signal handlers, but not memory"},
+		{"pid 1 twice", Options{}, []Row{row(1, 0, 1, 1)}, failure.ErrDamaged, "pid 1 cannot be a process of the tree"},
+		{"pid 1 missing", Options{NoInit: true}, []Row{row(2, 1, 2, 2)}, failure.ErrDamaged, "pid 1 is missing"},
+		{"unreachable", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 3, 3, 3), row(5, 4, 2, 2), row(6, 2, 2, 2)},
+			failure.ErrUnsupported, "no order of births gives this tree: pid 5 (parent 4, session 2) fits nowhere"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Compile(c.rows, c.o)
+			if !errors.Is(err, c.sentinel) || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("got %v\nwant %v", err, c.want)
+			}
+		})
+	}
+}
+
+// TestLarge: a big tree of the usual shapes compiles in no time.
+func TestLarge(t *testing.T) {
+	var rows []Row
+	id := pidns.VPID(2)
+	add := func(ppid, pgid, sid pidns.VPID) pidns.VPID {
+		if pgid == 0 {
+			pgid = id
+		}
+		if sid == 0 {
+			sid = id
+		}
+		rows = append(rows, row(id, ppid, pgid, sid))
+		id++
+		return id - 1
+	}
+	for range 300 {
+		shell := add(1, 0, 0)
+		job := add(shell, 0, shell)
+		add(job, job, shell)
+		add(1, job, shell) // orphan
+		daemon := add(1, id-1+20000, 0+20000+id)
+		rows[len(rows)-1].PGID = rows[len(rows)-1].SID // its leader is dead
+		add(daemon, rows[len(rows)-1].PGID, rows[len(rows)-1].SID)
+	}
+	start := time.Now()
+	same(t, rows, Options{PIDMax: 1 << 22})
+	t.Logf("%d processes: %v with the model", len(rows), time.Since(start))
+}
+
+func BenchmarkCompile(b *testing.B) {
+	var rows []Row
+	for i := pidns.VPID(2); i < 600; i += 3 {
+		rows = append(rows, row(i, 1, i, i), row(i+1, i, i+1, i), row(i+2, 1, i+1, i))
+	}
+	for b.Loop() {
+		if _, err := Compile(rows, Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
