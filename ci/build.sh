@@ -3,7 +3,10 @@
 . "$(dirname "$0")/common.sh"
 go build -trimpath -ldflags='-s -w' -o ckpt ./cmd/ckpt
 # A static binary has no interpreter: it runs in any container and chroot.
-if readelf -l ckpt 2>/dev/null | grep -q INTERP; then
+command -v readelf >/dev/null || exit 0
+case $(readelf -lW ckpt) in
+*INTERP*)
 	echo "ckpt is not static: it asks for a dynamic loader" >&2
 	exit 1
-fi
+	;;
+esac

@@ -4,7 +4,7 @@
 
 formatted() {
 	local bad
-	bad=$(git ls-files --cached --others --exclude-standard -- '*.go' | while read -r f; do [ -e "$f" ] && echo "$f"; done | xargs gofmt -l)
+	bad=$(git ls-files --cached --others --exclude-standard -- '*.go' | while read -r f; do if [ -e "$f" ]; then echo "$f"; fi; done | xargs gofmt -l)
 	[ -z "$bad" ] || { echo "not gofmt'ed (gofmt -w does it):"; echo "$bad"; return 1; }
 }
 
@@ -20,10 +20,12 @@ generated() {
 	[ $bad = 0 ] || { echo "generated code is out of date: make generate"; return 1; }
 }
 
-phase "gofmt" formatted
-phase "go vet" go vet ./...
-phase "go vet (arm64)" env GOARCH=arm64 go vet ./...
-phase "staticcheck" go tool staticcheck ./...
-phase "generated code is up to date" generated
-phase "layers" go test -count=1 -run '^TestLayers$' .
-phase "static binary" ./ci/build.sh
+failed=0
+phase "gofmt" formatted || failed=1
+phase "go vet" go vet ./... || failed=1
+phase "go vet (arm64)" env GOARCH=arm64 go vet ./... || failed=1
+phase "staticcheck" go tool staticcheck ./... || failed=1
+phase "generated code is up to date" generated || failed=1
+phase "layers" go test -count=1 . || failed=1
+phase "static binary" ./ci/build.sh || failed=1
+exit $failed

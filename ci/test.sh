@@ -6,17 +6,22 @@
 race=(./failure ./image ./pidns ./procfs)
 
 units() {
-	local rest
-	rest=$(go list ./... | grep -v '^ckpt/e2e' | grep -vxF "$(printf '%s\n' "${race[@]}" | sed 's|^\./|ckpt/|')")
+	local all rest
+	all=$(go list ./...) || return 1
+	rest=$(grep -v '^ckpt/e2e' <<<"$all" | grep -vxF "$(printf '%s\n' "${race[@]}" | sed 's|^\./|ckpt/|')") || return 1
+	# One package at a time: some measure when a system call returned.
 	# shellcheck disable=SC2086
-	go test -count=1 -timeout 10m $rest
+	go test -count=1 -timeout 10m -p 1 $rest
 }
 race() { CGO_ENABLED=1 go test -race -count=1 -timeout 5m "${race[@]}"; }
 
 echo "$(go version), Linux $(uname -r), $(nproc) CPUs, uid $(id -u)"
 phase "packages" ./ci/packages.sh
-./ci/check.sh
-phase "unit tests (race detector)" race
-phase "unit and kind tests" units
-VERBOSE=1 phase "end to end" ./ci/e2e.sh
+# Whatever fails, the rest is run too: one run tells all there is to mend.
+failed=0
+./ci/check.sh || failed=1
+phase "unit tests (race detector)" race || failed=1
+phase "unit and kind tests" units || failed=1
+VERBOSE=1 phase "end to end" ./ci/e2e.sh || failed=1
+[ $failed = 0 ] || { echo "tests FAILED"; exit 1; }
 echo "all tests passed"
