@@ -150,11 +150,28 @@ func create(path string, id, mode uint32) (*os.File, error) {
 			name = filepath.Join(filepath.Dir(name), fmt.Sprintf(".ckpt-ghost-%d-%d-%d", os.Getpid(), id, tries))
 		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) && filepath.Dir(name) != "/":
 			name = filepath.Join(filepath.Dir(filepath.Dir(name)), filepath.Base(name))
+		case mode&unix.S_IFMT == unix.S_IFREG && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)):
+			return createMemfd(path)
 		default:
 			return nil, failure.WithHint(fmt.Errorf("make the deleted file %s again: %w", path, err),
 				"let ckpt write into "+filepath.Dir(name)+", if only for an instant")
 		}
 	}
+}
+
+// createMemfd makes a file where no directory can be written to, such as that
+// of a library for an ordinary user. Only its link in /proc shows the difference.
+func createMemfd(path string) (*os.File, error) {
+	name := filepath.Base(path)
+	name = name[:min(len(name), 249)] // memfd_create(2)
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // before 6.3
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the deleted file %s again (memfd_create): %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 func createAt(name string, mode uint32) (fd int, err error) {

@@ -23,6 +23,9 @@
 //
 // # What is lost
 //
+// Where an ordinary user cannot reach a mapped file, those parts of it that
+// nobody maps, and its size, owner and permissions (deleted.go).
+//
 // Contents of MAP_DROPPABLE mappings, which the kernel may drop at any time;
 // not saving them also keeps copies from sharing vgetrandom(2) state.
 // Pages that forked processes still share copy-on-write become each one's own.
@@ -33,7 +36,11 @@
 // protection keys and device memory are refused.
 package memory
 
-import "ckpt/kind"
+import (
+	"os"
+
+	"ckpt/kind"
+)
 
 // Status bits of vma_entry (CRIU's image.h).
 const (
@@ -57,7 +64,7 @@ const page = 4096
 // New gives the two halves: the address space, first in a process's Main
 // script, and the shared anonymous memory, made before any process.
 func New() (kind.Process, kind.Namespace) {
-	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}, files: map[mapped]uint32{}}
+	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}, files: map[mapped]uint32{}, copies: map[object]*os.File{}}
 	m := &maker{at: map[uint64]kind.Range{}}
 	space := kind.Process{
 		Name:    "memory",

@@ -164,7 +164,7 @@ func (s *saver) sharedContents(ctx context.Context, d *kind.Dump, p *kind.Proc) 
 			return n, err
 		}
 		c := sharedCopier{ctx: ctx, out: out, buf: make([]byte, chunk)}
-		err = c.copyAll(windows(d, object{m.Dev, m.Ino}))
+		err = c.copyAll(windows(d, object{m.Dev, m.Ino}, isAnonShared))
 		n += c.written
 		if err != nil {
 			return n, err
@@ -173,12 +173,12 @@ func (s *saver) sharedContents(ctx context.Context, d *kind.Dump, p *kind.Proc) 
 	return n, nil
 }
 
-// windows are all mappings of an object, by offset.
-func windows(d *kind.Dump, o object) []window {
+// windows are all mappings of an object that are of the right sort, by offset.
+func windows(d *kind.Dump, o object, is func(*procfs.Map) bool) []window {
 	var ws []window
 	for _, q := range d.Procs {
 		for i := range q.Maps {
-			if m := &q.Maps[i]; isAnonShared(m) && (object{m.Dev, m.Ino}) == o {
+			if m := &q.Maps[i]; is(m) && (object{m.Dev, m.Ino}) == o {
 				ws = append(ws, window{m.Offset, m.Offset + m.Len(), q, m})
 			}
 		}

@@ -20,6 +20,8 @@ type saver struct {
 	shmid map[object]uint32 // shared anonymous memory met so far
 	done  map[uint32]bool   // shmids whose contents are written
 	files map[mapped]uint32 // files met so far
+	// copies stand for files that cannot be reached, see copyOf.
+	copies map[object]*os.File
 }
 
 // mapped is a file as it is mapped: the same one is asked for once.
@@ -122,7 +124,7 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 	if id, ok := s.files[key]; ok {
 		return id, nil
 	}
-	f, err := openMapped(d, p, m)
+	f, err := s.openMapped(d, p, m)
 	if err != nil {
 		return 0, err
 	}
@@ -135,9 +137,9 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 }
 
 // openMapped opens the file behind a mapping: through map_files, which is
-// exact, open to root alone and gone with a dead leader, else by its name, or through a descriptor of
-// the process (a memfd has no name).
-func openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File, error) {
+// exact, open to root alone and gone with a dead leader, else by a name, or
+// through a descriptor of a process (a memfd has no name).
+func (s *saver) openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File, error) {
 	flags := openFlags(m) | unix.O_CLOEXEC | unix.O_NONBLOCK
 	f, err := p.FS.OpenFile(fmt.Sprintf("map_files/%x-%x", m.Start, m.End), flags)
 	if err == nil {
@@ -164,8 +166,14 @@ func openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File, error) {
 			}
 		}
 	}
-	return nil, failure.WithHint(failure.Unsupportedf("the mapped file has no name any more, and an ordinary user cannot reach it"),
-		"run ckpt as root")
+	if !m.Deleted {
+		return nil, failure.WithHint(failure.Unsupportedf("another file stands under its name"), "run ckpt as root")
+	}
+	f, err = otherName(d, p, m, flags)
+	if f != nil || err != nil {
+		return f, err
+	}
+	return s.copyOf(d, m, flags)
 }
 
 // sameDev compares st_dev with the device of a mapping, which btrfs and

@@ -1,0 +1,139 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kernel"
+	"ckpt/kind"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// An ordinary user cannot open a mapped file that has no name and no
+// descriptor: /proc/PID/map_files is root's, and no system call leads from a
+// mapping to its file. What the container's processes map of it is all that
+// anybody can still reach, so a copy of that takes its place. Semaphores of
+// Python's multiprocessing are such files, and libraries that an upgrade has
+// replaced.
+
+// copyOf gives a file with what can be seen of the one behind m, with flags
+// for opening it; the same file for every mapping of it.
+func (s *saver) copyOf(d *kind.Dump, m *procfs.Map, flags int) (*os.File, error) {
+	o := object{m.Dev, m.Ino}
+	f := s.copies[o]
+	if f == nil {
+		var err error
+		if f, err = makeCopy(d, m); err != nil {
+			return nil, err
+		}
+		s.copies[o] = f
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/thread-self/fd/%d", f.Fd()), flags, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a copy of it: %w", err)
+	}
+	return os.NewFile(uintptr(fd), m.Path), nil
+}
+
+func makeCopy(d *kind.Dump, m *procfs.Map) (_ *os.File, err error) {
+	fd, err := unix.MemfdCreate("copy", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("copy it (memfd_create): %w", err)
+	}
+	f := os.NewFile(uintptr(fd), m.Path)
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	for _, w := range windows(d, object{m.Dev, m.Ino}, func(m *procfs.Map) bool { return m.File() && !isAnonShared(m) }) {
+		if err := copySeen(f, w); err != nil {
+			return nil, fmt.Errorf("copy it: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// copySeen writes the pages of the file that a mapping shows. Those that a
+// private mapping has as its own are not the file's; pages behind the end of
+// the file cannot be read.
+func copySeen(f *os.File, w window) error {
+	pagemap, err := w.proc.FS.OpenFile("pagemap", os.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer pagemap.Close()
+	regions := make([]kernel.PageRegion, 4096)
+	for at := w.m.Start; at < w.m.End; {
+		var found int
+		next := w.m.End
+		if w.m.Shared {
+			found, next, err = kernel.GuardPages(pagemap, at, w.m.End, regions)
+		} else {
+			found, next, _, err = kernel.OwnPages(pagemap, at, w.m.End, regions)
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range regions[:found] {
+			if w.m.Shared {
+				return failure.Unsupportedf("there are guard pages in it (MADV_GUARD_INSTALL), and only root can look behind them")
+			}
+			if err := copyPages(f, w, at, r.Start); err != nil {
+				return err
+			}
+			at = r.End
+		}
+		if err := copyPages(f, w, at, next); err != nil {
+			return err
+		}
+		at = next
+	}
+	return nil
+}
+
+func copyPages(f *os.File, w window, start, end uint64) error {
+	pid := int(w.proc.Lead().Host)
+	buf := make([]byte, chunk)
+	for at := start; at < end; {
+		b := buf[:min(chunk, end-at)]
+		err := tracee.ReadMemory(pid, at, b)
+		if len(b) > page && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO)) {
+			b = b[:page] // the end of the file is near
+			err = tracee.ReadMemory(pid, at, b)
+		}
+		if errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO) {
+			return nil
+		}
+		if err == nil {
+			_, err = f.WriteAt(b, int64(w.off+at-w.m.Start))
+		}
+		if err != nil {
+			return err
+		}
+		at += uint64(len(b))
+	}
+	return nil
+}
+
+// otherName opens a deleted mapped file by another name that it has.
+func otherName(d *kind.Dump, p *kind.Proc, m *procfs.Map, flags int) (*os.File, error) {
+	if !strings.HasPrefix(m.Path, "/") {
+		return nil, nil
+	}
+	name, err := d.OtherName(m.Path, func(st *unix.Stat_t) bool { return st.Ino == m.Ino && sameDev(st.Dev, m.Dev) })
+	if err != nil || name == "" {
+		return nil, err
+	}
+	f, err := p.FS.OpenFile("root"+name, flags)
+	if err != nil {
+		return nil, fmt.Errorf("open it as %s: %w", name, err)
+	}
+	return f, nil
+}
