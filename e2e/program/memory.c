@@ -42,7 +42,7 @@ static char *shape(void) {
 	while (fgets(line, sizeof line, f)) {
 		int digits = (line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f');
 		if (strstr(line, "[heap]") || strstr(line, "[stack]")) { strcpy(q, line + 26); q += strlen(q); continue; }
-		if (digits && (strstr(line, "/dev/zero") || strstr(line, "memfd:") || strstr(line, "SYSV"))) {
+		if (digits && (strstr(line, "/dev/zero") || strstr(line, "memfd:") || strstr(line, "SYSV") || strstr(line, "(deleted)"))) {
 			char *name = strchr(line, '/'); // without the inode number
 			sprintf(line + 44, " %s", name);
 		}
@@ -117,6 +117,21 @@ int main(void) {
 	mmap(NULL, 4 * P, PROT_READ | PROT_WRITE, MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
 	char *zero = map(4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE, open("/dev/zero", O_RDWR), 0);
 	fill(zero, 2 * P, 35);
+	// Files that nothing leads to but mappings.
+	char gonepath[] = "gone-XXXXXX";
+	int gfd = mkstemp(gonepath);
+	char *gone = map(8 * P, PROT_READ | PROT_WRITE, MAP_SHARED, gfd, 0);
+	if (ftruncate(gfd, 8 * P - 100) || unlink(gonepath)) die("gone");
+	fill(gone, 8 * P - 128, 40);
+	char *gonepriv = map(4 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE, gfd, 2 * P);
+	fill(gonepriv, P, 41);
+	char *gonero = map(2 * P, PROT_NONE, MAP_PRIVATE, gfd, 5 * P);
+	close(gfd);
+	int closed = memfd_create("closed", 0);
+	if (closed < 0 || ftruncate(closed, 4 * P)) die("memfd");
+	char *gonemem = map(4 * P, PROT_READ | PROT_WRITE, MAP_SHARED, closed, 0);
+	fill(gonemem, 4 * P, 42);
+	close(closed);
 	char *guarded = map(32 * P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	fill(guarded, 32 * P, 37);
 	int guards = madvise(guarded + 3 * P, 2 * P, 102 /* MADV_GUARD_INSTALL, 6.13 */) == 0 && madvise(guarded + 31 * P, P, 102) == 0;
@@ -136,7 +151,7 @@ int main(void) {
 		char *before = shape();
 		int round = 0;
 		for (;;) { // bumps a counter that the parent sees
-			shared[100]++; mem[100]++; fshared[100]++;
+			shared[100]++; mem[100]++; fshared[100]++; gone[100]++; gonemem[100]++;
 			usleep(2000);
 			(void)before; (void)round;
 		}
@@ -171,6 +186,15 @@ int main(void) {
 		bad |= check("locked", locked, 8 * P, 10) | check("onfault", onfault, 2 * P, 11) | check("thp", thp, huge, 30);
 		for (int i = 0; i < 8; i++) bad |= check("advised", adv[i], 2 * P, 20 + i);
 		bad |= check("noreserve", noreserve + (512 << 20), 4 * P, 31) | check("memfd", mem + P, 7 * P, 32 + 7) | check("mempriv", mempriv, P, 33);
+		unsigned char c4 = gone[100], c5 = gonemem[100];
+		for (int i = 0; i < 2000 && (c4 == (unsigned char)gone[100] || c5 == (unsigned char)gonemem[100]); i++) usleep(5000);
+		if (c4 == (unsigned char)gone[100] || c5 == (unsigned char)gonemem[100]) { bad = 1; printf("the child is not seen in a deleted file\n"); }
+		bad |= check("gone", gone + P, 7 * P - 128, 40 + 7) | check("gonemem", gonemem + P, 3 * P, 42 + 7);
+		bad |= check("gonepriv", gonepriv, P, 41) | check("gonepriv", gonepriv + P, 3 * P, 40 + 3 * 7);
+		mprotect(gonero, 2 * P, PROT_READ); bad |= check("gonero", gonero, 2 * P, 40 + 5 * 7); mprotect(gonero, 2 * P, PROT_NONE);
+		gone[5 * P + 64 + 1] = 99; // seen through another mapping
+		mprotect(gonero, P, PROT_READ); if (gonero[64 + 1] != 99) { bad = 1; printf("two mappings of a deleted file differ\n"); } mprotect(gonero, P, PROT_NONE);
+		gone[5 * P + 64 + 1] = 0;
 		bad |= check("guarded", guarded, 3 * P, 37) | check("guarded", guarded + 5 * P, 26 * P, 37 + 35);
 		for (int i = 0; i < 32; i++) {
 			char byte;

@@ -28,6 +28,7 @@ var programs = []program{
 	{source: "files.c"},
 	{source: "queues.c"},
 	{source: "sockets.c"},
+	{source: "ipc.c"},
 	{source: "process.c"},
 	{source: "process.c", args: []string{"chroot"}, root: true},
 	{source: "creds.c", root: true},
