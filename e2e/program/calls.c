@@ -211,11 +211,13 @@ static void e_eventfd(struct call *c)
 	uint64_t one = 1;
 	check(write(c->a, &one, 8) == 8, "write");
 }
-static void p_timerfd(struct call *c)
+static void p_timerfd(struct call *c) { c->a = timerfd_create(CLOCK_MONOTONIC, 0); }
+static long w_timerfd(struct call *c)
 {
-	struct itimerspec t = { .it_value = after(CLOCK_MONOTONIC, WAIT) };
-	c->a = timerfd_create(CLOCK_MONOTONIC, 0);
+	int64_t due = start + WAIT * MS;
+	struct itimerspec t = { .it_value = { due / 1000000000, due % 1000000000 } };
 	check(timerfd_settime(c->a, TFD_TIMER_ABSTIME, &t, NULL) == 0, "timerfd_settime");
+	return w_read(c);
 }
 static void p_signalfd(struct call *c)
 {
@@ -517,7 +519,7 @@ static struct call calls[] = {
 	EVENT("file", "read_pipe", p_pipe, w_read, e_write),
 	EVENT("file", "write_pipe", p_full_pipe, w_write, e_drain),
 	EVENT("file", "read_eventfd", p_eventfd, w_read, e_eventfd),
-	TIMEOUT("file", "read_timerfd", p_timerfd, w_read),
+	TIMEOUT("file", "read_timerfd", p_timerfd, w_timerfd),
 	EVENT("file", "read_signalfd", p_signalfd, w_read_signal, e_usr2),
 	EVENT("file", "read_inotify", p_inotify, w_inotify, e_create),
 	EVENT("file", "open_fifo", p_fifo, w_open_fifo, e_open_fifo),

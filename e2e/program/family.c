@@ -208,7 +208,6 @@ static void watcher(void)
 /* A session leader and a group leader that die and leave one behind. */
 static void orphan(void)
 {
-	all->orphan = getpid();
 	while (getppid() != 1)
 		rest();
 	for (int n = 0;;) {
@@ -219,14 +218,13 @@ static void orphan(void)
 static void session(void)
 {
 	setsid();
-	child(orphan);
+	all->orphan = child(orphan); /* known before this one is waited for */
 }
 static volatile sig_atomic_t usr2;
 static void on_usr2(int sig) { usr2++; }
 static void member(void)
 {
 	signal(SIGUSR2, on_usr2);
-	all->member = getpid();
 	while (getppid() != 1)
 		rest();
 	for (int n = 0;;) {
@@ -238,7 +236,7 @@ static void member(void)
 static void group(void)
 {
 	setpgid(0, 0);
-	child(member);
+	all->member = child(member);
 }
 
 /* A child that is stopped whenever nobody looks. */
