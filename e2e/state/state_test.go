@@ -25,6 +25,7 @@ var programs = []program{
 	{source: "handlers.c", args: []string{"catch"}},
 	{source: "handlers.c", args: []string{"ignore"}},
 	{source: "timers.c"},
+	{source: "cputime.c"},
 	{source: "files.c"},
 	{source: "queues.c"},
 	{source: "sockets.c"},
