@@ -72,7 +72,7 @@ func copySeen(f *os.File, w window) error {
 	regions := make([]kernel.PageRegion, 4096)
 	for at := w.m.Start; at < w.m.End; {
 		var found int
-		next := w.m.End
+		var next uint64
 		if w.m.Shared {
 			found, next, err = kernel.GuardPages(pagemap, at, w.m.End, regions)
 		} else {
