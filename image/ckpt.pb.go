@@ -446,6 +446,8 @@ type Task struct {
 	Mdwe           uint32                 `protobuf:"varint,32,opt,name=mdwe,proto3" json:"mdwe,omitempty"`                                                 // PR_GET_MDWE as returned
 	SemUndo        []*SemUndo             `protobuf:"bytes,60,rep,name=sem_undo,json=semUndo,proto3" json:"sem_undo,omitempty"`                             // what exit(2) would do to semaphores
 	Timers         []*TimerDue            `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`                                              // POSIX timers on a clock that goes on where it stopped
+	StopTold       bool                   `protobuf:"varint,70,opt,name=stop_told,json=stopTold,proto3" json:"stop_told,omitempty"`                         // stopped, and its parent has waited for that (WUNTRACED)
+	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`                   // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -569,6 +571,20 @@ func (x *Task) GetTimers() []*TimerDue {
 		return x.Timers
 	}
 	return nil
+}
+
+func (x *Task) GetStopTold() bool {
+	if x != nil {
+		return x.StopTold
+	}
+	return false
+}
+
+func (x *Task) GetNoTerminal() bool {
+	if x != nil {
+		return x.NoTerminal
+	}
+	return false
 }
 
 // TimerDue says when a timer of timer_create(2) runs out next.
@@ -1633,7 +1649,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xdc\x03\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x9a\x04\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1652,7 +1668,10 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"membarrier\x12\x12\n" +
 	"\x04mdwe\x18  \x01(\rR\x04mdwe\x12(\n" +
 	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndo\x12&\n" +
-	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timersB\x12\n" +
+	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timers\x12\x1b\n" +
+	"\tstop_told\x18F \x01(\bR\bstopTold\x12\x1f\n" +
+	"\vno_terminal\x18> \x01(\bR\n" +
+	"noTerminalB\x12\n" +
 	"\x10_coredump_filter\"S\n" +
 	"\bTimerDue\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1d\n" +

@@ -79,6 +79,12 @@ type Process struct {
 	// Bulk copies what is large, last of all, and tells how many bytes it
 	// wrote. It ends early with ctx. May be nil.
 	Bulk func(context.Context, *Dump, *Proc) (bytes uint64, err error)
+	// Lead adds calls to s for a bare child that has just become the leader of
+	// its session: what the processes of the session inherit, none of which
+	// exists yet. fetch adds the call that brings in a file of ckpt; its
+	// result, for Script.Feed, is a descriptor that is closed before the child
+	// gets its own. May be nil.
+	Lead func(r *Restore, t *Target, s *tracee.Script, fetch func(*os.File) tracee.Step) error
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	Limits  string

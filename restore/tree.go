@@ -2,9 +2,11 @@ package restore
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/pidns"
@@ -67,10 +69,12 @@ func (s *session) take(step tree.Step) error {
 		s.stubs[st.Child] = child
 		return nil
 	case tree.Setsid:
-		if st.P == pidns.Init {
-			return nil // container.Create has made it a session leader
+		if st.P != pidns.Init { // container.Create has made that a session leader
+			if err := s.call(st.P, unix.SYS_SETSID); err != nil {
+				return err
+			}
 		}
-		return s.call(st.P, unix.SYS_SETSID)
+		return s.lead(st.P)
 	case tree.Setpgid:
 		return s.call(st.P, unix.SYS_SETPGID, 0, uint64(st.PGID))
 	case tree.Exit:
@@ -87,6 +91,34 @@ func (s *session) take(step tree.Step) error {
 		return s.call(st.P, unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, on)
 	}
 	return fmt.Errorf("unknown step %T", step)
+}
+
+// lead gives a new session what its processes inherit.
+func (s *session) lead(leader pidns.VPID) error {
+	t := s.target(leader)
+	if t == nil || t.Zombie {
+		return nil // it dies again, and with it all that
+	}
+	sc := tracee.NewScript(s.root.Site.Base)
+	fetch := func(f *os.File) tracee.Step {
+		step := sc.Must(unix.SYS_PIDFD_GETFD, container.SelfFD, uint64(f.Fd()), 0)
+		sc.Note(step, "take "+f.Name())
+		return step
+	}
+	if err := s.within(func() error {
+		for _, k := range s.kinds.All() {
+			if k.Lead == nil {
+				continue
+			}
+			if err := k.Lead(s.r, t, sc, fetch); err != nil {
+				return s.fail(t, k.Name, err)
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return s.stubs[leader].Run(s.root.Site, sc)
 }
 
 func (s *session) call(p pidns.VPID, nr uintptr, args ...uint64) error {

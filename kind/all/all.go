@@ -65,11 +65,12 @@ func New() Kinds {
 	dumpable, credentials := creds.New()
 	timers, timerMaker := timer.New()
 	sharedPending, ownPending := pending.New()
+	terminals, terminalControl := tty.New()
 	return Kinds{
 		Files: []kind.File{
 			unixsock.Kind(), // its Finish finds files on their way: those of the others come after
 			memfd.Kind(),    // before regfile, to which a memfd is a deleted file
-			tty.Kind(),      // before regfile, to which a terminal is a device
+			terminals,       // before regfile, to which a terminal is a device
 			regfile.Kind(),
 			pipe.Kind(),
 			fifo.Kind(),
@@ -89,7 +90,7 @@ func New() Kinds {
 			timers,
 			sharedPending,
 			misc,
-			tty.Control(), // after fs: opens the terminal by its path
+			terminalControl,
 			dumpable,
 			memfd.Seals(),   // after every mapping is made
 			rlimit.Kind(),   // nothing before it meets the program's own limits

@@ -47,7 +47,8 @@ type Child struct {
 	Target *kind.Target
 	site   tracee.Site
 	t      testing.TB
-	pid    int // 0: ended
+	pid    int    // 0: ended
+	self   uint64 // its descriptor of the test's pidfd
 }
 
 // Child starts one that holds files as its descriptors 3 and up. The test
@@ -99,6 +100,7 @@ func (b *Box) Child(s *Saved, v pidns.VPID, files ...*os.File) *Child {
 // holds as descriptor self, its highest.
 func (c *Child) fetchBy(self uint64) {
 	open := map[uint64]bool{}
+	c.self = self
 	c.Target.Fetch = func(sc *tracee.Script, f *os.File) uint64 {
 		fd := self + 1
 		for open[fd] {
@@ -112,6 +114,16 @@ func (c *Child) fetchBy(self uint64) {
 		sc.Must(unix.SYS_CLOSE, fd)
 		delete(open, fd)
 	}
+}
+
+// Lead runs what a kind does in the leader of a session.
+func (c *Child) Lead(k kind.Process) error {
+	sc := tracee.NewScript(c.site.Base)
+	fetch := func(f *os.File) tracee.Step { return sc.Must(unix.SYS_PIDFD_GETFD, c.self, uint64(f.Fd()), 0) }
+	if err := k.Lead(c.R, c.Target, sc, fetch); err != nil {
+		return err
+	}
+	return c.Target.Threads[0].Traced.Run(c.site, sc)
 }
 
 // Run runs Main and then Late.

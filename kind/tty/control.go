@@ -9,43 +9,109 @@ import (
 
 	"ckpt/kind"
 	"ckpt/pidns"
+	"ckpt/tracee"
 )
 
-// Control is which terminal controls the session of a process.
-func Control() kind.Process {
-	var keep []*os.File // until the calls have run
-	var pairs map[uint32]*pair
-	var ptys map[uint32]*pty
-	return kind.Process{
-		Name: "controlling terminal",
-		Observe: func(d *kind.Dump, p *kind.Proc) (err error) {
-			if ptys == nil {
-				if ptys, err = seen(d); err != nil {
-					return err
-				}
-			}
-			return observe(ptys, p)
-		},
-		Restore: func(r *kind.Restore, t *kind.Target) (err error) {
-			if pairs == nil {
-				if pairs, err = read(r); err != nil {
-					return err
-				}
-			}
-			for _, p := range pairs {
-				if p.slave == nil || pidns.VPID(p.slave.GetSid()) != t.VPID || t.Zombie {
-					continue
-				}
-				f, err := slaveOf(r, p)
-				if err != nil {
-					return err
-				}
-				keep = append(keep, f)
-				take(t, f, p)
-			}
-			return nil
-		},
+// control is which terminal controls the session of a process. It belongs to
+// each process of the session, inherited by fork(2): TIOCSCTTY gives it to the
+// leader alone (tty_jobctrl.c, proc_set_tty). So the leader takes it before
+// any other process of its session is born.
+type control struct {
+	restorer *restorer
+	ptys     map[uint32]*pty
+	keep     []*os.File // until the calls have run
+}
+
+func (c *control) observe(d *kind.Dump, p *kind.Proc) (err error) {
+	if c.ptys == nil {
+		if c.ptys, err = seen(d); err != nil {
+			return err
+		}
 	}
+	if err := observe(c.ptys, p); err != nil {
+		return err
+	}
+	if p.Extra != nil && p.Stat != nil && p.Stat.TTYNr == 0 {
+		p.Extra.NoTerminal = sessionHasOne(d, p)
+	}
+	return nil
+}
+
+func sessionHasOne(d *kind.Dump, p *kind.Proc) bool {
+	for _, q := range d.Procs {
+		if q.VPID == p.SID && q != p {
+			return q.Stat != nil && q.Stat.TTYNr != 0
+		}
+	}
+	return false
+}
+
+// lead lets the leader of a session take its terminal.
+func (c *control) lead(r *kind.Restore, t *kind.Target, s *tracee.Script, fetch func(*os.File) tracee.Step) error {
+	p, err := c.of(r, t.VPID)
+	if p == nil || err != nil {
+		return err
+	}
+	if err := p.create(r); err != nil {
+		return err
+	}
+	f := p.peer
+	if f == nil { // no process has it open
+		if f, err = openPeer(p.ptmx); err != nil {
+			return err
+		}
+		c.keep = append(c.keep, f)
+	}
+	fd := fetch(f)
+	step := s.Must(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
+	s.Feed(fd, step, 0)
+	s.Note(step, "take "+p.name()+" as the controlling terminal")
+	return nil
+}
+
+// restore puts a group into the foreground, or lets a process give up the
+// terminal that it has inherited.
+func (c *control) restore(r *kind.Restore, t *kind.Target) error {
+	leads := pidns.VPID(t.Entry.GetSid()) == t.VPID
+	if !leads && !t.Extra.GetNoTerminal() {
+		return nil
+	}
+	p, err := c.of(r, pidns.VPID(t.Entry.GetSid()))
+	if p == nil || err != nil {
+		return err
+	}
+	group := p.slave.GetPgrp()
+	if leads && group == 0 {
+		return nil
+	}
+	f, err := slaveOf(r, p)
+	if err != nil {
+		return err
+	}
+	c.keep = append(c.keep, f)
+	sc := t.Main // while the process may still take files from ckpt: its own credentials may not
+	fd := t.Fetch(sc, f)
+	if leads {
+		arg := sc.Data(binary.NativeEndian.AppendUint32(nil, group))
+		sc.Note(sc.Must(unix.SYS_IOCTL, fd, unix.TIOCSPGRP, arg), fmt.Sprintf("put group %d into the foreground of %s", group, p.name()))
+	} else {
+		sc.Note(sc.Must(unix.SYS_IOCTL, fd, unix.TIOCNOTTY, 0), "give up "+p.name())
+	}
+	t.Drop(sc, fd)
+	return nil
+}
+
+// of is the terminal of a session; nil: it has none.
+func (c *control) of(r *kind.Restore, sid pidns.VPID) (*pair, error) {
+	if err := c.restorer.load(r); err != nil {
+		return nil, err
+	}
+	for _, p := range c.restorer.pairs {
+		if p.slave != nil && sid != 0 && pidns.VPID(p.slave.GetSid()) == sid {
+			return p, nil
+		}
+	}
+	return nil, nil
 }
 
 // observe refuses a process whose terminal does not come with the container.
@@ -76,18 +142,4 @@ func slaveOf(r *kind.Restore, p *pair) (*os.File, error) {
 		return nil, err
 	}
 	return openPeer(ptmx)
-}
-
-// take adds the calls by which the leader of a session takes its terminal
-// (TIOCSCTTY) and puts a group into the foreground.
-func take(t *kind.Target, f *os.File, p *pair) {
-	name := fmt.Sprintf("/dev/pts/%d", p.index())
-	sc := t.Main // while the process may still take files from ckpt: its own credentials may not
-	fd := t.Fetch(sc, f)
-	sc.Note(sc.Must(unix.SYS_IOCTL, fd, unix.TIOCSCTTY, 0), "take "+name+" as the controlling terminal")
-	if g := p.slave.GetPgrp(); g != 0 {
-		arg := sc.Data(binary.NativeEndian.AppendUint32(nil, g))
-		sc.Note(sc.Must(unix.SYS_IOCTL, fd, unix.TIOCSPGRP, arg), fmt.Sprintf("put group %d into the foreground of %s", g, name))
-	}
-	t.Drop(sc, fd)
 }

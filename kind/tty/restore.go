@@ -26,6 +26,13 @@ type pair struct {
 
 type restorer struct{ pairs map[uint32]*pair }
 
+func (s *restorer) load(r *kind.Restore) (err error) {
+	if s.pairs == nil {
+		s.pairs, err = read(r)
+	}
+	return err
+}
+
 // read gives the terminals of the image by index.
 func read(r *kind.Restore) (map[uint32]*pair, error) {
 	out := map[uint32]*pair{}
@@ -80,19 +87,15 @@ func (s *restorer) restore(r *kind.Restore, e *fdinfo.FileEntry) (_ *os.File, er
 	if t == nil {
 		return nil, failure.Damagedf("a terminal without its entry")
 	}
-	if s.pairs == nil {
-		if s.pairs, err = read(r); err != nil {
-			return nil, err
-		}
+	if err := s.load(r); err != nil {
+		return nil, err
 	}
 	p := find(s.pairs, t.GetTtyInfoId())
 	if p == nil || p.slave == nil {
 		return nil, failure.Damagedf("terminal %d is not in %s", t.GetTtyInfoId(), image.TTYInfo.Name(""))
 	}
-	if p.ptmx == nil {
-		if err := p.create(r); err != nil {
-			return nil, err
-		}
+	if err := p.create(r); err != nil {
+		return nil, err
 	}
 	f, err := p.open(r, e)
 	if p.left--; err == nil && p.left == 0 {
@@ -121,10 +124,23 @@ func find(pairs map[uint32]*pair, info uint32) *pair {
 
 func (p *pair) index() uint32 { return p.slave.GetPty().GetIndex() }
 
+func (p *pair) name() string { return fmt.Sprintf("/dev/pts/%d", p.index()) }
+
+// largeFile is O_LARGEFILE of this architecture as F_GETFL shows it: open(2) of
+// a 64-bit program puts it in, openpty(3) by TIOCGPTPEER leaves it out.
+const largeFile = 0o100000
+
 // open makes a description. The master has only one: opening it again would
 // make another terminal.
 func (p *pair) open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	flags := e.GetTty().GetFlags()
+	if e.GetId() != p.masterID && flags&largeFile == 0 {
+		fd, err := peerOf(p.ptmx, kind.OpenFlags(flags))
+		if err != nil {
+			return nil, err
+		}
+		return kind.NewFile(fd, flags, p.name())
+	}
 	if e.GetId() != p.masterID {
 		return r.Reopen(p.peer, flags)
 	}
@@ -135,8 +151,12 @@ func (p *pair) open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	return kind.NewFile(fd, flags, p.ptmx.Name())
 }
 
-// create makes the terminal as it was, but for what would keep ckpt out.
+// create makes the terminal as it was, but for what would keep ckpt out,
+// unless it is there already.
 func (p *pair) create(r *kind.Restore) error {
+	if p.ptmx != nil {
+		return nil
+	}
 	f, err := openIndex(p.index())
 	if err != nil {
 		return err
@@ -188,20 +208,31 @@ func openIndex(want uint32) (_ *os.File, err error) {
 	}
 }
 
-// openPeer opens the slave without its path, which may be hidden.
-func openPeer(ptmx *os.File) (*os.File, error) {
-	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, ptmx.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+// peerOf opens the slave without its path, which may be hidden. O_CLOEXEC
+// would stay among the status flags of the description (dentry_open() in
+// ptm_open_peer() of the kernel's pty.c).
+func peerOf(ptmx *os.File, flags int) (fd int, err error) {
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, ptmx.Fd(), unix.TIOCGPTPEER, uintptr(flags&^unix.O_CLOEXEC|unix.O_NOCTTY))
 	if errno != 0 {
-		return nil, fmt.Errorf("open the slave (TIOCGPTPEER): %w", errno)
+		return -1, fmt.Errorf("open the slave (TIOCGPTPEER): %w", errno)
 	}
-	return os.NewFile(fd, "terminal"), nil
+	unix.CloseOnExec(int(n))
+	return int(n), nil
+}
+
+func openPeer(ptmx *os.File) (*os.File, error) {
+	fd, err := peerOf(ptmx, unix.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "terminal"), nil
 }
 
 // set gives the terminal its attributes.
 func (p *pair) set(r *kind.Restore) error {
 	fd := int(p.ptmx.Fd())
 	if n := r.Extras[p.masterID].GetInode(); n != nil {
-		path := fmt.Sprintf("/dev/pts/%d", p.index())
+		path := p.name()
 		if err := unix.Lchown(path, int(n.GetUid()), int(n.GetGid())); err != nil {
 			return fmt.Errorf("give %s to user %d: %w", path, n.GetUid(), err)
 		}

@@ -31,12 +31,14 @@ import (
 	"ckpt/kind"
 )
 
-// Kind is pseudoterminals. It comes before kind/regfile, which takes what
-// else is a device.
-func Kind() kind.File {
+// New gives pseudoterminals, and which of them controls the session of a
+// process. The first comes before kind/regfile, which takes what else is a
+// device.
+func New() (kind.File, kind.Process) {
 	s := &saver{ptys: map[uint32]*pty{}}
 	r := &restorer{}
-	return kind.File{
+	c := &control{restorer: r}
+	file := kind.File{
 		Name:    "terminal",
 		Type:    fdinfo.FdTypes_TTY,
 		Owns:    owns,
@@ -47,6 +49,7 @@ func Kind() kind.File {
 		Limits: "a line being typed but not yet ended, and a stop by ctrl-S, are lost; " +
 			"an open /dev/tty becomes the terminal's own /dev/pts/N; a slave held outside the container beside one inside is not noticed",
 	}
+	return file, kind.Process{Name: "controlling terminal", Observe: c.observe, Lead: c.lead, Restore: c.restore}
 }
 
 // Devices (Documentation/admin-guide/devices.txt).

@@ -9,7 +9,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
 	"ckpt/image"
@@ -77,10 +79,15 @@ func openSlave(t *testing.T, n, flags int) *os.File {
 	return f
 }
 
+func terminals() kind.File {
+	f, _ := tty.New()
+	return f
+}
+
 // again saves files, closes them as the end of a container does, and restores.
 func again(t *testing.T, files ...*os.File) []*os.File {
 	t.Helper()
-	b := kindtest.New(t, tty.Kind)
+	b := kindtest.New(t, terminals)
 	s := b.Dump(files...)
 	for _, f := range files {
 		f.Close()
@@ -242,7 +249,7 @@ func TestRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range tests {
-		err := kindtest.Refused(t, tty.Kind, tt.files...)
+		err := kindtest.Refused(t, terminals, tt.files...)
 		if !errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), tt.want) || len(failure.Hints(err)) == 0 {
 			t.Errorf("%s: %v, hints %q", tt.name, err, failure.Hints(err))
 		}
@@ -251,7 +258,7 @@ func TestRefused(t *testing.T) {
 
 func TestNumberTaken(t *testing.T) {
 	master, n := openMaster(t)
-	b := kindtest.New(t, tty.Kind)
+	b := kindtest.New(t, terminals)
 	s := b.Dump(master)
 	_, _, err := b.TryRestore(s) // the old one is still there
 	want := fmt.Sprintf("the terminal /dev/pts/%d, which the program knows by that name, is in use", n)
@@ -264,7 +271,11 @@ func TestNumberTaken(t *testing.T) {
 func TestControl(t *testing.T) {
 	master, n := openMaster(t)
 	slave := openSlave(t, n, unix.O_RDWR)
-	b := kindtest.New(t, tty.Kind)
+	var control kind.Process // of the last run, which is that of the restore
+	b := kindtest.New(t, func() (f kind.File) {
+		f, control = tty.New()
+		return f
+	})
 	old := b.Child(b.Write(func(*image.Writer) error { return nil }), 1, slave)
 	old.Target.Main.Must(unix.SYS_IOCTL, 3, unix.TIOCSCTTY, 0)
 	if err := old.Run(); err != nil {
@@ -292,7 +303,11 @@ func TestControl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tty.Control().Restore(c.R, c.Target); err != nil {
+	c.Target.Entry = &pstree.PstreeEntry{Sid: proto.Uint32(1)}
+	if err := c.Lead(control); err != nil {
+		t.Fatal(err)
+	}
+	if err := control.Restore(c.R, c.Target); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Run(); err != nil {
@@ -304,7 +319,8 @@ func TestControl(t *testing.T) {
 }
 
 func TestControlRefused(t *testing.T) {
-	observe := tty.Control().Observe
+	_, control := tty.New()
+	observe := control.Observe
 	_, err := kindtest.New(t).Observe(kind.Process{Observe: func(d *kind.Dump, p *kind.Proc) error {
 		p.Stat = &procfs.Stat{TTYNr: 136<<8 | 3}
 		return observe(d, p)
