@@ -47,8 +47,7 @@ func Kind() kind.File {
 		Check:   w.check,
 		Link:    w.link,
 		Limits: "datagrams not yet received are dropped, as UDP may; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
-			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again; " +
-			"if ckpt is killed in the moment in which it reads a connection with something under way, that stands still",
+			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again",
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"ckpt/kind"
 )
 
@@ -26,16 +28,27 @@ func (p pair) reverse() pair { return pair{p.peer, p.local} }
 
 // collect finds the container's connections, once while checking and once
 // more when the processes have stopped.
-func (s *saver) collect(d *kind.Dump, dumping bool) {
+func (s *saver) collect(d *kind.Dump, dumping bool) error {
 	if s.ours != nil && (s.dumping || !dumping) {
-		return
+		return nil
 	}
-	s.ours, s.dumping = map[pair]*seen{}, dumping
+	s.ours, s.dumping = map[pair]*kind.Desc{}, dumping
 	for _, p := range d.Procs {
 		for _, c := range p.Fds {
 			s.meet(c.Desc)
 		}
 	}
+	if !dumping {
+		return nil
+	}
+	for p, desc := range s.ours {
+		if other := s.ours[p.reverse()]; other != nil {
+			if err := acknowledge(int(desc.File.Fd()), int(other.File.Fd())); err != nil {
+				return kind.At(desc, err)
+			}
+		}
+	}
+	return nil
 }
 
 // meet takes note of one: a socket that is refused has no connection to offer.
@@ -44,8 +57,40 @@ func (s *saver) meet(desc *kind.Desc) {
 		return
 	}
 	if i, err := look(int(desc.File.Fd())); err == nil && i.tcp() && i.connected() {
-		s.ours[pairOf(i.local, i.peer)] = i
+		s.ours[pairOf(i.local, i.peer)] = desc
 	}
+}
+
+// acknowledge has fd send the acknowledgement that it may have put off
+// (delayed ACK) of what the other end has sent: most connections are idle
+// then. The program's own TCP_QUICKACK stays as it is.
+func acknowledge(fd, other int) error {
+	n, _, err := toSend(other)
+	if err != nil || n == 0 {
+		return err
+	}
+	was, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+	}
+	if err == nil && was == 0 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("have it acknowledge what it has (TCP_QUICKACK): %w", err)
+	}
+	return nil
+}
+
+// toSend are the bytes not acknowledged and, of these, not sent.
+func toSend(fd int) (all, unsent int, err error) {
+	if all, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ); err != nil {
+		return 0, 0, fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
+	}
+	if unsent, err = unix.IoctlGetInt(fd, siocOutqNSD); err != nil {
+		return 0, 0, fmt.Errorf("read how much it has not sent (SIOCOUTQNSD): %w", err)
+	}
+	return all, unsent, nil
 }
 
 // other is what the kernel lists of the other end of a connection.

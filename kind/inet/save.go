@@ -41,8 +41,8 @@ var stateNames = map[int]string{
 
 // saver is one dump.
 type saver struct {
-	ours    map[pair]*seen // the container's connections; nil: not collected yet
-	dumping bool           // they were collected after the processes had stopped
+	ours    map[pair]*kind.Desc // the container's connections; nil: not collected yet
+	dumping bool                // they were collected after the processes had stopped
 	streams []*stream
 	groups  []group // multicast groups received; nil: not read yet
 }
@@ -126,11 +126,13 @@ func (s *seen) lookShutdown(fd int) error {
 }
 
 func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
+	if err := s.collect(d, false); err != nil {
+		return err
+	}
 	i, err := look(int(desc.File.Fd()))
 	if err != nil {
 		return err
 	}
-	s.collect(d, false)
 	return s.check(d, desc, i)
 }
 
@@ -164,12 +166,14 @@ func checkCork(desc *kind.Desc) error {
 }
 
 func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
+	if err := s.collect(d, true); err != nil {
+		return nil, err
+	}
 	fd := int(desc.File.Fd())
 	i, err := look(fd)
 	if err != nil {
 		return nil, err
 	}
-	s.collect(d, true)
 	s.meet(desc) // one that came through Dump.AddFile
 	if err := s.check(d, desc, i); err != nil {
 		return nil, err

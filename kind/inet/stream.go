@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 
 	tcp_stream "github.com/checkpoint-restore/go-criu/v7/crit/images/tcp-stream"
 	"golang.org/x/sys/unix"
@@ -18,14 +20,13 @@ import (
 // stream is a connection's end being saved, or a closed socket with something
 // left to read.
 type stream struct {
-	desc     *kind.Desc // kept until finish has ended
-	i        *seen
-	other    *stream // nil: gone
-	e        *tcp_stream.TcpStreamEntry
-	in, out  []byte
-	busy     bool // not all it has sent is acknowledged
-	inRepair bool
-	reuse    int // SO_REUSEADDR, which TCP_REPAIR overwrites
+	desc    *kind.Desc // kept until finish has ended
+	i       *seen
+	other   *stream // nil: gone
+	e       *tcp_stream.TcpStreamEntry
+	in, out []byte
+	busy    bool // not all it has sent is acknowledged
+	reuse   int  // SO_REUSEADDR, which TCP_REPAIR overwrites
 }
 
 func (t *stream) fd() int { return int(t.desc.File.Fd()) }
@@ -33,10 +34,9 @@ func (t *stream) fd() int { return int(t.desc.File.Fd()) }
 // finish saves the streams. What one end has sent is read before what the
 // other has received: were it the other way round, data could pass in between
 // and be in neither.
-func (s *saver) finish(d *kind.Dump) (err error) {
+func (s *saver) finish(d *kind.Dump) error {
 	defer func() {
 		for _, t := range s.streams {
-			err = errors.Join(err, t.leaveRepair())
 			t.desc.Drop()
 		}
 	}()
@@ -49,12 +49,21 @@ func (s *saver) finish(d *kind.Dump) (err error) {
 			t.other = byPair[pairOf(t.i.local, t.i.peer).reverse()]
 		}
 	}
-	for _, step := range []func(*stream) error{(*stream).measure, (*stream).readSent, (*stream).readReceived, (*stream).leaveRepair} {
-		for _, t := range s.streams {
-			if err := step(t); err != nil {
-				return kind.At(t.desc, err)
-			}
-		}
+	if err := s.each((*stream).measure); err != nil {
+		return err
+	}
+	runtime.LockOSThread() // the guards are this thread's children
+	defer runtime.UnlockOSThread()
+	stop, err := s.guard()
+	if err != nil {
+		return err
+	}
+	err = s.each((*stream).readSent)
+	if err == nil {
+		err = s.each((*stream).readReceived)
+	}
+	if err := errors.Join(err, stop()); err != nil {
+		return err
 	}
 	for _, t := range s.streams {
 		if err := d.Out.Add(image.TCPStream, image.TCPStream.ID(uint64(uint32(t.desc.Stat.Ino))), t.e, t.in, t.out); err != nil {
@@ -62,6 +71,43 @@ func (s *saver) finish(d *kind.Dump) (err error) {
 		}
 	}
 	return nil
+}
+
+// each takes a step with all streams, whether or not it fails with some.
+func (s *saver) each(step func(*stream) error) error {
+	var errs []error
+	for _, t := range s.streams {
+		if err := step(t); err != nil {
+			errs = append(errs, kind.At(t.desc, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// guard starts guards for the streams that need repair mode.
+func (s *saver) guard() (stop func() error, err error) {
+	var busy []*stream
+	for _, t := range s.streams {
+		if !t.idle() {
+			busy = append(busy, t)
+		}
+	}
+	var guards []*guard
+	stop = func() error {
+		var errs []error
+		for _, g := range guards {
+			errs = append(errs, g.stop())
+		}
+		return errors.Join(errs...)
+	}
+	for part := range slices.Chunk(busy, guarded) {
+		g, err := guardFor(part)
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		guards = append(guards, g)
+	}
+	return stop, nil
 }
 
 // timestampBytes is what the timestamp option takes of every segment.
@@ -73,13 +119,16 @@ func (t *stream) measure() error {
 	if err != nil {
 		return fmt.Errorf("read TCP_MAXSEG: %w", err)
 	}
-	n, err := unix.IoctlGetInt(t.fd(), unix.SIOCOUTQ)
+	n, _, err := toSend(t.fd())
 	if err != nil {
-		return fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
+		return err
 	}
 	t.busy = n > 0 && t.i.connected() // nobody will get what is left of a closed one
 	if t.i.tcpOpts&infoOptTimestamps != 0 {
 		mss += timestampBytes // which TCP_MAXSEG has taken off
+	}
+	if t.reuse, err = unix.GetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR); err != nil {
+		return fmt.Errorf("read SO_REUSEADDR: %w", err)
 	}
 	// No timestamp: both ends begin anew, and no program sees it.
 	t.e = &tcp_stream.TcpStreamEntry{InqLen: proto.Uint32(0), InqSeq: proto.Uint32(0), OutqLen: proto.Uint32(0), OutqSeq: proto.Uint32(0),
@@ -99,9 +148,23 @@ func (t *stream) measure() error {
 }
 
 // idle: nothing is on its way between the two ends. Then no repair mode is
-// needed, which a ckpt killed meanwhile would leave behind; the sequence
-// numbers are free to choose, as long as the two ends agree.
+// needed, and the sequence numbers are free to choose, as long as the two ends
+// agree.
 func (t *stream) idle() bool { return !t.busy && (t.other == nil || !t.other.busy) }
+
+// inRepair does something in repair mode, which is as short as can be: a
+// program that meets it, because ckpt was killed, gets EPERM until the guard
+// has put things right.
+func (t *stream) inRepair(do func() error) error {
+	if err := repair(t.fd(), repairOn); err != nil {
+		return err
+	}
+	err := errors.Join(do(), leave(t.fd()))
+	if rerr := unix.SetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR, t.reuse); rerr != nil {
+		err = errors.Join(err, fmt.Errorf("set SO_REUSEADDR back: %w", rerr))
+	}
+	return err
+}
 
 // idleSeq is where the bytes that an idle end has sent are said to end.
 const idleSeq = 1 << 20
@@ -110,85 +173,101 @@ const idleSeq = 1 << 20
 func (t *stream) readSent() error {
 	fin := 0
 	if sentFin(t.i.state) {
-		fin = 1
+		fin = 1 // it counts as a byte of the queue, behind the data
 	}
 	if t.idle() {
 		t.e.OutqSeq = proto.Uint32(idleSeq + uint32(fin))
 		return nil
 	}
-	var err error
-	if t.reuse, err = unix.GetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR); err != nil {
-		return fmt.Errorf("read SO_REUSEADDR: %w", err)
-	}
-	if err := repair(t.fd(), repairOn); err != nil {
-		return err
-	}
-	t.inRepair = true
-	seq, err := queueSeq(t.fd(), sendQueue)
-	if err != nil {
-		return err
-	}
-	t.e.OutqSeq = proto.Uint32(seq)
 	for range 100 { // an acknowledgement may come in between
-		all, unsent, err := t.toSend()
+		all, unsent, err := toSend(t.fd())
 		if err != nil {
 			return err
 		}
-		// A FIN counts as a byte of the queue, behind the data.
-		n := max(all-fin, 0)
-		t.e.OutqLen, t.e.UnsqLen = proto.Uint32(uint32(n)), proto.Uint32(uint32(max(unsent-fin, 0)))
-		if t.out, err = t.peek(n); err != nil {
+		buf := make([]byte, max(all-fin, 0)+1)
+		var a, u, n int
+		err = t.inRepair(func() error {
+			seq, err := queueSeq(t.fd(), sendQueue)
+			if err != nil {
+				return err
+			}
+			t.e.OutqSeq = proto.Uint32(seq)
+			if n, err = t.peek(buf, len(buf) > 1); err != nil {
+				return err
+			}
+			a, u, err = toSend(t.fd())
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		if a, u, err := t.toSend(); err != nil {
-			return err
-		} else if a == all && u == unsent && len(t.out) == n {
+		if a == all && u == unsent && n == len(buf)-1 {
+			t.out = buf[:n]
+			t.e.OutqLen, t.e.UnsqLen = proto.Uint32(uint32(n)), proto.Uint32(uint32(max(unsent-fin, 0)))
 			return nil
 		}
 	}
 	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s in which the kernel is too busy", t.i.peer), "try again in a moment")
 }
 
-// toSend are the bytes not acknowledged and, of these, not sent.
-func (t *stream) toSend() (all, unsent int, err error) {
-	if all, err = unix.IoctlGetInt(t.fd(), unix.SIOCOUTQ); err != nil {
-		return 0, 0, fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
+// readReceived reads what the program has not read yet. More may arrive behind
+// it meanwhile, which the other end's queue, read before, has as well.
+func (t *stream) readReceived() error {
+	var n int
+	var seq uint32
+	look := func() (err error) {
+		for again := true; again; { // until nothing arrives in between
+			if seq, err = queueSeq(t.fd(), recvQueue); err != nil {
+				return err
+			}
+			if n, err = t.received(); err != nil {
+				return err
+			}
+			now, err := queueSeq(t.fd(), recvQueue)
+			if err != nil {
+				return err
+			}
+			again = now != seq
+		}
+		return getWindow(t.fd(), t.e)
 	}
-	if unsent, err = unix.IoctlGetInt(t.fd(), siocOutqNSD); err != nil {
-		return 0, 0, fmt.Errorf("read how much it has not sent (SIOCOUTQNSD): %w", err)
+	run := func() error { return t.inRepair(look) }
+	if t.idle() {
+		run = func() (err error) {
+			if seq = idleSeq; gotFin(t.i.state) {
+				seq++
+			}
+			if n, err = t.received(); err != nil {
+				return err
+			}
+			return t.idleWindow(seq)
+		}
 	}
-	return all, unsent, nil
+	if err := run(); err != nil {
+		return err
+	}
+	t.e.InqSeq, t.e.InqLen = proto.Uint32(seq), proto.Uint32(uint32(n))
+	t.in = make([]byte, n)
+	got, err := t.peek(t.in, n > 0)
+	if err != nil {
+		return err
+	}
+	now := &seen{}
+	if err := now.lookTCP(t.fd()); err != nil {
+		return err
+	}
+	if got != n || now.state != t.i.state {
+		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s that changes by itself (%s, %s)", t.i.peer, stateNames[t.i.state], stateNames[now.state]), "try again in a moment")
+	}
+	return nil
 }
 
-// readReceived reads what the program has not read yet.
-func (t *stream) readReceived() error {
+func (t *stream) received() (int, error) {
 	n, err := unix.IoctlGetInt(t.fd(), unix.SIOCINQ)
 	if err != nil {
-		return fmt.Errorf("read how much it has received (SIOCINQ): %w", err)
+		return 0, fmt.Errorf("read how much it has received (SIOCINQ): %w", err)
 	}
-	t.e.InqLen = proto.Uint32(uint32(n))
-	seq := uint32(idleSeq)
-	if t.inRepair {
-		if seq, err = queueSeq(t.fd(), recvQueue); err != nil {
-			return err
-		}
-		if err := getWindow(t.fd(), t.e); err != nil {
-			return err
-		}
-	} else {
-		if gotFin(t.i.state) {
-			seq++
-		}
-		if err := t.idleWindow(seq); err != nil {
-			return err
-		}
-	}
-	t.e.InqSeq = proto.Uint32(seq)
-	t.in, err = t.peek(n)
-	if err == nil && len(t.in) != n {
-		err = failure.WithHint(failure.Unsupportedf("a TCP connection to %s: %d bytes were to be read, not %d as announced", t.i.peer, len(t.in), n), "try again in a moment")
-	}
-	return err
+	return n, nil
 }
 
 // Offsets in struct tcp_info (linux/tcp.h).
@@ -214,46 +293,37 @@ func (t *stream) idleWindow(seq uint32) error {
 	return nil
 }
 
-// peek copies up to n bytes, and one more where there are more, in repair mode
-// of the chosen queue. It goes from the
-// beginning, wherever the program's own peeking stands (SO_PEEK_OFF, for TCP
-// since Linux 6.9), and leaves that alone.
-func (t *stream) peek(n int) ([]byte, error) {
-	if n == 0 {
-		return nil, nil
+// peek copies the beginning of the receive queue, in repair mode that of the
+// chosen one, if any is to be there. It goes from the beginning, wherever the
+// program's own peeking stands (SO_PEEK_OFF, for TCP since Linux 6.9), and
+// leaves that alone.
+func (t *stream) peek(b []byte, any bool) (n int, err error) {
+	if !any {
+		return 0, nil
 	}
 	off, err := unix.GetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_PEEK_OFF)
 	if err == nil && off >= 0 {
 		if err := unix.SetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_PEEK_OFF, -1); err != nil {
-			return nil, fmt.Errorf("set SO_PEEK_OFF: %w", err)
+			return 0, fmt.Errorf("set SO_PEEK_OFF: %w", err)
 		}
-		defer unix.SetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_PEEK_OFF, off)
+		defer func() {
+			if serr := unix.SetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_PEEK_OFF, off); serr != nil {
+				err = errors.Join(err, fmt.Errorf("set SO_PEEK_OFF back: %w", serr))
+			}
+		}()
 	}
-	b := make([]byte, n+1) // one more, to see that there is no more
 	for {
-		got, _, err := unix.Recvfrom(t.fd(), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(t.fd(), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
+		case errors.Is(err, unix.EAGAIN): // all was acknowledged meanwhile
+			return 0, nil
 		case err != nil:
-			return nil, fmt.Errorf("read a queue of %d bytes: %w", n, err)
+			return 0, fmt.Errorf("read a queue: %w", err)
 		}
-		return b[:got], nil
+		return n, nil
 	}
-}
-
-func (t *stream) leaveRepair() error {
-	if !t.inRepair {
-		return nil
-	}
-	if err := leave(t.fd()); err != nil {
-		return err
-	}
-	t.inRepair = false
-	if err := unix.SetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR, t.reuse); err != nil {
-		return fmt.Errorf("set SO_REUSEADDR back: %w", err)
-	}
-	return nil
 }
 
 // end leaves connections that are about to be closed in repair mode: then they
