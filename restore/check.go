@@ -8,6 +8,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kind"
 	"ckpt/kind/all"
 	"ckpt/pidns"
 	"ckpt/restore/tree"
@@ -59,8 +60,40 @@ func (s *session) checkFiles() (refused []error) {
 		case t[id] != nil:
 			refused = append(refused, s.failFile(t[id], fd[id], err))
 		default: // a mapped file, an executable, a working directory
-			refused = append(refused, s.failFile(s.r.Targets[0], 0, err))
+			refused = append(refused, s.failUsed(s.userOf(id), err))
 		}
 	}
 	return refused
+}
+
+// userOf is the first process that uses a file other than by a descriptor.
+func (s *session) userOf(id uint32) *kind.Target {
+	for _, t := range s.r.Targets {
+		if t.MM.GetExeFileId() == id || t.FSE.GetCwdId() == id || t.FSE.GetRootId() == id {
+			return t
+		}
+		for _, v := range t.MM.GetVmas() {
+			if v.GetShmid() == uint64(id) {
+				return t
+			}
+		}
+	}
+	return s.r.Targets[0] // it is on its way in a socket
+}
+
+func (s *session) failUsed(t *kind.Target, err error) error {
+	if _, ok := errors.AsType[*failure.Error](err); ok {
+		return s.failFile(t, 0, err) // it names its subject
+	}
+	return s.fail(t, "", err)
+}
+
+// checked makes sure, before anything is made, that all files are there and
+// what they were: every one that is not is told at once. It asks other values
+// of the kinds, which remember what they have looked at.
+func (s *session) checked() error {
+	r := *s.r
+	r.Log = discard // whoever restores warns of the same
+	c := &session{o: s.o, in: s.in, kinds: all.New(), r: &r}
+	return errors.Join(c.checkFiles()...)
 }

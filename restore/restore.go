@@ -139,7 +139,7 @@ type undo struct {
 // build makes everything but lets nothing run.
 func (s *session) build(ctx context.Context) error {
 	for _, step := range []func() error{
-		s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.processes, s.verify, s.finish,
+		s.checked, s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.processes, s.verify, s.finish,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
