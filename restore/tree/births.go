@@ -36,11 +36,7 @@ func (f *forest) births(above [][2]node) (*births, error) {
 	for n := range f.nodes {
 		s.anc[n] = newSet(len(f.nodes))
 		s.session[n] = nobody
-		if n == outside {
-			continue
-		}
 		p := &f.nodes[n]
-		s.anc[n].add(outside)
 		if n != initial {
 			s.anc[n].add(initial)
 		}
@@ -192,7 +188,7 @@ func (s *search) misborn() bool {
 
 // lowest is the ancestor of n with the most ancestors.
 func (s *search) lowest(n node) node {
-	low, most := outside, -1
+	low, most := nobody, -1
 	for _, x := range s.anc[n].members() {
 		if k := s.anc[x].len(); k > most {
 			low, most = x, k
@@ -203,12 +199,12 @@ func (s *search) lowest(n node) node {
 
 func (s *search) finish() *births {
 	b := &births{parent: make([]node, len(s.anc)), session: s.session, children: make([][]node, len(s.anc))}
-	b.parent[outside] = nobody
-	for n := initial; n < len(s.anc); n++ {
+	b.parent[initial], b.session[initial] = nobody, initial
+	for n := initial + 1; n < len(s.anc); n++ {
 		b.parent[n] = s.lowest(n)
 		b.children[b.parent[n]] = append(b.children[b.parent[n]], n)
 	}
-	for n := initial; n < len(s.anc); n++ {
+	for n := initial + 1; n < len(s.anc); n++ {
 		if b.session[n] == nobody { // free to choose: what its forker is in at last
 			b.session[n] = s.f.nodes[b.parent[n]].leader
 		}

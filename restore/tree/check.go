@@ -38,12 +38,14 @@ func checkRow(r *Row, o Options) error {
 	case o.PIDMax != 0 && int(max(r.VPID, r.PGID, r.SID)) >= o.PIDMax:
 		return failure.WithHint(failure.Unsupportedf("pid %d, group %d, session %d: this kernel's ids end at %d",
 			r.VPID, r.PGID, r.SID, o.PIDMax-1), "raise it: sysctl -w kernel.pid_max=4194304")
-	case r.SID == 0 && !o.NoInit:
+	case r.SID == 0:
 		return failure.WithHint(failure.Unsupportedf("its session was started outside the container (pid %d has session 0)", r.VPID),
 			"start it in a session of its own: setsid CMD")
-	case r.PGID == 0 && (!o.NoInit || r.SID != 0):
+	case r.PGID == 0:
 		return failure.WithHint(failure.Unsupportedf("its process group was made outside the container (pid %d has group 0)", r.VPID),
 			"start it in a session of its own: setsid CMD")
+	case r.VPID == pidns.Init && r.SID != pidns.Init:
+		return failure.Damagedf("pid 1 is in session %d, which it did not start", r.SID)
 	case r.SID < 0 || r.PGID < 0:
 		return failure.Damagedf("pid %d has group %d, session %d", r.VPID, r.PGID, r.SID)
 	case r.SID == r.VPID && r.PGID != r.VPID:

@@ -5,7 +5,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ckpt/failure"
 	"ckpt/pidns"
 )
 
@@ -109,7 +108,7 @@ func (e *emitter) build(u node) error {
 	if err := e.fork(u, early); err != nil {
 		return err
 	}
-	if p.leader == u && !p.given {
+	if p.leader == u && u != initial {
 		e.add(Setsid{p.VPID})
 	}
 	return e.fork(u, late)
@@ -297,9 +296,6 @@ func (e *emitter) startGroup(g pidns.VPID, members []node) (helpers []Reap, err 
 		h, err := e.helper(g, 0)
 		helpers = append(helpers, Reap{g, h})
 		return err
-	}
-	if p.PGID == 0 {
-		return nil, failure.Unsupportedf("pid %d made group %d and went back to a group outside the container", g, g)
 	}
 	if p.PGID == p.SID && e.f.nodes[p.leader].dead {
 		if err := hold(); err != nil { // keeps the group it will come back to

@@ -22,12 +22,12 @@ type history struct {
 }
 
 type mix struct {
-	outer, share, signals bool
-	steps, procs          int
+	init, share, signals bool
+	steps, procs         int
 }
 
 func newHistory(seed uint64, x mix) *history {
-	h := &history{model: newModel(x.outer), rng: rand.New(rand.NewPCG(seed, 7)), next: 2}
+	h := &history{model: newModel(), rng: rand.New(rand.NewPCG(seed, 7)), next: 2}
 	for range 1 + h.rng.IntN(x.steps) {
 		h.act(x)
 	}
@@ -120,7 +120,7 @@ func rebuild(rows []Row, o Options) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := newModel(o.NoInit)
+	m := newModel()
 	if err := m.run(steps); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, list(steps))
 	}
@@ -148,15 +148,15 @@ func TestAnyHistory(t *testing.T) {
 		{"small", mix{steps: 25, procs: 7}},
 		{"middle", mix{steps: 80, procs: 14}},
 		{"large", mix{steps: 300, procs: 40}},
-		{"no init, session from outside", mix{steps: 60, procs: 12, outer: true}},
+		{"vpid 1 among the rows", mix{steps: 60, procs: 12, init: true}},
 		{"exit signals", mix{steps: 40, procs: 9, signals: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(seeds) / uint64(1+c.mix.procs/10) {
 				h := newHistory(seed, c.mix)
-				want := h.rows(c.mix.outer)
-				got, err := rebuild(want, Options{NoInit: c.mix.outer})
+				want := h.rows(c.mix.init)
+				got, err := rebuild(want, Options{NoInit: c.mix.init})
 				if err != nil {
 					t.Fatalf("seed %d: %v\nhistory:\n  %s\nrows:\n%s", seed, err, strings.Join(h.log, "\n  "), table(want))
 				}
@@ -182,7 +182,7 @@ func TestAnySharing(t *testing.T) {
 			refused++
 			continue
 		}
-		m := newModel(false)
+		m := newModel()
 		if err := m.run(steps); err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, list(steps))
 		}

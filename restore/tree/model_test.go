@@ -31,14 +31,10 @@ type task struct {
 
 var shareFlags = []uint64{unix.CLONE_VM, unix.CLONE_SIGHAND, unix.CLONE_FILES, unix.CLONE_FS}
 
-// newModel starts a namespace whose init leads session and group 1, or is in
-// the session of its starter (outer).
-func newModel(outer bool) *model {
+// newModel starts a namespace whose init leads session and group 1.
+func newModel() *model {
 	m := &model{procs: map[pidns.VPID]*task{}, pidMax: defaultPIDMax}
 	t := &task{pid: 1, pgid: 1, sid: 1, leader: true, exitSignal: unix.SIGCHLD, obj: map[uint64]uint64{}}
-	if outer {
-		t.pgid, t.sid, t.leader = 0, 0, false
-	}
 	for _, f := range shareFlags {
 		t.obj[f] = m.object()
 	}

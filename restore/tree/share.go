@@ -142,7 +142,7 @@ func (f *forest) share(b *births) (*sharing, error) {
 				continue
 			}
 			p := &f.nodes[n]
-			if held[n] != 0 || !p.dead && c.flag&(unix.CLONE_VM|unix.CLONE_SIGHAND) != 0 || n == outside {
+			if held[n] != 0 || !p.dead && c.flag&(unix.CLONE_VM|unix.CLONE_SIGHAND) != 0 {
 				return nil, f.unshareable(c, p)
 			}
 			held[n] = i + 1

@@ -31,7 +31,7 @@
 // can produce is built. Refused are:
 //
 //   - a process whose session or group came from outside the pid namespace
-//     (NSsid or NSpgid 0) while the namespace's init is not part of the rows;
+//     (NSsid or NSpgid 0);
 //   - an exit signal other than SIGCHLD of a process that the present parent
 //     cannot have forked, directly or by CLONE_PARENT of a sibling that has
 //     the same exit signal still (execve(2) puts SIGCHLD there): reparenting
@@ -77,8 +77,9 @@ type Row struct {
 
 // Options of Compile.
 type Options struct {
-	// NoInit: vpid 1 is one of the rows. Otherwise it is ckpt's own init,
-	// which exists already and leads session 1 and group 1.
+	// NoInit: vpid 1 is one of the rows. Otherwise it is ckpt's own init.
+	// Either way it exists before the first step, and leads session 1 and
+	// group 1.
 	NoInit bool
 	// PIDMax is the first number that no process can have; helpers get the
 	// highest free ones. 0: 32768, the smallest default of the kernel, and
@@ -89,8 +90,7 @@ type Options struct {
 const defaultPIDMax = 32768
 
 // Compile returns the steps that make a tree of these rows, starting from
-// vpid 1 alone. With NoInit vpid 1 is born in the session and group of its
-// starter, outside the namespace.
+// vpid 1 alone.
 func Compile(rows []Row, o Options) ([]Step, error) {
 	f, err := newForest(rows, o)
 	if err != nil {
@@ -157,18 +157,17 @@ func signalLost(r *Row) error {
 type node = int
 
 const (
-	outside node = 0 // whatever started the namespace; leads "session 0"
-	initial node = 1 // vpid 1
+	initial node = 0 // vpid 1
 	nobody  node = -1
 )
 
 // proc is a node: a row, or the dead leader of a living session.
 type proc struct {
 	Row
-	parent node // today's; nobody: outside, init, dead
+	parent node // today's; nobody: init's and that of dead ones
 	leader node // of its session; itself for a leader
 	dead   bool
-	given  bool // exists before the first step, and is not rebuilt
+	given  bool // ckpt's own init, no row
 }
 
 type forest struct {
@@ -189,7 +188,6 @@ func newForest(rows []Row, o Options) (*forest, error) {
 	if err := checkIDs(rows, o); err != nil {
 		return nil, err
 	}
-	f.nodes = append(f.nodes, proc{parent: nobody, leader: outside, given: true})
 	if !o.NoInit {
 		f.nodes = append(f.nodes, proc{Row: Row{VPID: pidns.Init, PGID: pidns.Init, SID: pidns.Init,
 			ExitSignal: unix.SIGCHLD}, leader: initial, given: true})
@@ -213,7 +211,7 @@ func newForest(rows []Row, o Options) (*forest, error) {
 func (f *forest) addDeadLeaders() {
 	var dead []pidns.VPID
 	for _, p := range f.nodes[initial:] {
-		if _, ok := f.index[p.SID]; !ok && p.SID != 0 {
+		if _, ok := f.index[p.SID]; !ok {
 			f.index[p.SID] = nobody
 			dead = append(dead, p.SID)
 		}
@@ -229,7 +227,7 @@ func (f *forest) addDeadLeaders() {
 func (f *forest) connect() error {
 	for n := initial; n < len(f.nodes); n++ {
 		p := &f.nodes[n]
-		p.leader = f.index[p.SID] // session 0: outside
+		p.leader = f.index[p.SID]
 		p.parent = nobody
 		if p.dead || n == initial {
 			continue
