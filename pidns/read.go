@@ -2,7 +2,6 @@ package pidns
 
 import (
 	"errors"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +14,7 @@ import (
 // ends meanwhile is left out; a list is exact only while nothing runs.
 func Walk(init HostPID) ([]HostPID, error) {
 	pids := []HostPID{init}
+	seen := map[HostPID]bool{init: true}
 	for i := 0; i < len(pids); i++ {
 		children, err := childrenOf(pids[i])
 		if err != nil {
@@ -24,9 +24,10 @@ func Walk(init HostPID) ([]HostPID, error) {
 			return nil, err
 		}
 		for _, c := range children {
-			// A child that changes its parent meanwhile may be met twice.
-			if !slices.Contains(pids[i:], HostPID(c)) {
-				pids = append(pids, HostPID(c))
+			// One that comes to a subreaper meanwhile is met twice.
+			if h := HostPID(c); !seen[h] {
+				seen[h] = true
+				pids = append(pids, h)
 			}
 		}
 	}
