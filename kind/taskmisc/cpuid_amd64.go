@@ -19,3 +19,19 @@ func checkCPUID(s *tracee.Script, st tracee.Step) error {
 	}
 	return nil
 }
+
+// askLDT reads a first entry of the local descriptor table (modify_ldt(2)): the
+// call gives 0 where there is no table.
+func askLDT(s *tracee.Script) tracee.Step {
+	const read, entry = 0, 8
+	return s.Try(unix.SYS_MODIFY_LDT, read, s.Space(entry), entry)
+}
+
+func checkLDT(s *tracee.Script, st tracee.Step) error {
+	// ENOSYS: the kernel is built without it.
+	if v, err := s.Result(st); err == nil && v > 0 {
+		return failure.WithHint(failure.Unsupportedf("it has a local descriptor table (modify_ldt), as 16-bit and old 32-bit code needs"),
+			"run the program without such code (Wine: only 64-bit programs)")
+	}
+	return nil
+}

@@ -96,7 +96,11 @@ func ask(_ *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 	mdwe := s.Try(unix.SYS_PRCTL, prGetMDWE, 0, 0, 0, 0)
 	known := s.Try(unix.SYS_MEMBARRIER, membarrierQuery, 0, 0)
 	registered := s.Try(unix.SYS_MEMBARRIER, membarrierGetRegistrations, 0, 0)
+	ldt := askLDT(s)
 	return func() error {
+		if err := checkLDT(s, ldt); err != nil {
+			return err
+		}
 		p.TC.ChildSubreaper = proto.Bool(binary.LittleEndian.Uint32(s.Bytes(reaper, 4)) != 0)
 		v, err := s.Result(thp)
 		if err != nil {

@@ -18,7 +18,7 @@
 // # What is lost
 //
 // See Limits. A process is refused that has a shadow stack, linear address
-// masking, CPUID faulting or PR_SET_IO_FLUSHER.
+// masking, CPUID faulting, a local descriptor table or PR_SET_IO_FLUSHER.
 //
 // # Needs
 //
