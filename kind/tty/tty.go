@@ -194,8 +194,8 @@ func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
 	if _, err := sessionOf(d, p.master); err != nil {
 		return err
 	}
-	if d.Out == nil {
-		return nil // what is under way now tells nothing of the time of a dump
+	if d.Out == nil || desc.ID != p.master.ID {
+		return nil // what is under way now tells nothing of the time of a dump; and once is enough
 	}
 	for _, end := range []*kind.Desc{p.master, p.slave} {
 		if end == nil {
