@@ -108,11 +108,7 @@ func (s *session) finishProcess(t *kind.Target) error {
 		}
 	}
 	if t.TC.GetTaskState() == taskStopped {
-		// While it is traced the signal waits; it stops the process when the
-		// last thread is let go.
-		if err := unix.Kill(int(t.Host), unix.SIGSTOP); err != nil {
-			return s.fail(t, "stop it again", err)
-		}
+		return s.fail(t, "stop it again", s.stop(t))
 	}
 	return nil
 }
