@@ -71,7 +71,8 @@ func (c *Container) openInit() (*procfs.Proc, error) {
 	return p, nil
 }
 
-// openAlive gives nil for a process that does not exist or is a zombie.
+// openAlive gives nil for a process that does not exist or is a zombie. One
+// whose leader alone has exited lives: its other threads go on.
 func openAlive(pid int) (*procfs.Proc, *procfs.Stat, error) {
 	p, err := procfs.Open(pid)
 	if errors.Is(err, unix.ESRCH) {
@@ -81,7 +82,7 @@ func openAlive(pid int) (*procfs.Proc, *procfs.Stat, error) {
 		return nil, nil, err
 	}
 	st, err := p.Stat()
-	if errors.Is(err, unix.ESRCH) || err == nil && (st.State == 'Z' || st.State == 'X') {
+	if errors.Is(err, unix.ESRCH) || err == nil && (st.State == 'X' || st.State == 'Z' && st.NumThreads <= 1) {
 		return nil, nil, p.Close()
 	}
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 )
 
 // Made is a container that runs, as its maker hands it to the supervisor.
@@ -114,7 +114,9 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 		return nil, err
 	}
 	var made *Made
-	err = onThread(func() error {
+	// As ptrace(2) wants it. What the thread still traces when it ends, dead
+	// leaders of threads, it lets go with its end.
+	err = kernel.OnThread(func() error {
 		return make(ctx, req, cl.log, req.logger(), func(m *Made) error {
 			made = m
 			if ctx.Err() != nil {
@@ -131,17 +133,6 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 		return nil, errors.Join(err, cl.undo())
 	}
 	return &supervised{cl, made}, cl.running()
-}
-
-// onThread runs fn on an OS thread of its own, as ptrace(2) wants it, which
-// ends with fn: whatever fn did to the thread (namespaces, CPU) ends with it.
-func onThread(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the runtime ends the thread
-		done <- fn()
-	}()
-	return <-done
 }
 
 func (r *Request) logger() *slog.Logger {

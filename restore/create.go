@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/pidns"
 	"ckpt/tracee"
 )
@@ -59,8 +59,7 @@ func (s *session) enter() (err error) {
 	}
 	s.inner = &inner{work: make(chan func()), ask: make(chan func())}
 	ready := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with its namespaces
+	go kernel.OnThread(func() error {
 		// A mount namespace can only be entered by a thread that shares its
 		// working directory and root with no other (setns(2)).
 		err := unix.Unshare(unix.CLONE_FS)
@@ -78,7 +77,8 @@ func (s *session) enter() (err error) {
 		for fn := range s.inner.work {
 			fn()
 		}
-	}()
+		return nil
+	})
 	return <-ready
 }
 
