@@ -130,7 +130,7 @@ func (s *session) seize(p *kind.Proc, tid int) (*kind.Task, error) {
 	}
 	if errors.Is(err, unix.EPERM) {
 		if st, serr := fs.Status(); serr == nil && st.TracerPid != 0 {
-			err = failure.Unsupportedf("it is being traced by host pid %d (a debugger)", st.TracerPid)
+			err = failure.WithHint(failure.Unsupportedf("it is being traced by host pid %d (a debugger)", st.TracerPid), "end the debugger (gdb, strace) before the dump")
 		}
 	}
 	return nil, s.fail(p, "stop it", err)

@@ -100,7 +100,8 @@ func (s *session) arrange() error {
 			continue // ckpt's init reaps it the moment it runs again; nobody else can see it
 		}
 		if len(p.Status.NSpid) != level {
-			return s.fail(p, "", failure.Unsupportedf("it lives in a pid namespace inside the container; nested containers are not carried yet"))
+			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("it lives in a pid namespace inside the container; nested containers are not carried yet"),
+				"start it without unshare(1), a container tool or a sandbox of its own"))
 		}
 		if parent := byHost[p.Stat.PPid]; parent != s.init || s.src.NoInit {
 			p.Parent = parent

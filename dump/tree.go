@@ -71,7 +71,8 @@ func (s *session) checkNamespaces(p *kind.Proc) error {
 			return s.fail(p, "read the container's namespaces", err)
 		}
 		if mine != container {
-			return s.fail(p, "", failure.Unsupportedf("it is in a %s namespace of its own; these are not carried yet", ns.name))
+			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("its %s namespace is not the container's; these are not carried yet", ns.name),
+				"start it without unshare(1), a container tool or a sandbox of its own"))
 		}
 	}
 	return nil

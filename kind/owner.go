@@ -27,7 +27,8 @@ func owner(d *Dump, desc *Desc) (*fown.FownEntry, error) {
 	}
 	v, ok := d.VPID(pidns.HostPID(o.PID))
 	if !ok {
-		return nil, failure.Unsupportedf("its owner (F_SETOWN) is host pid %d, outside the container", o.PID)
+		return nil, failure.WithHint(failure.Unsupportedf("its owner (F_SETOWN) is host pid %d, outside the container", o.PID),
+			"start that program inside the container too")
 	}
 	e.PidType, e.Pid = proto.Uint32(uint32(o.Type)), proto.Uint32(uint32(v))
 	return e, nil

@@ -81,7 +81,7 @@ func supported() error { return nil }
 // injectable tells why code cannot run in a thread with these registers.
 func injectable(r Regs) error {
 	if r.Cs != userCS64 {
-		return failure.Unsupportedf("it runs 32-bit code (code segment %#x)", r.Cs)
+		return failure.WithHint(failure.Unsupportedf("it runs 32-bit code (code segment %#x)", r.Cs), "use a 64-bit build of the program")
 	}
 	return nil
 }

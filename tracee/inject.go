@@ -146,7 +146,8 @@ func (in *Injection) enter(t *Thread, frame int, h *home) (err error) {
 		return err
 	}
 	if on, err := userDispatch(t.TID); err == nil && on {
-		return failure.Unsupportedf("its system calls are dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH)")
+		return failure.WithHint(failure.Unsupportedf("its system calls are dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH)"),
+			"dump when the foreign program that it runs (Wine) has ended")
 	}
 	if _, err := t.LeaveCriticalSection(&h.regs); err != nil {
 		return err

@@ -136,7 +136,8 @@ func (s *saver) observeProcess(d *kind.Dump, p *kind.Proc) error {
 		return err
 	}
 	if ns.Ino != s.userns {
-		return failure.Unsupportedf("it lives in a user namespace inside the container; nested containers are not carried yet")
+		return failure.WithHint(failure.Unsupportedf("it lives in a user namespace inside the container; nested containers are not carried yet"),
+			"start it without unshare(1), a container tool or a sandbox of its own")
 	}
 	if !s.labels {
 		return nil

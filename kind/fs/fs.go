@@ -61,7 +61,7 @@ func refuse(fs *procfs.Proc, link, what string) error {
 			"let it change to a directory that exists")
 	case !strings.HasPrefix(path, "/"):
 		// d_path(): "(unreachable)/…" for what hangs on no mount of the namespace
-		return failure.Unsupportedf("%s lies outside the container's mounts (%s)", what, path)
+		return failure.WithHint(failure.Unsupportedf("%s lies outside the container's mounts (%s)", what, path), "let it change to a directory of the container")
 	}
 	return nil
 }

@@ -47,22 +47,24 @@ func observe(_ *kind.Dump, p *kind.Proc) error {
 func refuse(m *procfs.Map) error {
 	switch {
 	case m.Has("um"), m.Has("uw"), m.Has("ui"):
-		return failure.Unsupportedf("registered with userfaultfd, whose pages another program provides")
+		return failure.WithHint(failure.Unsupportedf("registered with userfaultfd, whose pages another program provides"), "dump when the program has ended what it uses userfaultfd for")
 	case m.Has("ht"):
 		return failure.WithHint(failure.Unsupportedf("huge pages of hugetlbfs are not carried yet"),
 			"use transparent huge pages (madvise MADV_HUGEPAGE) instead")
 	case m.ProtectionKey != 0:
-		return failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey)
+		return failure.WithHint(failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey),
+			"run the program on a machine, or under a kernel, without protection keys (nopku)")
 	case m.Has("ss"):
 		return failure.WithHint(failure.Unsupportedf("a shadow stack (CET) is not carried"), "run the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
 	case m.Has("io"), m.Has("pf"):
 		if !m.IsSpecial() {
-			return failure.Unsupportedf("memory of a device is not carried")
+			return failure.WithHint(failure.Unsupportedf("memory of a device is not carried"), "let the program unmap the device before the dump")
 		}
 	case strings.HasPrefix(m.Path, "anon_inode:"):
-		return failure.Unsupportedf("memory of %s is not carried", strings.TrimPrefix(m.Path, "anon_inode:"))
+		return failure.WithHint(failure.Unsupportedf("memory of %s is not carried", strings.TrimPrefix(m.Path, "anon_inode:")),
+			"let the program unmap it before the dump")
 	case strings.HasPrefix(m.Path, "socket:"):
-		return failure.Unsupportedf("the ring of a packet socket is not carried")
+		return failure.WithHint(failure.Unsupportedf("the ring of a packet socket is not carried"), "end the program that uses it (tcpdump) before the dump")
 	case m.Path == "[uprobes]":
 		return failure.WithHint(failure.Unsupportedf("a probe (uprobe) is set in it"), "stop the tracing tool that set it")
 	}

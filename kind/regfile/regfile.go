@@ -96,7 +96,7 @@ func look(d *kind.Dump, desc *kind.Desc) (path string, gone bool, err error) {
 		return "", false, err
 	}
 	if pseudo != "" {
-		return "", false, failure.Unsupportedf("%s is %s", path, pseudo)
+		return "", false, failure.WithHint(failure.Unsupportedf("%s is %s", path, pseudo), "let the program close it before the dump")
 	}
 	return path, true, ghost.Refuse(desc, path)
 }
@@ -176,7 +176,7 @@ func refuseLease(desc *kind.Desc) error {
 			return failure.WithHint(failure.Unsupportedf("a lease (F_SETLEASE) on %s is not carried", desc.Link),
 				"let the program give the lease up before the dump")
 		case desc.FD < 0 && f[2] != "POSIX":
-			return failure.Unsupportedf("a lock on %s is held by a descriptor on its way in a socket", desc.Link)
+			return failure.WithHint(failure.Unsupportedf("a lock on %s is held by a descriptor on its way in a socket", desc.Link), "try again once the program has received it")
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 // observeRegs reads both register sets, and what the interrupted call is.
 func (k *threads) observeRegs(t *kind.Task) error {
 	if t.Regs.Cs != userCS {
-		return failure.Unsupportedf("it runs 32-bit code, which ckpt does not carry")
+		return failure.WithHint(failure.Unsupportedf("it runs 32-bit code, which ckpt does not carry"), "use a 64-bit build of the program")
 	}
 	if _, err := t.Traced.LeaveCriticalSection(&t.Regs); err != nil {
 		return err

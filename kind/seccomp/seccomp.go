@@ -128,7 +128,8 @@ func check(prog []byte) error {
 	const ret = unix.BPF_RET | unix.BPF_K
 	for ; len(prog) >= insnSize; prog = prog[insnSize:] {
 		if binary.NativeEndian.Uint16(prog) == ret && binary.NativeEndian.Uint32(prog[4:])&unix.SECCOMP_RET_ACTION_FULL == unix.SECCOMP_RET_USER_NOTIF {
-			return failure.Unsupportedf("a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)")
+			return failure.WithHint(failure.Unsupportedf("a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)"),
+				"start the program without the supervisor that set it")
 		}
 	}
 	return nil
