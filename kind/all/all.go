@@ -21,6 +21,7 @@ import (
 	"ckpt/kind/inotify"
 	"ckpt/kind/memfd"
 	"ckpt/kind/memory"
+	"ckpt/kind/mounts"
 	"ckpt/kind/pending"
 	"ckpt/kind/pipe"
 	"ckpt/kind/regfile"
@@ -84,6 +85,7 @@ func New() Kinds {
 		},
 		Spaces: []kind.Process{space},
 		Processes: []kind.Process{
+			mounts.Kind(),
 			fs.Kind(),
 			sigaction.Kind(),
 			sysv.Undo(),

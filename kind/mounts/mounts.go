@@ -1,0 +1,103 @@
+// Package mounts is what is mounted in a container. Its table of mounts is a
+// copy of that of whoever started it, and a restore makes such a copy anew.
+//
+// # What the kernel shows
+//
+// /proc/PID/mountinfo.
+//
+// # What is saved
+//
+// Nothing. A container in which something was mounted is refused: it would
+// not be there again.
+//
+// # What is lost
+//
+// That something was unmounted inside.
+//
+// # Needs
+//
+// Nothing.
+package mounts
+
+import (
+	"errors"
+	"os"
+	"slices"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/procfs"
+)
+
+// Kind compares the container's mounts with those around ckpt, once.
+func Kind() kind.Process {
+	done := false
+	return kind.Process{
+		Name: "mounts",
+		Observe: func(d *kind.Dump, _ *kind.Proc) error {
+			if done {
+				return nil
+			}
+			done = true
+			return observe(int(d.InitHost))
+		},
+		Limits: "what was unmounted inside is there again",
+	}
+}
+
+func observe(init int) error {
+	its, err := read(init)
+	if err != nil {
+		return err
+	}
+	own, err := read(os.Getpid())
+	if err != nil {
+		return err
+	}
+	return errors.Join(compare(its, own)...)
+}
+
+func read(pid int) ([]procfs.Mount, error) {
+	p, err := procfs.Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return p.MountInfo()
+}
+
+// compare refuses what is mounted in the container and not outside, or with
+// other options.
+func compare(its, own []procfs.Mount) (refused []error) {
+	left := slices.Clone(own)
+	for i := range its {
+		m := &its[i]
+		if m.Type == "proc" && m.Point == "/proc" {
+			continue // that of its pid namespace
+		}
+		if at := slices.IndexFunc(left, func(o procfs.Mount) bool { return same(m, &o) && m.Options == o.Options }); at >= 0 {
+			left = slices.Delete(left, at, at+1)
+			continue
+		}
+		err := failure.Unsupportedf("%s was mounted on %s inside the container", what(m), m.Point)
+		hint := "unmount it before the dump, or mount it outside, too"
+		if slices.ContainsFunc(left, func(o procfs.Mount) bool { return same(m, &o) }) {
+			err = failure.Unsupportedf("%s was mounted anew with other options inside the container (%s)", m.Point, m.Options)
+			hint = "mount it with the old ones (mount -o remount) before the dump"
+		}
+		refused = append(refused, failure.WithHint(err, hint))
+	}
+	return refused
+}
+
+func same(a, b *procfs.Mount) bool {
+	return a.Point == b.Point && a.Dev == b.Dev && a.Root == b.Root && a.Type == b.Type
+}
+
+// what is mounted, for messages.
+func what(m *procfs.Mount) string {
+	if m.Root != "/" {
+		return m.Root + " (" + m.Type + ")"
+	}
+	return m.Type
+}
