@@ -259,12 +259,38 @@ func TestPortTaken(t *testing.T) {
 // check is what ckpt check says of the image's first file.
 func check(t testing.TB, saved *kindtest.Saved) error {
 	t.Helper()
+	k := Kind()
+	return k.Check(restoring(t, saved), saved.Entries[0])
+}
+
+func restoring(t testing.TB, saved *kindtest.Saved) *kind.Restore {
+	t.Helper()
 	r := &kind.Restore{In: saved.Open(t), Entries: map[uint32]*fdinfo.FileEntry{}}
 	for _, e := range saved.Entries {
 		r.Entries[e.GetId()] = e
 	}
+	return r
+}
+
+// All ports that are taken are told, not only the first.
+func TestPortsTaken(t *testing.T) {
+	ownNet(t)
+	a := setup{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 4}.make(t)
+	b := setup{family: in4, typ: sockStream, bind: "127.0.0.1:81", backlog: 4}.make(t)
+	c := setup{family: in4, typ: sockDgram, bind: "127.0.0.1:82", backlog: -1}.make(t)
+	saved := kindtest.New(t, Kind).Dump(a, b, c)
+	must(t, c.Close())
+	r := restoring(t, saved)
 	k := Kind()
-	return k.Check(r, saved.Entries[0])
+	for i, want := range []string{"127.0.0.1:80", "127.0.0.1:81", ""} {
+		f, err := k.Restore(r, saved.Entries[i])
+		if want == "" {
+			must(t, err)
+			must(t, f.Close())
+			continue
+		}
+		refused(t, err, want, "another program has")
+	}
 }
 
 func TestAddressGone(t *testing.T) {

@@ -42,6 +42,7 @@ type sock struct {
 	// out are the contents of its queues.
 	st      *tcp_stream.TcpStreamEntry
 	in, out []byte
+	err     error
 	standIn bool // for an end that is gone: has no entry in files.img
 }
 
@@ -55,18 +56,14 @@ func (w *world) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) 
 	if !w.loaded {
 		w.loaded, w.r = true, r
 		if w.err = w.load(); w.err == nil {
-			w.err = w.make()
-		}
-		if w.err != nil {
-			for _, s := range w.socks {
-				s.f.Close()
-			}
+			w.make()
 		}
 	}
 	if w.err != nil {
 		return nil, w.err
 	}
-	return w.byID[e.GetId()].f, nil
+	s := w.byID[e.GetId()]
+	return s.f, s.err
 }
 
 func (w *world) load() error {
@@ -101,8 +98,10 @@ func (w *world) load() error {
 	return w.pairUp()
 }
 
-// make makes listeners first: what else is bound to their port takes less.
-func (w *world) make() error {
+// make makes listeners first: what else is bound to their port takes less. It
+// goes on after an error, so that all that stand in the way are told.
+func (w *world) make() {
+	failed := false
 	for _, step := range []struct {
 		of func(*sock) bool
 		do func(*sock) error
@@ -117,11 +116,22 @@ func (w *world) make() error {
 				continue
 			}
 			if err := step.do(s); err != nil {
-				return s.fail(err)
+				failed = true
+				s.err = s.fail(err)
+				s.f.Close()
+				s.f = nil
 			}
 		}
 	}
-	return nil
+	if !failed {
+		return
+	}
+	for _, s := range w.socks {
+		if s.standIn {
+			w.err = errors.Join(w.err, s.err)
+			s.f.Close()
+		}
+	}
 }
 
 // fail names the socket in front of an error.
