@@ -44,11 +44,15 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 	return append(refused, s.checkFiles()...), in.Manifest(), nil
 }
 
-// checkFiles asks the kind of each file.
+// checkFiles asks the kind of each file that a process uses. Other entries
+// stand for names that kinds keep, or for files on their way in a socket.
 func (s *session) checkFiles() (refused []error) {
 	t, fd := s.holders()
 	for _, id := range slices.Sorted(maps.Keys(s.r.Entries)) {
-		e := s.r.Entries[id]
+		e, user := s.r.Entries[id], s.userOf(id)
+		if t[id] == nil && user == nil {
+			continue
+		}
 		k, err := s.kindFor(e)
 		if err == nil && k.Check != nil {
 			if err = k.Check(s.r, e); err != nil {
@@ -60,25 +64,30 @@ func (s *session) checkFiles() (refused []error) {
 		case t[id] != nil:
 			refused = append(refused, s.failFile(t[id], fd[id], err))
 		default: // a mapped file, an executable, a working directory
-			refused = append(refused, s.failUsed(s.userOf(id), err))
+			refused = append(refused, s.failUsed(user, err))
 		}
 	}
 	return refused
 }
 
-// userOf is the first process that uses a file other than by a descriptor.
+// mappedFile are the status bits of a vma_entry whose shmid is the id of a
+// file (VMA_FILE_PRIVATE, VMA_FILE_SHARED of CRIU's image.h).
+const mappedFile = 1<<6 | 1<<7
+
+// userOf is the first process that uses a file other than by a descriptor;
+// nil: none does.
 func (s *session) userOf(id uint32) *kind.Target {
 	for _, t := range s.r.Targets {
 		if t.MM.GetExeFileId() == id || t.FSE.GetCwdId() == id || t.FSE.GetRootId() == id {
 			return t
 		}
 		for _, v := range t.MM.GetVmas() {
-			if v.GetShmid() == uint64(id) {
+			if v.GetStatus()&mappedFile != 0 && v.GetShmid() == uint64(id) {
 				return t
 			}
 		}
 	}
-	return s.r.Targets[0] // it is on its way in a socket
+	return nil
 }
 
 func (s *session) failUsed(t *kind.Target, err error) error {
