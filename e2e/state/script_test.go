@@ -1,0 +1,80 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"ckpt/e2e/harness"
+)
+
+// underScript answers what it reads from a FIFO with its terminal: which one
+// it is, of what size, whether it is its own and in the foreground.
+const underScript = `stty rows 21 cols 43 -echo
+while read -r line <ask; do
+	echo "$line: $(tty) $(stty size) $(ps -o tty=,tpgid=,pgid= -p $$ | tr -s ' ')"
+done`
+
+// TestScript: a shell under script(1) keeps its terminal.
+func TestScript(t *testing.T) {
+	for _, user := range users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			if err := errors.Join(syscall.Mkfifo(e.Join("ask"), 0o600), os.Chown(e.Join("ask"), e.UID, e.GID)); err != nil {
+				t.Fatal(err)
+			}
+			e.WriteFile("answer.sh", underScript)
+			c := e.Start("script", nil, harness.Tool(t, "script"), "-qfc", "sh answer.sh", "/dev/null")
+			ask := func(n int) string {
+				t.Helper()
+				// Blocks until the shell opens the other end.
+				if err := os.WriteFile(e.Join("ask"), fmt.Appendf(nil, "ask %d\n", n), 0); err != nil {
+					t.Fatal(err)
+				}
+				answer := ""
+				harness.Eventually(t, "it answers", func() error {
+					_, after, ok := strings.Cut(c.Log(), fmt.Sprintf("ask %d: ", n))
+					if answer, _, _ = strings.Cut(after, "\r\n"); ok && strings.Contains(after, "\r\n") {
+						return nil
+					}
+					if err := c.Alive(); err != nil {
+						return err
+					}
+					return fmt.Errorf("so far: %q", c.Log())
+				})
+				return answer
+			}
+			want := ask(1)
+			if !strings.HasPrefix(want, "/dev/pts/") || !strings.Contains(want, " 21 43 pts/") {
+				t.Fatalf("its terminal is %q", want)
+			}
+			for n := 2; n <= 3; n++ {
+				asleep(t, c)
+				image := e.Join(fmt.Sprintf("image%d", n))
+				c.Dump(image)
+				e.Restore(image, "")
+				if got := ask(n); got != want {
+					t.Errorf("its terminal was %q, is %q", want, got)
+				}
+			}
+		})
+	}
+}
+
+// asleep waits until every thread of the container waits for something.
+func asleep(t *testing.T, c *harness.Container) {
+	t.Helper()
+	harness.Eventually(t, "every thread sleeps", func() error {
+		for _, p := range c.Ps().Processes {
+			for _, th := range p.Threads {
+				if s, err := harness.ThreadState(p.PID, th.TID); err != nil || s != 'S' {
+					return fmt.Errorf("thread %d is in state %c (%v)", th.VTID, s, err)
+				}
+			}
+		}
+		return nil
+	})
+}
