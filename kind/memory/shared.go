@@ -93,9 +93,10 @@ func (m *maker) fillShared(r *kind.Restore, id uint64) error {
 	return nil
 }
 
-// dropShared takes init's own mapping of the objects away again.
+// dropShared takes the mapping of the objects away again from ckpt's init. One
+// that is part of the image has dropped it as every process does.
 func (m *maker) dropShared(r *kind.Restore) error {
-	if m.shared.Len() == 0 {
+	if m.shared.Len() == 0 || r.Manifest.GetNoInit() {
 		return nil
 	}
 	return r.Inside(func(s *tracee.Script) error {
