@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"ckpt/e2e/harness"
@@ -36,6 +37,12 @@ var programs = []program{
 	{source: "pty.c", alone: true}, // the numbers of its terminals
 	{source: "process.c"},
 	{source: "process.c", args: []string{"chroot"}, root: true},
+	{source: "process.c", flags: []string{"--no-init"}},
+	{source: "pending.c", flags: []string{"--no-init"}},
+	{source: "locks.c", flags: []string{"--no-init"}},
+	{source: "timers.c", flags: []string{"--no-init"}},
+	{source: "sockets.c", flags: []string{"--no-init", "--net", "none"}},
+	{source: "pty.c", flags: []string{"--no-init"}, alone: true},
 	{source: "creds.c", root: true},
 	{source: "seccomp.c", root: true},
 	{source: "seccomp.c", args: []string{"no-new-privs"}, root: true},
@@ -43,7 +50,7 @@ var programs = []program{
 
 func (p program) name() string {
 	name := p.source
-	for _, a := range p.args {
+	for _, a := range append(slices.Clone(p.flags), p.args...) {
 		name += " " + a
 	}
 	return name
