@@ -78,7 +78,8 @@ func (s *restorer) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 	if held, err := s.ghosts.Holds(r, reg.GetId()); held || err != nil {
 		return err
 	}
-	fd, err := unix.Open(reg.GetName(), unix.O_PATH|unix.O_CLOEXEC, 0)
+	// Of a symbolic link that is held itself, not what it leads to.
+	fd, err := unix.Open(reg.GetName(), unix.O_PATH|unix.O_CLOEXEC|int(reg.GetFlags())&unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return openFailed(reg, err)
 	}
