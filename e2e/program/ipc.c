@@ -21,7 +21,7 @@ static struct {
 /* --- System V --- */
 static int shm_key, shm_gone, shm_alone, sem_key, sem_plain, msg_key, msg_full;
 static char *at, *at_ro, *at_gone;
-static pid_t helper, undoer;
+static pid_t helper, undoer, waiter;
 static key_t key;
 
 static void fill(char *p, size_t n, int seed)
@@ -138,6 +138,7 @@ static void finish_sysv(void)
 	struct sembuf up = { 1, 1, 0 };
 	works(semop(sem_key, &up, 1), "semop");
 	expect(comes(&sh->waits, 2), "sem: the wait does not end");
+	waitpid(waiter, NULL, 0);
 	kill(helper, SIGKILL);
 	waitpid(helper, NULL, 0);
 	shmdt(at_gone);
@@ -304,7 +305,7 @@ int main(void)
 			pause();
 	}
 	check(comes(&sh->undone, 1), "semop");
-	if (fork() == 0) {
+	if ((waiter = fork()) == 0) {
 		struct sembuf down = { 1, -1, 0 };
 		sh->waits = 1;
 		while (semop(sem_key, &down, 1) != 0)
