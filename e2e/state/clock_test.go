@@ -56,7 +56,8 @@ func TestClocks(t *testing.T) {
 			e := harness.New(t, user)
 			clock := harness.Program(t, "clock.c")
 			c := e.Start("clock", nil, clock)
-			last := read(t, c, 0)
+			var last reading
+			read(t, c, 0)
 			ask := func(c *harness.Container, n int) reading {
 				c.Kill("USR1")
 				return read(t, c, n)
