@@ -114,8 +114,6 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 		return nil, err
 	}
 	var made *Made
-	// As ptrace(2) wants it. What the thread still traces when it ends, dead
-	// leaders of threads, it lets go with its end.
 	err = kernel.OnThread(func() error {
 		return make(ctx, req, cl.log, req.logger(), func(m *Made) error {
 			made = m

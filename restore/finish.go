@@ -172,7 +172,7 @@ func (s *session) letGo() error {
 func (s *session) detach(t *kind.Target) error {
 	for i := len(t.Threads) - 1; i >= 0; i-- {
 		if t.Threads[i].Extra.GetDead() {
-			continue // a zombie is let go when this thread of ckpt ends
+			continue // let go already
 		}
 		if err := t.Threads[i].Traced.Detach(0); err != nil {
 			return s.failThread(t, t.Threads[i], "let it go", err)

@@ -107,8 +107,9 @@ func (t *Thread) waitEnd(want unix.WaitStatus) error {
 
 // ExitThread ends one thread of a stub that has others: exit(2), not
 // exit_group. A leader that ends so stays as a zombie until its threads have
-// ended too, and is not reported to ckpt before. It returns when the thread
-// executes nothing any more.
+// ended too. It is detached first, since nobody can detach a zombie, and its
+// parent could not wait for it as long as it is traced. It returns when the
+// thread executes nothing any more.
 func ExitThread(t *Thread, site Site) error {
 	r, err := t.Regs()
 	if err != nil {
@@ -118,7 +119,7 @@ func ExitThread(t *Thread, site Site) error {
 	if err := t.SetRegs(r); err != nil {
 		return err
 	}
-	if err := t.resume(unix.PTRACE_CONT, 0); err != nil {
+	if err := t.Detach(0); err != nil {
 		return err
 	}
 	for {
