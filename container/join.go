@@ -13,7 +13,7 @@ import (
 
 // joined are the namespaces of a container as descriptors.
 type joined struct {
-	files []*os.File // 0: pidfd of vpid 1; 1: its time_for_children, if there is one
+	files []*os.File // 0: pidfd of a thread of vpid 1; 1: its time_for_children, if there is one
 	flags int
 }
 
@@ -22,11 +22,7 @@ type joined struct {
 // id there, and nobody inside sees it. It dies with ckpt. The caller must be
 // locked to its OS thread, and kills it.
 func Join(init int) (*tracee.Thread, tracee.Site, error) {
-	fd, err := unix.PidfdOpen(init, 0)
-	if err != nil {
-		return nil, tracee.Site{}, fmt.Errorf("open a pidfd of vpid 1: %w", err)
-	}
-	nss, err := namespacesOf(init, os.NewFile(uintptr(fd), "pidfd"))
+	nss, err := namespacesOf(init)
 	if err != nil {
 		return nil, tracee.Site{}, err
 	}
@@ -47,16 +43,16 @@ func (c *Container) namespaces() (*joined, error) {
 	if err != nil {
 		return nil, err
 	}
-	return namespacesOf(c.Init, fd)
+	defer fd.Close() // holds its number
+	return namespacesOf(c.Init)
 }
 
-// namespacesOf owns pidfd, which refers to init.
-func namespacesOf(init int, pidfd *os.File) (*joined, error) {
-	j := &joined{files: []*os.File{pidfd}}
+func namespacesOf(init int) (*joined, error) {
+	j := &joined{}
 	p, err := procfs.Open(init)
 	if err == nil {
 		defer p.Close()
-		err = j.open(p)
+		err = j.open(p, init)
 	}
 	if err != nil {
 		j.close()
@@ -65,7 +61,28 @@ func namespacesOf(init int, pidfd *os.File) (*joined, error) {
 	return j, nil
 }
 
-func (j *joined) open(p *procfs.Proc) error {
+// open opens the namespaces of p, the process init. They are those of a
+// thread: a leader that has exited has none.
+func (j *joined) open(p *procfs.Proc, init int) error {
+	tid, err := p.Living()
+	if err != nil {
+		return err
+	}
+	flags := 0
+	if tid != init {
+		flags = unix.PIDFD_THREAD // 6.9
+		th, err := p.Thread(tid)
+		if err != nil {
+			return err
+		}
+		defer th.Close()
+		p = th
+	}
+	fd, err := unix.PidfdOpen(tid, flags)
+	if err != nil {
+		return fmt.Errorf("open a pidfd of vpid 1: %w", err)
+	}
+	j.files = append(j.files, os.NewFile(uintptr(fd), "pidfd"))
 	self, err := procfs.Open(os.Getpid())
 	if err != nil {
 		return err

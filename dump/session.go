@@ -62,6 +62,11 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 		self.Close()
 		return nil, err
 	}
+	init, err := living(src.InitHost)
+	if err != nil {
+		self.Close()
+		return nil, err
+	}
 	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{},
 		// System V segments go by their own, small numbers; others begin above.
@@ -70,13 +75,24 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 		_ = unix.Stat(src.LogPath, &s.logID) // a log that is gone is no log: its descriptors are ordinary files
 	}
 	s.d = &kind.Dump{
-		Log: log, Out: out, InitHost: src.InitHost, OwnNet: src.OwnNet, Privileged: privileged,
+		Log: log, Out: out, InitHost: init, OwnNet: src.OwnNet, Privileged: privileged,
 		FileID: s.fileID, AddFile: s.addFile,
 		NewID: s.newID, IsLog: s.isLog,
 	}
 	s.d.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return s.table.Host(v) }
 	s.d.VPID = func(h pidns.HostPID) (pidns.VPID, bool) { return s.table.Virtual(h) }
 	return s, nil
+}
+
+// living is a thread of vpid 1 that has not exited.
+func living(init pidns.HostPID) (pidns.HostPID, error) {
+	p, err := procfs.Open(int(init))
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	tid, err := p.Living()
+	return pidns.HostPID(tid), err
 }
 
 func (s *session) threads() (n int) {

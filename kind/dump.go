@@ -28,7 +28,8 @@ type Dump struct {
 	// HostPID and VPID translate; ok is false for an id that is not the container's.
 	HostPID func(pidns.VPID) (pidns.HostPID, bool)
 	VPID    func(pidns.HostPID) (pidns.VPID, bool)
-	// InitHost is the host pid of vpid 1.
+	// InitHost is the host pid of vpid 1, or, where its leading thread has
+	// exited, the host id of another of its threads: it has a /proc/InitHost.
 	InitHost pidns.HostPID
 	// OwnNet: the container has a network namespace of its own.
 	OwnNet bool

@@ -39,6 +39,34 @@ func (p *Proc) Children() ([]int, error) {
 	return out, nil
 }
 
+// Living is the id of a thread that has not exited: the process's own unless
+// its leader has exited before others. What belongs to a process (its
+// namespaces, its root) is not shown by a zombie. ESRCH: all have exited.
+func (p *Proc) Living() (int, error) {
+	tids, err := p.Tasks()
+	if err != nil {
+		return 0, err
+	}
+	for _, tid := range tids {
+		th, err := p.Thread(tid)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		st, err := th.Stat()
+		_ = th.Close()
+		if err == nil && st.State != 'Z' && st.State != 'X' {
+			return tid, nil
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) {
+			return 0, err
+		}
+	}
+	return 0, fmt.Errorf("%s has ended: %w", p.name, unix.ESRCH)
+}
+
 func (p *Proc) exists(rel string) bool {
 	var st unix.Stat_t
 	return unix.Fstatat(p.fd, rel, &st, 0) == nil
