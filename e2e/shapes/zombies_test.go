@@ -1,0 +1,141 @@
+package shapes
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// exited and killed are wait(2) statuses.
+func exited(code int) unix.WaitStatus        { return unix.WaitStatus(code << 8) }
+func killed(sig unix.Signal) unix.WaitStatus { return unix.WaitStatus(sig) }
+
+// waited checks that a parent waits for a child and learns its very status.
+func waited(p *puppet, who, child string, want unix.WaitStatus, options int) {
+	p.t.Helper()
+	pid, status := p.wait(who, child, options)
+	is(p, fmt.Sprintf("%s waits for %s", who, child), pid, p.task(child).pid)
+	is(p, fmt.Sprintf("status of %s", child), status, want)
+	pid, _ = p.wait(who, child, options)
+	is(p, fmt.Sprintf("%s waits for %s again", who, child), pid, -int(unix.ECHILD))
+}
+
+// Processes that ended and were not waited for.
+var zombies = []shape{
+	{name: "zombies", build: func(p *puppet) {
+		p.fork("root", "parent")
+		for _, code := range []int{0, 1, 42, 255} {
+			name := fmt.Sprint("exit ", code)
+			p.fork("parent", name)
+			p.exit(name, code)
+		}
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL, unix.SIGUSR1, unix.Signal(64)} {
+			name := fmt.Sprint("signal ", int(sig))
+			p.fork("parent", name)
+			if sig == unix.SIGKILL {
+				p.kill(name)
+			} else {
+				p.die(name, sig)
+			}
+		}
+		p.fork("root", "of root")
+		p.exit("of root", 3)
+	}, after: func(p *puppet) {
+		for _, code := range []int{0, 1, 42, 255} {
+			waited(p, "parent", fmt.Sprint("exit ", code), exited(code), 0)
+		}
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL, unix.SIGUSR1, unix.Signal(64)} {
+			waited(p, "parent", fmt.Sprint("signal ", int(sig)), killed(sig), 0)
+		}
+		waited(p, "root", "of root", exited(3), 0)
+		p.fork("parent", "late")
+		p.exit("late", 7)
+		waited(p, "parent", "late", exited(7), 0)
+	}},
+	{name: "zombies that lead", build: func(p *puppet) {
+		p.fork("root", "parent")
+		p.fork("parent", "session")
+		p.setsid("session")
+		p.fork("session", "member")
+		p.fork("session", "group")
+		p.setpgid("group", 0)
+		p.fork("group", "mate")
+		p.exit("group", 5)
+		p.fork("parent", "alone")
+		p.setsid("alone")
+		p.die("alone", unix.SIGKILL)
+	}, after: func(p *puppet) {
+		session, group := p.task("session").pid, p.task("group").pid
+		in(p, "mate", group, session)
+		waited(p, "session", "group", exited(5), 0)
+		p.exit("session", 6)
+		waited(p, "parent", "session", exited(6), 0)
+		waited(p, "parent", "alone", killed(unix.SIGKILL), 0)
+		in(p, "member", session, session)
+	}},
+	{name: "zombie session leader with members", build: func(p *puppet) {
+		p.fork("root", "session")
+		p.setsid("session")
+		p.fork("session", "member")
+		p.fork("session", "group")
+		p.setpgid("group", 0)
+		p.fork("group", "mate")
+		p.exit("group", 5)
+		p.wait("session", "group", 0)
+		p.exit("session", 6)
+	}, after: func(p *puppet) {
+		session := p.task("session").pid
+		in(p, "member", session, session)
+		in(p, "mate", p.task("group").pid, session)
+		waited(p, "root", "session", exited(6), 0)
+		in(p, "member", session, session)
+		heldBack(p, session)
+	}},
+	{name: "zombie in the group of a dead leader", build: func(p *puppet) {
+		p.fork("root", "leader")
+		p.setsid("leader")
+		p.fork("leader", "a")
+		p.subreaper("root", 1)
+		p.exit("leader", 0)
+		p.wait("root", "leader", 0)
+		p.exit("a", 9)
+	}, after: func(p *puppet) {
+		r := p.do("root", opIDs, p.task("a").pid)
+		is(p, "group of the zombie", r[0], p.task("leader").pid)
+		is(p, "session of the zombie", r[1], p.task("leader").pid)
+		heldBack(p, p.task("leader").pid)
+		waited(p, "root", "a", exited(9), 0)
+	}},
+	{name: "zombies whose end tells nothing or something else", build: func(p *puppet) {
+		p.fork("root", "parent")
+		p.clone("parent", "none", 0, 0)
+		p.clone("parent", "usr1", 0, unix.SIGUSR1)
+		p.clone("parent", "alive", 0, unix.SIGUSR2)
+		p.clone("parent", "silent", 0, 0)
+		p.exit("none", 1)
+		p.exit("usr1", 2)
+	}, after: func(p *puppet) {
+		_, status := p.wait("parent", "usr1", 0)
+		is(p, "a plain wait does not see it", status, 0)
+		waited(p, "parent", "usr1", exited(2), unix.WCLONE)
+		waited(p, "parent", "none", exited(1), unix.WALL)
+		before := p.look("parent").Pending
+		p.exit("silent", 3)
+		is(p, "no signal at an end that tells nothing", p.look("parent").Pending, before)
+		p.exit("alive", 4)
+		is(p, "SIGUSR2 at the other", p.look("parent").Pending != before, true)
+		waited(p, "parent", "alive", exited(4), unix.WALL)
+		waited(p, "parent", "silent", exited(3), unix.WCLONE)
+	}},
+	{name: "zombies of a parent that ignores ends by now", build: func(p *puppet) {
+		p.fork("root", "parent")
+		p.fork("parent", "zombie")
+		p.exit("zombie", 8)
+		p.do("parent", opHandle, int(unix.SIGCHLD), 1)
+		p.fork("parent", "child")
+	}, after: func(p *puppet) {
+		is(p, "SIGCHLD is ignored", p.do("parent", opHandle, int(unix.SIGCHLD), -1)[0], 1)
+		is(p, "what is left of a child", p.exit("child", 1), 0)
+		waited(p, "parent", "zombie", exited(8), 0)
+	}},
+}
