@@ -15,6 +15,7 @@ need make make
 need git git
 need bash bash
 need setpriv util-linux
+need script bsdutils
 need python3 python3-minimal
 need /usr/bin/python3 python3
 need node nodejs
