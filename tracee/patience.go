@@ -33,6 +33,9 @@ func (t *Thread) WillStop(ctx context.Context, patience time.Duration) error {
 		if time.Now().After(deadline) {
 			return ErrDeaf
 		}
+		if pause == time.Millisecond && dying(t.TID) {
+			reapBelow(t.TID)
+		}
 		time.Sleep(pause)
 	}
 }

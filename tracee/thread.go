@@ -171,6 +171,7 @@ func (t *Thread) wait() (unix.WaitStatus, error) {
 }
 
 func wait4(tid int) (unix.WaitStatus, error) {
+	defer untangle(tid)()
 	var ws unix.WaitStatus
 	for {
 		_, err := unix.Wait4(tid, &ws, unix.WALL, nil)
