@@ -89,12 +89,12 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	}
 	stopped := time.Now()
 	if err := s.freeze(ctx); err != nil {
-		return nil, errors.Join(err, s.thaw())
+		return nil, errors.Join(s.died(err), s.thaw())
 	}
 	defer func() { err = errors.Join(err, s.thaw()) }() // does nothing once the container has ended
 
 	if err := s.save(ctx); err != nil {
-		return nil, err
+		return nil, s.died(err)
 	}
 	res := &Result{Processes: len(s.d.Procs), Threads: s.threads(), Bytes: s.bytes}
 	if o.LeaveRunning {

@@ -238,7 +238,8 @@ func (s *session) thaw() error {
 func (s *session) release() error {
 	var errs []error
 	for i := len(s.injected) - 1; i >= 0; i-- {
-		if err := s.injected[i].Remove(); err != nil {
+		// Of a process that has ended there is nothing to take back.
+		if err := s.injected[i].Remove(); err != nil && !errors.Is(err, tracee.ErrGone) {
 			errs = append(errs, fmt.Errorf("take back what was injected: %w", err))
 		}
 	}
