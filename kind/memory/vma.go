@@ -135,9 +135,15 @@ func shape(m *procfs.Map) (flags, status uint32) {
 	return flags | unix.MAP_ANONYMOUS, status | anonPrivate
 }
 
+// lockedOnFault: mlock2(2) with MLOCK_ONFAULT. The flag has a name since 6.2
+// (commit 8614d6c5eda0); before, it is the one that goes with "lo" and has none.
+func lockedOnFault(m *procfs.Map) bool {
+	return m.Has("lf") || m.Has("lo") && m.Has("??")
+}
+
 // extra is what vma_entry has no field for; nil where there is nothing.
 func extra(m *procfs.Map) *image.VMA {
-	x := &image.VMA{Start: m.Start, OnFault: m.Has("lf"), Droppable: m.Has("dp"), Sealed: m.Has("sl"), Name: anonName(m)}
+	x := &image.VMA{Start: m.Start, OnFault: lockedOnFault(m), Droppable: m.Has("dp"), Sealed: m.Has("sl"), Name: anonName(m)}
 	if !x.OnFault && !x.Droppable && !x.Sealed && x.Name == "" {
 		return nil
 	}
