@@ -53,6 +53,9 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	}
 	os.RemoveAll(dir)
 	fd, err := unix.MemfdCreate("target", unix.MFD_CLOEXEC|mfdExec)
+	if err == unix.EINVAL { // before 6.3
+		fd, err = unix.MemfdCreate("target", unix.MFD_CLOEXEC)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -32,7 +32,11 @@ func pidfd(t *testing.T, pid, flags int) *os.File {
 }
 
 func TestPidfd(t *testing.T) {
-	for _, flags := range []int{0, unix.PIDFD_NONBLOCK, unix.PIDFD_THREAD} {
+	all := []int{0, unix.PIDFD_NONBLOCK}
+	if kindtest.Since(t, "6.9") {
+		all = append(all, unix.PIDFD_THREAD)
+	}
+	for _, flags := range all {
 		f := pidfd(t, os.Getpid(), flags)
 		got := kindtest.File(t, Kind, f)[0]
 		if info(t, f) != info(t, got) {

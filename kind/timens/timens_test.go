@@ -59,9 +59,19 @@ func makeNamespace() {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), printEnv+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// For a user namespace os/exec forks; else it shares memory with the
+	// child until that runs its program, which Linux 6.1 refuses (EINVAL)
+	// to one who has a new time namespace for its children.
+	cmd.SysProcAttr = newUser()
 	if err := cmd.Run(); err != nil {
 		panic(err)
 	}
+}
+
+// newUser puts a child into a user namespace of its own, as root there.
+func newUser() *syscall.SysProcAttr {
+	id := func(host int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: host, Size: 1}} }
+	return &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: id(os.Geteuid()), GidMappings: id(os.Getegid())}
 }
 
 // run starts a process in a time namespace with these offsets: its pid and its clocks.
@@ -69,8 +79,7 @@ func run(t *testing.T, offsets string) (pid int, c Clocks) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), makerEnv+"="+offsets)
-	id := func(host int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: host, Size: 1}} }
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER, UidMappings: id(os.Geteuid()), GidMappings: id(os.Getegid())}
+	cmd.SysProcAttr = newUser()
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	check(t, err)
