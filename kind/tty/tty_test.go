@@ -127,10 +127,18 @@ func send(t *testing.T, from, to *os.File, s, want string) {
 	if _, err := unix.Write(int(from.Fd()), []byte(s)); err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, 100)
-	n, err := unix.Read(int(to.Fd()), b)
-	if err != nil || string(b[:n]) != want {
-		t.Errorf("sent %q, got %q (%v), want %q", s, b[:max(n, 0)], err, want)
+	var got []byte
+	for len(got) < len(want) { // what a terminal adds to a line may come by itself
+		b := make([]byte, 100)
+		n, err := unix.Read(int(to.Fd()), b)
+		if err != nil || n == 0 {
+			t.Errorf("sent %q, got %q, then %v", s, got, err)
+			return
+		}
+		got = append(got, b[:n]...)
+	}
+	if string(got) != want {
+		t.Errorf("sent %q, got %q, want %q", s, got, want)
 	}
 }
 
