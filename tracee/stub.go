@@ -28,7 +28,8 @@ type StubOptions struct {
 
 // StartStub forks a bare child: a process of one page of code and no
 // libraries, which only waits to run what it is told, and is killed if ckpt
-// dies (until Detach, or SetOptions). It is stopped, its signals are blocked.
+// dies (until Detach, or SetOptions). It is stopped, its signals are blocked,
+// with the default action for each.
 // The caller must be locked to its OS thread.
 func StartStub(o StubOptions) (*Thread, Site, error) {
 	if err := supported(); err != nil {
@@ -122,7 +123,21 @@ func seizeStub(pid int, o StubOptions) (*Thread, error) {
 	s := NewScript(stubSite().Base)
 	s.Must(unix.SYS_PRCTL, unix.PR_SET_NAME, s.Str(stubName))
 	s.Must(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, 0)
+	defaultActions(s)
 	return t, t.Run(stubSite(), s)
+}
+
+// defaultActions ends what is ignored: that survives execve(2), from whoever
+// started ckpt, and the Go runtime leaves some signals as it finds them
+// (SIGHUP and SIGINT, and those that C libraries use: 32 to 34).
+func defaultActions(s *Script) {
+	const actionSize, setSize, signals = 32, 8, 64
+	action := s.Space(actionSize) // zeros: SIG_DFL
+	for sig := uint64(1); sig <= signals; sig++ {
+		if sig != uint64(unix.SIGKILL) && sig != uint64(unix.SIGSTOP) {
+			s.Must(unix.SYS_RT_SIGACTION, sig, action, 0, setSize)
+		}
+	}
 }
 
 const sigchldSet = 1 << (uint64(unix.SIGCHLD) - 1)
