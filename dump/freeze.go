@@ -28,16 +28,33 @@ const (
 	tryPause      = 5 * time.Millisecond
 )
 
-// errVfork: a process waits in vfork(2) for its child to exec, deaf, and the
-// child has been stopped by us before it did.
-var errVfork = errors.New("it waits in vfork for its child to run a program")
+// passing is what stands in the way of a dump only until everything has gone
+// on for a moment.
+type passing struct{ what, hint string }
 
-// freeze stops every thread of the container. When it meets a vfork(2) under
-// way it lets everything go on for a moment and begins again.
-func (s *session) freeze(ctx context.Context) (err error) {
-	for range freezeTries {
-		if err = s.freezeOnce(ctx); !errors.Is(err, errVfork) {
+func (p *passing) Error() string { return p.what }
+
+var (
+	// A process waits in vfork(2) for its child to exec, deaf, and the child
+	// has been stopped by us before it did.
+	errVfork error = &passing{"it waits in vfork for its child to run a program",
+		"try again once that child has run its program or ended"}
+	// See tracee.GoingHome.
+	errGoingHome error = &passing{"it runs a signal handler that will return into code of a ckpt that was killed during a dump",
+		"try again when the handler has returned"}
+)
+
+// freeze stops every thread of the container. When it meets what passes by
+// itself it lets everything go on for a moment and begins again.
+func (s *session) freeze(ctx context.Context) error {
+	for n := 1; ; n++ {
+		err := s.freezeOnce(ctx)
+		p, ok := errors.AsType[*passing](err)
+		if !ok {
 			return err
+		}
+		if n == freezeTries {
+			return failure.WithHint(failure.Mark(failure.ErrUnsupported, err), p.hint)
 		}
 		if err := s.release(); err != nil {
 			return err
@@ -45,7 +62,6 @@ func (s *session) freeze(ctx context.Context) (err error) {
 		s.procs, s.order = map[int]*kind.Proc{}, nil
 		time.Sleep(tryPause)
 	}
-	return failure.WithHint(failure.Mark(failure.ErrUnsupported, err), "try again once that child has run its program or ended")
 }
 
 // freezeOnce walks the tree again and
@@ -218,9 +234,31 @@ func (s *session) settle(pids []pidns.HostPID) error {
 		if err := s.identify(p); err != nil {
 			return err
 		}
+		if err := s.isHome(p); err != nil {
+			return s.fail(p, "run calls in it", err)
+		}
 		s.order = append(s.order, p)
 	}
 	return s.arrange()
+}
+
+// isHome makes sure that calls can be run in p.
+func (s *session) isHome(p *kind.Proc) error {
+	var regs []tracee.Regs
+	var tid pidns.HostPID
+	for _, t := range p.Threads {
+		if t.Stopped {
+			tid, regs = t.Host, append(regs, t.Regs)
+		}
+	}
+	if len(regs) == 0 {
+		return nil // a zombie
+	}
+	going, err := tracee.GoingHome(p.FS, int(tid), regs)
+	if err == nil && going {
+		err = errGoingHome
+	}
+	return err
 }
 
 // thaw lets the container run on as if nothing had happened.

@@ -92,7 +92,8 @@ func padding(b []byte, n uint64) (int, bool) {
 
 // leftover finds the block of a ckpt that was killed while it worked here.
 // Only one tracer can be at work in a process, so it is not in use, unless
-// this very ckpt works on another process that shares the memory.
+// this very ckpt works on another process that shares the memory, or a thread
+// is GoingHome.
 func leftover(b []byte, n uint64) (int, bool) {
 	at := bytes.Index(b, []byte(blockMagic))
 	if at < 0 || at+int(n) > len(b) {

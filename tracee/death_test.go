@@ -13,10 +13,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"ckpt/procfs"
 )
 
-// tracerMain traces as told by "N PID TID...", and is killed right before its
-// N-th request to the kernel (0: never).
+// tracerMain traces as told by "N SIGNAL PID TID...", and right before its N-th
+// request to the kernel (0: never) sends PID the signal and is killed.
 func tracerMain(v string) int {
 	runtime.LockOSThread()
 	var n []int
@@ -30,11 +32,14 @@ func tracerMain(v string) int {
 	requests := 0
 	beforeRequest = func(string) {
 		if requests++; requests == n[0] {
+			if n[1] != 0 {
+				_ = unix.Kill(n[2], unix.Signal(n[1]))
+			}
 			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			select {}
 		}
 	}
-	if err := roundTrip(n[1], n[2:]); err != nil {
+	if err := roundTrip(n[2], n[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -44,8 +49,13 @@ func tracerMain(v string) int {
 // traceAndDie tells whether the tracer was killed before it was done.
 func traceAndDie(t *testing.T, n, pid int, tids []int) bool {
 	t.Helper()
+	return signalAndDie(t, n, 0, pid, tids)
+}
+
+func signalAndDie(t *testing.T, n int, sig unix.Signal, pid int, tids []int) bool {
+	t.Helper()
 	c := exec.Command("/proc/self/exe")
-	c.Env = append(os.Environ(), fmt.Sprintf("CKPT_TEST_TRACER=%d %d %s", n, pid, strings.Trim(fmt.Sprint(tids), "[]")))
+	c.Env = append(os.Environ(), fmt.Sprintf("CKPT_TEST_TRACER=%d %d %d %s", n, sig, pid, strings.Trim(fmt.Sprint(tids), "[]")))
 	out, err := c.CombinedOutput()
 	var ee *exec.ExitError
 	if errors.As(err, &ee) && ee.ProcessState.Sys().(interface{ Signaled() bool }).Signaled() {
@@ -152,4 +162,60 @@ func TestKillTracerOfGoProgram(t *testing.T) {
 		g.goesOn("spin")
 	}
 	g.goesOn("spin")
+}
+
+// TestGoingHome: a signal handler may run on the way home, and the next ckpt
+// come meanwhile. It either sees that, or does no harm.
+func TestGoingHome(t *testing.T) {
+	lockThread(t)
+	g := startTarget(t, "handled")
+	seen := 0
+	for n := 1; signalAndDie(t, n, unix.SIGUSR2, g.pid, []int{g.pid}); n++ {
+		g.want("ok in handler")
+		if g.goingHome() {
+			seen++
+		} else if err := roundTrip(g.pid, []int{g.pid}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.stdin.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		g.want("ok handled")
+		if g.goingHome() {
+			t.Fatalf("killed at request %d, the target is not home", n)
+		}
+		if err := roundTrip(g.pid, []int{g.pid}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen == 0 {
+		t.Error("no handler began on the way home")
+	}
+	t.Logf("seen %d times", seen)
+}
+
+// goingHome asks with the target stopped.
+func (g *target) goingHome() bool {
+	g.t.Helper()
+	ts, err := stopAll(g.pid, []int{g.pid})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	p, err := procfs.Open(g.pid)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer p.Close()
+	r, err := ts[0].Regs()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	going, err := GoingHome(p, g.pid, []Regs{r})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := ts[0].Detach(0); err != nil {
+		g.t.Fatal(err)
+	}
+	return going
 }

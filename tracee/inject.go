@@ -45,7 +45,7 @@ const (
 
 // Inject makes room in t's process: an area of areaSize bytes (rounded up to
 // pages). maps are the mappings of the process. Preconditions: all its threads
-// are stopped and traced by this OS thread.
+// are stopped and traced by this OS thread, and none is GoingHome.
 func Inject(t *Thread, maps []procfs.Map, areaSize uint64) (*Injection, error) {
 	c, err := findCave(t.TID, maps, blockSize())
 	if err != nil {
