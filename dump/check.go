@@ -2,6 +2,8 @@ package dump
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"ckpt/failure"
 	"ckpt/kind"
@@ -33,7 +35,13 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 	if err := s.settle(pids); err != nil {
 		return nil, err
 	}
-	return failure.All(s.examine()), nil
+	return slices.DeleteFunc(failure.All(s.examine()), willPass), nil
+}
+
+// willPass tells of a refusal that Run would wait for.
+func willPass(err error) bool {
+	b, ok := errors.AsType[*kind.Busy](err)
+	return ok && !slices.ContainsFunc(b.Holders, func(p *kind.Proc) bool { return p.Stat.State == 'T' })
 }
 
 // look takes a running process as freeze takes a stopped one.
@@ -76,15 +84,19 @@ func (s *session) close() {
 		}
 	}
 	for _, p := range s.procs {
-		if p.PIDFD != nil {
-			_ = p.PIDFD.Close()
-		}
-		for _, t := range p.Threads {
-			if t.FS != p.FS {
-				_ = t.FS.Close()
-			}
-		}
-		_ = p.FS.Close()
+		closeProc(p)
 	}
 	_ = s.self.Close()
+}
+
+func closeProc(p *kind.Proc) {
+	if p.PIDFD != nil {
+		_ = p.PIDFD.Close()
+	}
+	for _, t := range p.Threads {
+		if t.FS != p.FS {
+			_ = t.FS.Close()
+		}
+	}
+	_ = p.FS.Close()
 }

@@ -14,7 +14,13 @@ import (
 // killed meanwhile (SIGKILL ends even a stopped one): what is read of it then
 // fails in as many ways as there are things to read.
 func (s *session) died(err error) error {
-	if s.init != nil && ended(s.init) {
+	if s.init == nil {
+		if _, e := living(s.src.InitHost); e != nil {
+			return &failure.Error{Doing: "dump", Err: errors.New("the container ended meanwhile")}
+		}
+		return err
+	}
+	if ended(s.init) {
 		return &failure.Error{Doing: "dump", Err: errors.New("the container ended meanwhile: its first process was killed")}
 	}
 	for _, p := range s.d.Procs {

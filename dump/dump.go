@@ -79,29 +79,28 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 		}
 	}()
 
-	s, err := newSession(src, o.Log, out)
+	s, err := save(ctx, src, o.Log, out, nil)
+	if last := busyOnly(err); last != nil {
+		first := s // its files tell when the data has been taken
+		defer first.close()
+		if err := first.thaw(); err != nil {
+			return nil, err
+		}
+		s, err = save(ctx, src, o.Log, out, last)
+	}
+	if s != nil {
+		defer s.close()
+		defer func() { err = errors.Join(err, s.thaw()) }() // does nothing once the container has ended
+	}
 	if err != nil {
 		return nil, err
-	}
-	defer s.close()
-	if err := s.joinNamespaces(); err != nil {
-		return nil, err
-	}
-	stopped := time.Now()
-	if err := s.freeze(ctx); err != nil {
-		return nil, errors.Join(s.died(err), s.thaw())
-	}
-	defer func() { err = errors.Join(err, s.thaw()) }() // does nothing once the container has ended
-
-	if err := s.save(ctx); err != nil {
-		return nil, s.died(err)
 	}
 	res := &Result{Processes: len(s.d.Procs), Threads: s.threads(), Bytes: s.bytes}
 	if o.LeaveRunning {
 		if err := s.thaw(); err != nil {
 			return nil, err
 		}
-		res.Frozen = time.Since(stopped)
+		res.Frozen = time.Since(s.since)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -131,8 +130,30 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 		}
 	}
 	s.end()
-	res.Frozen, res.Total = time.Since(stopped), time.Since(began)
+	res.Frozen, res.Total = time.Since(s.since), time.Since(began)
 	return res, nil
+}
+
+// save stops the container, those in last after the others, and writes all but
+// the manifest. Beside an error, too, there is a session, unless that kept it
+// from being made.
+func save(ctx context.Context, src Source, log *slog.Logger, out *image.Writer, last *lastly) (*session, error) {
+	s, err := newSession(src, log, out)
+	if err != nil {
+		return nil, err
+	}
+	s.last = last
+	if err := s.joinNamespaces(); err != nil {
+		return s, s.died(err)
+	}
+	s.since = time.Now()
+	if err := s.freeze(ctx); err != nil {
+		return s, s.died(err)
+	}
+	if err := s.save(ctx); err != nil {
+		return s, s.died(err)
+	}
+	return s, nil
 }
 
 // end kills the container. Its pid namespace dies with vpid 1

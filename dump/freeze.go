@@ -59,15 +59,17 @@ func (s *session) freeze(ctx context.Context) error {
 		if err := s.release(); err != nil {
 			return err
 		}
-		s.procs, s.order = map[int]*kind.Proc{}, nil
+		for _, p := range s.procs {
+			s.forget(p)
+		}
 		time.Sleep(tryPause)
 	}
 }
 
-// freezeOnce walks the tree again and
-// again until a walk finds nothing new: a stopped process can no longer fork,
-// so the last walk is exact.
+// freezeOnce walks the tree again and again until a walk finds nothing new: a
+// stopped process can no longer fork, so the last walk is exact.
 func (s *session) freezeOnce(ctx context.Context) error {
+	everybody := s.last == nil
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -78,6 +80,9 @@ func (s *session) freezeOnce(ctx context.Context) error {
 		}
 		var fresh []*kind.Task
 		for _, pid := range pids {
+			if !everybody && s.last.pids[pid] {
+				continue
+			}
 			ts, err := s.seizeAll(int(pid))
 			fresh = append(fresh, ts...)
 			if err != nil {
@@ -87,7 +92,17 @@ func (s *session) freezeOnce(ctx context.Context) error {
 		if err := s.waitAll(ctx, fresh); err != nil {
 			return err
 		}
-		if len(fresh) == 0 {
+		switch {
+		case len(fresh) > 0:
+		case !everybody:
+			s.last.wait(ctx)
+			everybody = true
+		case s.last.again(): // the kernel had more for them than it showed
+			if err := s.letRun(s.last.pids); err != nil {
+				return err
+			}
+			everybody = false
+		default:
 			return s.settle(pids)
 		}
 	}
@@ -267,7 +282,12 @@ func (s *session) thaw() error {
 		return nil
 	}
 	s.ended = true
-	return s.release()
+	err := s.release()
+	if s.hand != nil {
+		err = errors.Join(err, s.hand.Kill())
+		s.hand = nil
+	}
+	return err
 }
 
 // release detaches from all threads: first from those that have stopped, then
@@ -315,6 +335,30 @@ func (s *session) release() error {
 		})
 	}
 	return errors.Join(errs...)
+}
+
+// letRun lets go of some processes, all of whose threads have stopped.
+func (s *session) letRun(pids map[pidns.HostPID]bool) error {
+	for pid := range pids {
+		p := s.procs[int(pid)]
+		if p == nil {
+			continue
+		}
+		for _, t := range p.Threads {
+			if err := s.letGo(p, t); err != nil {
+				return err
+			}
+		}
+		s.forget(p)
+	}
+	return nil
+}
+
+// forget drops a process that is not traced.
+func (s *session) forget(p *kind.Proc) {
+	delete(s.procs, int(p.Host))
+	s.order = slices.DeleteFunc(s.order, func(o *kind.Proc) bool { return o == p })
+	closeProc(p)
 }
 
 // letGo detaches from a stopped thread.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,9 @@ type session struct {
 	inits    *tracee.Injection   // the one in vpid 1
 	hand     *tracee.Thread      // for Dump.Inside
 	handSite tracee.Site
+	since    time.Time // when the container began to be stopped
 	ended    bool
+	last     *lastly // nil: all are stopped in the order they are met
 }
 
 func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, error) {

@@ -79,3 +79,38 @@ func asleep(t *testing.T, c *harness.Container) {
 		return nil
 	})
 }
+
+// TestBusyTerminal: what a program writes to its terminal without pause is
+// neither in the way of a dump nor lost.
+func TestBusyTerminal(t *testing.T) {
+	for _, user := range users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			// No newline: a terminal would write two characters for it.
+			c := e.Start("busy", nil, harness.Tool(t, "script"), "-qfc", "seq -s ' ' 1 3000000", "/dev/null")
+			for n := range 4 {
+				from := len(c.Log())
+				harness.Eventually(t, "it writes", func() error {
+					if len(c.Log()) == from {
+						return errors.Join(errors.New("nothing yet"), c.Alive())
+					}
+					return nil
+				})
+				image := e.Join(fmt.Sprintf("image%d", n))
+				c.Dump(image)
+				e.Restore(image, "")
+			}
+			e.Run("wait", "busy")
+			next := 1
+			for _, word := range strings.Fields(c.Log()) {
+				if word != fmt.Sprint(next) {
+					t.Fatalf("%q follows %d", word, next-1)
+				}
+				next++
+			}
+			if next != 3000001 {
+				t.Errorf("the last number is %d", next-1)
+			}
+		})
+	}
+}

@@ -19,6 +19,7 @@ package tty
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
@@ -201,16 +202,44 @@ func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
 		if end == nil {
 			continue
 		}
-		n, err := unix.IoctlGetInt(int(end.File.Fd()), unix.TIOCINQ)
-		if err != nil {
-			return fmt.Errorf("ask what is under way in it (FIONREAD): %w", err)
-		}
-		if n > 0 {
-			return failure.WithHint(failure.Unsupportedf("%d bytes are under way in terminal /dev/pts/%d", n, p.index),
-				"dump again: they pass as soon as the program at its other end reads them")
+		if err := p.unread(d, end); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// unread refuses data that a reader of end has not taken. Who holds the master
+// is there to read: it only has to be let.
+func (p *pty) unread(d *kind.Dump, end *kind.Desc) error {
+	n, err := underWay(end.File)
+	if n == 0 || err != nil {
+		return err
+	}
+	err = failure.WithHint(failure.Unsupportedf("%d bytes are under way in terminal /dev/pts/%d", n, p.index),
+		"dump again: they pass as soon as the program at its other end reads them")
+	if end != p.master {
+		return err
+	}
+	return &kind.Busy{Err: err, Holders: d.Holders(end), Done: func() bool {
+		n, err := underWay(end.File)
+		return err != nil || n == 0
+	}}
+}
+
+// underWay is how many bytes can be read from an end. poll(2) brings those
+// along that a worker of the kernel has yet to hand over (n_tty_poll()), which
+// FIONREAD alone does not count.
+func underWay(end *os.File) (int, error) {
+	p := []unix.PollFd{{Fd: int32(end.Fd()), Events: unix.POLLIN}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return 0, fmt.Errorf("poll it: %w", err)
+	}
+	n, err := unix.IoctlGetInt(int(end.Fd()), unix.TIOCINQ)
+	if err != nil {
+		return 0, fmt.Errorf("ask what is under way in it (FIONREAD): %w", err)
+	}
+	return n, nil
 }
 
 func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
