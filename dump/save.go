@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ckpt/failure"
 	"ckpt/kind"
@@ -201,24 +202,25 @@ func (s *session) insideInit(build, read func(*tracee.Script) error) error {
 	return read(script)
 }
 
+// late goes the other way round than a restore does.
 func (s *session) late() error {
 	for _, p := range s.d.Procs {
 		if p.Zombie {
 			continue
 		}
-		for _, k := range s.kinds.All() {
-			if k.Late != nil {
-				if err := k.Late(s.d, p); err != nil {
-					return s.fail(p, k.Name, err)
-				}
-			}
-		}
 		for _, t := range p.Threads {
-			for _, k := range s.kinds.Threads {
+			for _, k := range slices.Backward(s.kinds.Threads) {
 				if k.Late != nil && t.Traced != nil {
 					if err := k.Late(s.d, p, t); err != nil {
 						return s.failThread(p, t, k.Name, err)
 					}
+				}
+			}
+		}
+		for _, k := range slices.Backward(s.kinds.All()) {
+			if k.Late != nil {
+				if err := k.Late(s.d, p); err != nil {
+					return s.fail(p, k.Name, err)
 				}
 			}
 		}

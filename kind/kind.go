@@ -74,7 +74,9 @@ type Process struct {
 	// reads their results after they ran. May be nil.
 	Ask func(*Dump, *Proc, *tracee.Script) (read func() error, err error)
 	// Late runs when nothing will run in any process any more: what the
-	// saving itself could have changed (pending signals). May be nil.
+	// saving itself could have changed (pending signals). It goes in the
+	// reverse order of Restore, threads first: what is restored on top of
+	// something is read first. May be nil.
 	Late func(*Dump, *Proc) error
 	// Bulk copies what is large, last of all, and tells how many bytes it
 	// wrote. It ends early with ctx. May be nil.

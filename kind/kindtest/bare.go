@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 
 	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
@@ -133,16 +134,16 @@ func (b *Bare) Save(k Kinds) (*kind.Proc, error) {
 	if err := b.ask(k, p, task); err != nil {
 		return nil, err
 	}
-	for _, pk := range k.Processes {
-		if pk.Late != nil {
-			if err := pk.Late(b.Dump, p); err != nil {
+	for _, tk := range slices.Backward(k.Threads) {
+		if tk.Late != nil {
+			if err := tk.Late(b.Dump, p, task); err != nil {
 				return nil, err
 			}
 		}
 	}
-	for _, tk := range k.Threads {
-		if tk.Late != nil {
-			if err := tk.Late(b.Dump, p, task); err != nil {
+	for _, pk := range slices.Backward(k.Processes) {
+		if pk.Late != nil {
+			if err := pk.Late(b.Dump, p); err != nil {
 				return nil, err
 			}
 		}

@@ -10,8 +10,8 @@
 //
 // # What is saved
 //
-// All 128 bytes of siginfo of each signal, in order, read after timers were
-// read and disarmed by the stop: one that expired meanwhile is among them.
+// All 128 bytes of siginfo of each signal, in order, read after the timers:
+// the signal of one that expired meanwhile is among them.
 //
 // # What is lost
 //

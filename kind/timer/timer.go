@@ -35,6 +35,7 @@ package timer
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timer"
 	"golang.org/x/sys/unix"
@@ -61,10 +62,12 @@ const itimers = 3
 // them: a job of the leading thread, after all threads are born and before it
 // loses its capabilities.
 func New() (kind.Process, kind.Thread) {
+	s := &saver{asked: map[*kind.Proc]time.Duration{}}
 	timers := kind.Process{
 		Name:    "timers",
 		Observe: observe,
-		Ask:     ask,
+		Ask:     s.ask,
+		Late:    s.late,
 		Restore: start,
 		Limits:  "the overrun count of a signal that was already delivered is not kept (timer_getoverrun)",
 	}
@@ -93,12 +96,18 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 	return nil
 }
 
+type saver struct {
+	asked map[*kind.Proc]time.Duration // CLOCK_MONOTONIC inside just before its timers were read
+}
+
 // ask reads the list once more: only now does no thread of the process run.
-func ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
+func (sv *saver) ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 	all, err := p.FS.Timers()
 	if err != nil {
 		return nil, err
 	}
+	before := s.Space(clockSize)
+	s.Must(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, before)
 	old := s.Space(itimers * specSize)
 	for which := range uint64(itimers) {
 		s.Note(s.Must(unix.SYS_GETITIMER, which, old+which*specSize), "read interval timer")
@@ -117,6 +126,7 @@ func ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 	s.Must(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, clocks)
 	s.Must(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, clocks+clockSize)
 	return func() error {
+		now := words(s.Bytes(clocks, 2*clockSize))
 		e := &timer.TaskTimersEntry{}
 		for which, to := range []**timer.ItimerEntry{&e.Real, &e.Virt, &e.Prof} {
 			*to = decodeItimer(s.Bytes(old+uint64(which)*specSize, specSize))
@@ -133,11 +143,12 @@ func ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 			pt.Overrun = proto.Uint32(uint32(n))
 			decodeSpec(pt, s.Bytes(specs+uint64(i)*specSize, specSize))
 			e.Posix = append(e.Posix, pt)
-			if x := due(pt, words(s.Bytes(clocks, 2*clockSize))); x != nil {
+			if x := due(pt, now); x != nil {
 				p.Extra.Timers = append(p.Extra.Timers, x)
 			}
 		}
 		p.TC.Timers = e
+		sv.asked[p] = timespec(s.Bytes(before, clockSize))
 		return markPending(p)
 	}, nil
 }
@@ -172,6 +183,10 @@ func markPending(p *kind.Proc) error {
 		x.Pending = ids[x.GetId()]
 	}
 	return nil
+}
+
+func timespec(b []byte) time.Duration {
+	return time.Duration(binary.LittleEndian.Uint64(b))*time.Second + time.Duration(binary.LittleEndian.Uint64(b[8:]))
 }
 
 func words(b []byte) (w [4]uint64) {
