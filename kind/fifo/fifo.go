@@ -59,9 +59,8 @@ func inodeOf(d *kind.Desc) inode { return inode{d.Stat.Dev, d.Stat.Ino} }
 
 // saved is one FIFO.
 type saved struct {
-	id             uint32
-	reader, writer *kind.Desc // one of each sort of end inside; nil: none
-	packets        bool       // a writer is in O_DIRECT mode
+	id uint32
+	pipebuf.Held
 }
 
 type saver struct {
@@ -69,50 +68,6 @@ type saver struct {
 	byInode map[inode]*saved
 	order   []*saved
 	seen    map[inode]*saved // by refuse, what descriptors hold
-}
-
-// keep notes an end for use in finish.
-func (p *saved) keep(d *kind.Desc) error {
-	k, err := d.Keep()
-	if err != nil {
-		return err
-	}
-	p.see(k)
-	if k != p.reader && k != p.writer {
-		k.Drop()
-	}
-	return nil
-}
-
-// drop lets go what keep has kept.
-func (p *saved) drop() {
-	p.reader.Drop()
-	if p.writer != p.reader {
-		p.writer.Drop()
-	}
-}
-
-// see notes an end.
-func (p *saved) see(d *kind.Desc) {
-	if canRead(d.Info.Flags) && p.reader == nil {
-		p.reader = d
-	}
-	if canWrite(d.Info.Flags) {
-		p.packets = p.packets || d.Info.Flags&unix.O_DIRECT != 0
-		if p.writer == nil {
-			p.writer = d
-		}
-	}
-}
-
-func canRead(flags int) bool  { return flags&unix.O_ACCMODE != unix.O_WRONLY }
-func canWrite(flags int) bool { return flags&unix.O_ACCMODE != unix.O_RDONLY }
-
-func (p *saved) end() *kind.Desc {
-	if p.reader != nil {
-		return p.reader
-	}
-	return p.writer
 }
 
 // refuse wants every process's descriptors to be known: both ends are looked for.
@@ -129,7 +84,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 					if s.seen[k] == nil {
 						s.seen[k] = &saved{}
 					}
-					s.seen[k].see(fd.Desc)
+					s.seen[k].See(fd.Desc)
 				}
 			}
 		}
@@ -154,9 +109,9 @@ func (p *saved) check() error {
 	}
 	what := ""
 	switch {
-	case p.reader == nil && reader:
+	case p.Reader == nil && reader:
 		what = "reads from"
-	case p.writer == nil && writer:
+	case p.Writer == nil && writer:
 		what = "writes into"
 	default:
 		return nil
@@ -167,17 +122,17 @@ func (p *saved) check() error {
 
 // ends tells which ends anybody has open.
 func (p *saved) ends() (reader, writer bool, err error) {
-	reader, writer, err = pipebuf.Ends(p.end().File, p.reader != nil, p.writer != nil)
-	if err != nil || p.writer != nil || !writer {
+	reader, writer, err = pipebuf.Ends(p.End().File, p.Reader != nil, p.Writer != nil)
+	if err != nil || p.Writer != nil || !writer {
 		return reader, writer, err
 	}
 	// No hang-up: a writer, or a reader that opened with O_NONBLOCK when there
 	// was none and has seen none since (fifo_open in fs/pipe.c).
-	n, err := pipebuf.Queued(p.reader.File)
+	n, err := pipebuf.Queued(p.Reader.File)
 	if err != nil || n > 0 {
 		return reader, n > 0, err
 	}
-	f, err := p.reader.Reopen(unix.O_RDONLY | unix.O_NONBLOCK)
+	f, err := p.Reader.Reopen(unix.O_RDONLY | unix.O_NONBLOCK)
 	if err != nil {
 		return reader, writer, err
 	}
@@ -204,7 +159,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		s.byInode[inodeOf(desc)] = p
 		s.order = append(s.order, p)
 	}
-	if err := p.keep(desc); err != nil {
+	if err := p.Keep(desc); err != nil {
 		return nil, err
 	}
 	regID, err := addName(d, desc, name)
@@ -239,13 +194,13 @@ func addName(d *kind.Dump, desc *kind.Desc, name string) (id uint32, err error) 
 
 func (s *saver) finish(d *kind.Dump) error {
 	for _, p := range s.order {
-		defer p.drop()
+		defer p.Drop()
 		err := p.check()
 		if err == nil {
 			err = p.save(d)
 		}
 		if err != nil {
-			return kind.At(p.end(), err)
+			return kind.At(p.End(), err)
 		}
 	}
 	return nil
@@ -254,13 +209,13 @@ func (s *saver) finish(d *kind.Dump) error {
 // save writes contents and what belongs to the FIFO as a whole; that goes
 // with the entry of one of its ends.
 func (p *saved) save(d *kind.Dump) error {
-	c, err := p.contents()
+	c, err := p.Contents()
 	if err != nil {
 		return err
 	}
-	x := &image.FileExtra{Id: p.end().ID, Packets: c.Packets}
-	if p.writer == nil {
-		_, writer, err := pipebuf.Ends(p.reader.File, true, false)
+	x := &image.FileExtra{Id: p.End().ID, Packets: c.Packets}
+	if p.Writer == nil {
+		_, writer, err := pipebuf.Ends(p.Reader.File, true, false)
 		if err != nil {
 			return err
 		}
@@ -274,29 +229,6 @@ func (p *saved) save(d *kind.Dump) error {
 	return d.Out.Add(image.FifoData, "", &pipedata.PipeDataEntry{
 		PipeId: proto.Uint32(p.id), Bytes: proto.Uint32(uint32(len(c.Data))), Size: proto.Uint32(uint32(c.Size)),
 	}, c.Data)
-}
-
-// contents: without a reader the next one would get them; ckpt is that for
-// an instant. Nobody outside waits to write (open(2) of a FIFO waits only
-// while nobody reads, and then it would have filled nothing).
-func (p *saved) contents() (*pipebuf.Contents, error) {
-	if p.reader != nil {
-		return pipebuf.Peek(p.reader.File, p.packets)
-	}
-	n, err := pipebuf.Queued(p.writer.File)
-	if err != nil {
-		return nil, err
-	}
-	if n == 0 {
-		size, err := pipebuf.Size(p.writer.File)
-		return &pipebuf.Contents{Size: size}, err
-	}
-	f, err := p.writer.Reopen(unix.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return pipebuf.Peek(f, p.packets)
 }
 
 // name is the entry that holds path, flags and owner.

@@ -122,7 +122,7 @@ func (s *restorer) read(r *kind.Restore) error {
 		}
 		m.left++
 		x := r.Extras[e.GetId()]
-		m.written = m.written || x.GetHungUp() || canWrite(int(reg.GetFlags()))
+		m.written = m.written || x.GetHungUp() || pipebuf.CanWrite(int(reg.GetFlags()))
 		if x.GetPackets() != nil {
 			m.contents.Packets = x.GetPackets()
 		}

@@ -56,9 +56,8 @@ func inodeOf(d *kind.Desc) inode { return inode{d.Stat.Dev, d.Stat.Ino} }
 
 // saved is one pipe.
 type saved struct {
-	id             uint32
-	reader, writer *kind.Desc // one of each sort of end inside; nil: none
-	packets        bool       // a writer is in O_DIRECT mode
+	id uint32
+	pipebuf.Held
 }
 
 type saver struct {
@@ -68,43 +67,6 @@ type saver struct {
 	seen   map[inode]*saved // by refuse, what descriptors hold
 	queues bool             // there are sockets with something in them
 }
-
-// keep notes an end for use in finish.
-func (p *saved) keep(d *kind.Desc) error {
-	k, err := d.Keep()
-	if err != nil {
-		return err
-	}
-	p.see(k)
-	if k != p.reader && k != p.writer {
-		k.Drop()
-	}
-	return nil
-}
-
-// drop lets go what keep has kept.
-func (p *saved) drop() {
-	p.reader.Drop()
-	if p.writer != p.reader {
-		p.writer.Drop()
-	}
-}
-
-// see notes an end.
-func (p *saved) see(d *kind.Desc) {
-	if canRead(d.Info.Flags) && p.reader == nil {
-		p.reader = d
-	}
-	if canWrite(d.Info.Flags) {
-		p.packets = p.packets || d.Info.Flags&unix.O_DIRECT != 0
-		if p.writer == nil {
-			p.writer = d
-		}
-	}
-}
-
-func canRead(flags int) bool  { return flags&unix.O_ACCMODE != unix.O_WRONLY }
-func canWrite(flags int) bool { return flags&unix.O_ACCMODE != unix.O_RDONLY }
 
 // refuse wants every process's descriptors to be known: both ends are looked for.
 func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
@@ -133,7 +95,7 @@ func (s *saver) look(d *kind.Dump) {
 			if s.seen[k] == nil {
 				s.seen[k] = &saved{}
 			}
-			s.seen[k].see(fd.Desc)
+			s.seen[k].See(fd.Desc)
 		}
 	}
 }
@@ -157,19 +119,16 @@ func hasQueue(d *kind.Desc) bool {
 
 // check refuses a pipe with one end inside and the other only outside.
 func (p *saved) check() error {
-	end := p.reader
-	if end == nil {
-		end = p.writer
-	}
-	if end == nil || p.reader != nil && p.writer != nil {
+	end := p.End()
+	if end == nil || p.Reader != nil && p.Writer != nil {
 		return nil
 	}
-	reader, writer, err := pipebuf.Ends(end.File, p.reader != nil, p.writer != nil)
+	reader, writer, err := pipebuf.Ends(end.File, p.Reader != nil, p.Writer != nil)
 	if err != nil || !reader || !writer {
 		return err
 	}
 	what := "reads from"
-	if p.writer != nil {
+	if p.Writer != nil {
 		what = "writes into"
 	}
 	return failure.WithHint(
@@ -188,7 +147,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		s.byInode[inodeOf(desc)] = p
 		s.order = append(s.order, p)
 	}
-	if err := p.keep(desc); err != nil {
+	if err := p.Keep(desc); err != nil {
 		return nil, err
 	}
 	owner, err := d.Owner(desc)
@@ -202,17 +161,13 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 
 func (s *saver) finish(d *kind.Dump) error {
 	for _, p := range s.order {
-		defer p.drop()
+		defer p.Drop()
 		err := p.check()
 		if err == nil {
 			err = p.save(d)
 		}
 		if err != nil {
-			end := p.reader
-			if end == nil {
-				end = p.writer
-			}
-			return kind.At(end, err)
+			return kind.At(p.End(), err)
 		}
 	}
 	return nil
@@ -221,10 +176,11 @@ func (s *saver) finish(d *kind.Dump) error {
 // save writes contents and what belongs to the pipe as a whole; that goes
 // with the entry of one of its ends.
 func (p *saved) save(d *kind.Dump) error {
-	c, end, err := p.contents()
+	c, err := p.Contents()
 	if err != nil {
 		return err
 	}
+	end := p.End()
 	i, err := d.Inode(&end.Stat)
 	if err != nil {
 		return err
@@ -235,30 +191,6 @@ func (p *saved) save(d *kind.Dump) error {
 	return d.Out.Add(image.PipesData, "", &pipedata.PipeDataEntry{
 		PipeId: proto.Uint32(p.id), Bytes: proto.Uint32(uint32(len(c.Data))), Size: proto.Uint32(uint32(c.Size)),
 	}, c.Data)
-}
-
-// contents: without a reader, a process could still get at them by opening
-// /proc/PID/fd/N; so does ckpt.
-func (p *saved) contents() (*pipebuf.Contents, *kind.Desc, error) {
-	if p.reader != nil {
-		c, err := pipebuf.Peek(p.reader.File, p.packets)
-		return c, p.reader, err
-	}
-	size, err := pipebuf.Size(p.writer.File)
-	if err != nil {
-		return nil, nil, err
-	}
-	n, err := pipebuf.Queued(p.writer.File)
-	if err != nil || n == 0 {
-		return &pipebuf.Contents{Size: size}, p.writer, err
-	}
-	f, err := p.writer.Reopen(unix.O_RDONLY)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	c, err := pipebuf.Peek(f, p.packets)
-	return c, p.writer, err
 }
 
 // made is one pipe being restored.
@@ -313,7 +245,7 @@ const largeFile = 0o100000
 // pipe2(2), so that its flags are the very same, and else opens it anew.
 func (m *made) open(r *kind.Restore, flags uint32) (*os.File, error) {
 	end := 0
-	if canWrite(int(flags)) {
+	if pipebuf.CanWrite(int(flags)) {
 		end = 1
 	}
 	if flags&largeFile != 0 || m.given[end] || flags&unix.O_ACCMODE == unix.O_RDWR {
