@@ -123,11 +123,7 @@ func (s *session) siteOf(t *kind.Target) tracee.Site { return s.sites[t.IDs.GetV
 // compile fills Main and Late. It runs on the inner thread, since kinds make
 // files meanwhile.
 func (s *session) compile(t *kind.Target) error {
-	// SIGCHLDs of helpers and zombies are pending in the child; setting an
-	// action that ignores a signal drops them (sigaction(2)).
-	if t.OwnsSighand {
-		t.Main.Must(unix.SYS_RT_SIGACTION, uint64(unix.SIGCHLD), t.Main.Space(32), 0, 8)
-	}
+	s.dropEnds(t)
 	id := t.IDs.GetFilesId()
 	if t.OwnsFiles {
 		tab, err := newTable(t)
@@ -148,6 +144,22 @@ func (s *session) compile(t *kind.Target) error {
 		}
 	}
 	return s.addKinds(t, s.kinds.Processes)
+}
+
+// dropEnds takes from a process what helpers and zombies have told it by
+// ending: SIGCHLD, and of zombies whatever else they were born to tell it.
+// What it had before comes with the pending signals.
+func (s *session) dropEnds(t *kind.Target) {
+	ends := []uint32{uint32(unix.SIGCHLD)}
+	for _, z := range s.r.Targets {
+		if sig := z.Extra.GetExitSignal(); z.Zombie && z.Entry.GetPpid() == uint32(t.VPID) && sig != uint32(unix.SIGCHLD) && sig != 0 {
+			ends = append(ends, sig) // one each: real-time signals do not merge
+		}
+	}
+	for _, sig := range ends {
+		set := binary.LittleEndian.AppendUint64(nil, bit(sig))
+		t.Main.Try(unix.SYS_RT_SIGTIMEDWAIT, t.Main.Data(set), 0, t.Main.Space(16), 8) // EAGAIN: none came
+	}
 }
 
 func (s *session) addKinds(t *kind.Target, kinds []kind.Process) error {

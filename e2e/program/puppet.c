@@ -52,6 +52,8 @@ enum {
 	/* For the master alone. */
 	GONE,   /* pid, tid: wait until it runs no more: 0 there is nothing left of it, else its state */
 	STATE,  /* pid, tid, state: wait until it is in that state */
+	PEEK,   /* pid, tid: its state now */
+	PARENT, /* pid: its parent, a zombie's too */
 	REAPED, /* pid: wait until init has reaped it, if it is a zombie and init's */
 };
 
@@ -294,6 +296,12 @@ static void act(struct slot *s)
 	case LAST_PID: r[0] = last_pid(a[0]); break;
 	case GONE: r[0] = a[2] ? dead_thread(a[0], a[1]) : gone(a[0], a[1]); break;
 	case STATE: r[0] = comes_to(a[0], a[1], a[2]); break;
+	case PEEK: {
+		int count;
+		r[0] = state_of(a[0], a[1], &count);
+		break;
+	}
+	case PARENT: r[0] = parent_of(a[0]); break;
 	case REAPED: r[0] = reaped(a[0]); break;
 	default: r[0] = -ENOSYS;
 	}

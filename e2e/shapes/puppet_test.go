@@ -50,6 +50,8 @@ const (
 	opLastPID
 	opGone
 	opState
+	opPeek
+	opParent
 	opReaped
 )
 
@@ -348,12 +350,24 @@ func (p *puppet) hasEnded(pid int) int {
 			t.dead, t.stopped = true, false
 		}
 	}
-	left := p.ask(opGone, pid, pid)
+	p.ask(opGone, pid, pid)
 	p.ended = append(p.ended, pid)
 	for _, z := range p.ended {
 		p.ask(opReaped, z)
 	}
-	return left
+	p.woken()
+	return p.ask(opPeek, pid, pid)
+}
+
+// woken finds the stopped whose process group has become an orphan: the kernel
+// lets these go on (setpgid(2)).
+func (p *puppet) woken() {
+	p.t.Helper()
+	for _, t := range p.tasks {
+		if t.stopped && p.ask(opPeek, t.pid, t.tid) != 'T' {
+			t.stopped = false
+		}
+	}
 }
 
 // exitThread ends one thread; 'Z' if it stays as a dead leader.

@@ -1,0 +1,387 @@
+package shapes
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"ckpt/e2e/harness"
+)
+
+// TestRandom lets processes do random things, saves what comes of it, and
+// lets the original and a restored copy do the same things from there on: all
+// results must be the same, new pids too, and so must the two in the end.
+//
+// A seed makes a history. $CKPT_SEEDS takes so many, $CKPT_SEED only this one.
+func TestRandom(t *testing.T) {
+	first, n := uint64(1), uint64(12)
+	if v := number(t, "CKPT_SEEDS"); v != 0 {
+		n = v
+	}
+	if v := number(t, "CKPT_SEED"); v != 0 {
+		first, n = v, 1
+	}
+	for seed := first; seed < first+n; seed++ {
+		for _, user := range users() {
+			t.Run(fmt.Sprintf("seed %d/as %s", seed, user), func(t *testing.T) {
+				t.Parallel()
+				random(t, seed, user)
+			})
+		}
+	}
+}
+
+func number(t *testing.T, name string) uint64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// mix is how wild a history is.
+type mix struct {
+	steps, procs, later  int
+	share, threads, stop bool
+}
+
+var mixes = []mix{
+	{steps: 30, procs: 8, later: 20},
+	{steps: 60, procs: 12, later: 40, threads: true},
+	{steps: 60, procs: 12, later: 40, stop: true},
+	{steps: 60, procs: 12, later: 40, share: true},
+	{steps: 120, procs: 30, later: 60, share: true, threads: true, stop: true},
+	{steps: 700, procs: 200, later: 60, threads: true, stop: true},
+}
+
+func random(t *testing.T, seed uint64, user string) {
+	x := mixes[int(seed)%len(mixes)]
+	flags := [][]string{nil, {"--no-init"}}[int(seed)/len(mixes)%2]
+	p := startPuppet(harness.New(t, user), "random", flags)
+	h := &fate{rng: rand.New(rand.NewPCG(seed, 0)), mix: x, p: p, odd: map[int]bool{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("history of CKPT_SEED=%d:\n  %s", seed, strings.Join(h.log, "\n  "))
+		}
+	})
+	for range x.steps {
+		h.step()
+	}
+	was := p.state()
+	p.detach()
+	image := p.c.Env.Join("image1")
+	r := p.c.Env.Try("dump", p.c.Name, image, "--leave-running")
+	if r.Code == 3 && x.share { // told, and nothing else happens
+		t.Logf("seed %d: %s", seed, r.Err)
+		p.same("refused", was, false)
+		return
+	}
+	if r.Code != 0 {
+		t.Fatal(r)
+	}
+	p.same("left running", was, false)
+	q := p.copied("copy", was)
+	h.log = append(h.log, "dump and restore")
+	h.q = q
+	for range x.later {
+		if h.step(); t.Failed() {
+			return
+		}
+	}
+	is := p.state()
+	q.same("after all", is, true)
+	if d := cmp.Diff(p.gone(), q.gone()); d != "" {
+		t.Errorf("who is dead or stopped (-original +copy):\n%s", d)
+	}
+	q.detach()
+	q.c.Dump(q.c.Env.Join("image2"))
+	q.c.Env.Restore(q.c.Env.Join("image2"), "")
+	q.same("restored again", is, true)
+	p.detach()
+	q.detach()
+}
+
+// gone tells of every task whether it is dead or stopped.
+func (p *puppet) gone() map[string]string {
+	out := map[string]string{}
+	for name, t := range p.tasks {
+		out[name] = fmt.Sprint("dead ", t.dead, " stopped ", t.stopped)
+	}
+	return out
+}
+
+// fate is what the tasks of p, and of its copy q if there is one, do.
+type fate struct {
+	rng  *rand.Rand
+	mix  mix
+	p, q *puppet
+	born int
+	odd  map[int]bool // pids that have made a child with an exit signal of its own
+	log  []string
+}
+
+// act is one thing to do, and what comes of it.
+type act struct {
+	what string
+	do   func(*puppet) []int
+}
+
+func (h *fate) step() {
+	h.p.t.Helper()
+	a := h.choose()
+	if a.do == nil {
+		return
+	}
+	got := a.do(h.p)
+	h.log = append(h.log, fmt.Sprintf("%s: %v", a.what, got))
+	if h.q == nil {
+		return
+	}
+	if copied := a.do(h.q); !slices.Equal(got, copied) {
+		h.p.t.Errorf("%s: the original got %v, the copy %v", a.what, got, copied)
+	}
+}
+
+// who chooses a task that can act; others than the command on request.
+func (h *fate) who(notRoot bool) *task {
+	var all []*task
+	for _, name := range slices.Sorted(maps.Keys(h.p.tasks)) {
+		t := h.p.tasks[name]
+		if !t.dead && !t.stopped && !(notRoot && t.proc == "root") {
+			all = append(all, t)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[h.rng.IntN(len(all))]
+}
+
+// any chooses a task that fits, dead or alive.
+func (h *fate) any(fits func(*task) bool) *task {
+	var all []*task
+	for _, name := range slices.Sorted(maps.Keys(h.p.tasks)) {
+		if t := h.p.tasks[name]; fits(t) {
+			all = append(all, t)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[h.rng.IntN(len(all))]
+}
+
+func (h *fate) alive() (n int) {
+	for _, t := range h.p.tasks {
+		if !t.dead {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *fate) choose() act {
+	full := h.alive() >= h.mix.procs
+	switch k := h.rng.IntN(40); {
+	case k < 14:
+		if full {
+			return h.end()
+		}
+		return h.fork()
+	case k < 16:
+		if !h.mix.threads || full {
+			return act{}
+		}
+		return h.thread()
+	case k < 23:
+		return h.group()
+	case k < 28:
+		return h.end()
+	case k < 32:
+		return h.wait()
+	case k < 35:
+		return h.signal()
+	case k < 38:
+		if !h.mix.stop {
+			return act{}
+		}
+		return h.stop()
+	default:
+		return h.setting()
+	}
+}
+
+func (h *fate) name() string { h.born++; return fmt.Sprint("t", h.born) }
+
+func (h *fate) fork() act {
+	t, name := h.who(false), h.name()
+	flags, sig := 0, unix.SIGCHLD
+	switch h.rng.IntN(10) {
+	case 0:
+		flags, sig = unix.CLONE_PARENT, 0
+	case 1:
+		// A process that comes to a new parent gets SIGCHLD back; else it is
+		// its own parent's affair.
+		sig = []unix.Signal{0, unix.SIGUSR1}[h.rng.IntN(2)]
+	}
+	if h.mix.share {
+		for _, f := range []int{unix.CLONE_FILES, unix.CLONE_FS, unix.CLONE_VM, unix.CLONE_VM | unix.CLONE_SIGHAND} {
+			if h.rng.IntN(6) == 0 {
+				flags |= f
+			}
+		}
+	}
+	if sig != unix.SIGCHLD {
+		h.odd[t.pid] = true
+	}
+	return act{fmt.Sprintf("%s forks %s, flags %#x, signal %d", t.name, name, flags, sig), func(p *puppet) []int {
+		return []int{p.clone(t.name, name, flags, sig)}
+	}}
+}
+
+func (h *fate) thread() act {
+	t, name := h.who(false), h.name()
+	return act{fmt.Sprintf("%s makes thread %s", t.name, name), func(p *puppet) []int { return []int{p.thread(t.name, name)} }}
+}
+
+func (h *fate) group() act {
+	t := h.who(true)
+	if t == nil {
+		return act{}
+	}
+	if h.rng.IntN(3) == 0 {
+		return act{t.name + ": setsid", func(p *puppet) []int { return []int{p.setsid(t.name)} }}
+	}
+	whose, group := 0, 0
+	if other := h.any(func(o *task) bool { return o.proc != t.proc }); h.rng.IntN(4) == 0 {
+		whose = other.pid // works for a child only
+	}
+	if other := h.who(false); h.rng.IntN(2) == 0 {
+		group = h.p.look(other.name).PGID
+	}
+	return act{fmt.Sprintf("%s: setpgid %d %d", t.name, whose, group), func(p *puppet) []int { return p.do(t.name, opSetpgid, whose, group)[:1] }}
+}
+
+// end ends a process, by itself or by others, or a thread of several.
+func (h *fate) end() act {
+	t := h.who(true)
+	if t == nil {
+		return act{}
+	}
+	switch h.rng.IntN(6) {
+	case 0:
+		sig := []unix.Signal{unix.SIGTERM, unix.SIGUSR1, unix.SIGKILL}[h.rng.IntN(3)]
+		if sig == unix.SIGKILL || t.pid == 1 {
+			return h.kill()
+		}
+		return act{fmt.Sprintf("%s dies of signal %d", t.name, sig), func(p *puppet) []int { return []int{p.die(t.name, sig)} }}
+	case 1:
+		return h.kill()
+	case 2, 3:
+		if h.p.threads(t) > 1 {
+			return act{t.name + " exits, a thread", func(p *puppet) []int { return []int{p.exitThread(t.name)} }}
+		}
+	}
+	code := h.rng.IntN(256)
+	return act{fmt.Sprintf("%s exits with code %d", t.name, code), func(p *puppet) []int { return []int{p.exit(t.name, code)} }}
+}
+
+func (h *fate) kill() act {
+	t := h.any(func(t *task) bool { return !t.dead && t.proc != "root" })
+	if t == nil {
+		return act{}
+	}
+	return act{t.name + " is killed", func(p *puppet) []int { return []int{p.kill(t.name)} }}
+}
+
+// threads counts the living ones of a task's process.
+func (p *puppet) threads(t *task) (n int) {
+	for _, o := range p.tasks {
+		if o.pid == t.pid && !o.dead {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *fate) wait() act {
+	dead := h.any(func(t *task) bool { return t.dead || t.stopped })
+	if dead == nil {
+		return act{}
+	}
+	t := h.who(false)
+	if ppid := h.p.ask(opParent, dead.pid); ppid > 0 && h.rng.IntN(4) != 0 {
+		if parent := h.any(func(t *task) bool { return t.pid == ppid && !t.dead && !t.stopped }); parent != nil {
+			t = parent
+		}
+	}
+	options := []int{0, unix.WALL, unix.WALL | unix.WUNTRACED, unix.WALL | unix.WCONTINUED}[h.rng.IntN(4)]
+	if options&unix.WCONTINUED != 0 && h.q == nil {
+		options = unix.WALL
+	}
+	return act{fmt.Sprintf("%s waits for %s, options %#x", t.name, dead.name, options), func(p *puppet) []int {
+		pid, status := p.wait(t.name, dead.name, options)
+		return []int{pid, int(status)}
+	}}
+}
+
+// signal sends a signal that waits, as all do, or takes one that does.
+func (h *fate) signal() act {
+	t := h.who(false)
+	sig := []unix.Signal{unix.SIGCHLD, unix.SIGUSR1, unix.SIGHUP}[h.rng.IntN(3)]
+	if h.rng.IntN(2) == 0 {
+		return act{fmt.Sprintf("%s takes signal %d", t.name, sig), func(p *puppet) []int { return p.do(t.name, opTake, int(sig))[:1] }}
+	}
+	to := h.p.look(h.who(false).name)
+	pid := []int{to.PID, -to.PGID}[h.rng.IntN(2)]
+	return act{fmt.Sprintf("%s: kill %d %d", t.name, pid, sig), func(p *puppet) []int { return p.do(t.name, opKill, pid, int(sig))[:1] }}
+}
+
+func (h *fate) stop() act {
+	if t := h.any(func(t *task) bool { return t.stopped && !t.dead }); t != nil && h.rng.IntN(2) == 0 {
+		return act{t.name + " goes on", func(p *puppet) []int { return []int{p.cont(t.name)} }}
+	}
+	t := h.who(true)
+	if t == nil {
+		return act{}
+	}
+	return act{t.name + " is stopped", func(p *puppet) []int { return []int{p.stop(t.name)} }}
+}
+
+func (h *fate) setting() act {
+	t := h.who(true)
+	if t == nil {
+		return act{}
+	}
+	switch h.rng.IntN(4) {
+	case 0:
+		if h.mix.share {
+			flags := []int{unix.CLONE_FILES, unix.CLONE_FS}[h.rng.IntN(2)]
+			return act{fmt.Sprintf("%s: unshare %#x", t.name, flags), func(p *puppet) []int { return p.do(t.name, opUnshare, flags)[:1] }}
+		}
+	case 1:
+		how := h.rng.IntN(3)
+		return act{fmt.Sprintf("%s: handle SIGCHLD %d", t.name, how), func(p *puppet) []int { return p.do(t.name, opHandle, int(unix.SIGCHLD), how)[:1] }}
+	case 2:
+		if h.odd[t.pid] {
+			// Its children would tell their end by SIGCHLD from then on
+			// (do_notify_parent(), self_exec_id), which the kernel does not show.
+			return act{}
+		}
+		return act{t.name + " runs the program anew", func(p *puppet) []int { return []int{p.exec(t.name)} }}
+	}
+	on := min(1, h.rng.IntN(3))
+	return act{fmt.Sprintf("%s: subreaper %d", t.name, on), func(p *puppet) []int { return []int{p.subreaper(t.name, on)} }}
+}
