@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"ckpt/e2e/harness"
 )
 
@@ -89,6 +91,80 @@ func TestRefused(t *testing.T) {
 		untraced(c)
 		counts(c, &j, "parent", "uring", "uffd")
 	}
+}
+
+// TestRefusedSockets: each socket of a family or protocol that is not carried
+// is refused by its name, all of them at once.
+func TestRefusedSockets(t *testing.T) {
+	users := []string{""}
+	if os.Geteuid() == 0 {
+		users = append(users, "nobody")
+	}
+	for _, user := range users {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			var args, want []string
+			for _, s := range []struct {
+				name          string
+				family, proto int
+				root          bool
+				words         string
+			}{
+				{"packet", unix.AF_PACKET, 0, true, "a socket of AF_PACKET"},
+				{"vsock", unix.AF_VSOCK, 0, false, "a socket of AF_VSOCK (virtual machine)"},
+				{"alg", unix.AF_ALG, 0, false, "a socket of AF_ALG (kernel cryptography)"},
+				{"xdp", unix.AF_XDP, 0, true, "a socket of AF_XDP"},
+				{"netfilter", unix.AF_NETLINK, unix.NETLINK_NETFILTER, false, "a netlink socket of NETLINK_NETFILTER"},
+				{"usersock", unix.AF_NETLINK, unix.NETLINK_USERSOCK, false, "a netlink socket of NETLINK_USERSOCK"},
+			} {
+				if s.root && !e.Root() || !has(t, s.family, s.proto) {
+					continue
+				}
+				args = append(args, s.name)
+				want = append(want, fmt.Sprintf("fd %d: %s", len(args)+2, s.words))
+			}
+			c := e.Start("refused", nil, append([]string{harness.Program(t, "refused.c")}, args...)...)
+			var j harness.Journal
+			counts(c, &j, "parent")
+			for _, args := range [][]string{{"dump", c.Name, e.Join("image")}, {"check", c.Name}} {
+				r := e.Try(args...)
+				if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "close it before the dump") {
+					t.Errorf("exit code 3 and a way out are missing: %v", r)
+				} else {
+					for _, w := range want {
+						if !strings.Contains(told, w) {
+							t.Errorf("%q is not told: %v", w, r)
+						}
+					}
+				}
+				absent(e, e.Join("image"))
+				untraced(c)
+				counts(c, &j, "parent")
+			}
+		})
+	}
+}
+
+// has tells whether this kernel was built with a family of sockets, and with
+// a protocol of netlink.
+func has(t *testing.T, family, proto int) bool {
+	t.Helper()
+	typ := unix.SOCK_RAW
+	switch family {
+	case unix.AF_VSOCK:
+		typ = unix.SOCK_STREAM
+	case unix.AF_ALG:
+		typ = unix.SOCK_SEQPACKET
+	}
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, proto)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		return false
+	}
+	if err != nil {
+		t.Fatalf("family %d, protocol %d: %v", family, proto, err)
+	}
+	unix.Close(fd)
+	return true
 }
 
 // A POSIX message queue can be read only by taking its messages out.

@@ -1,11 +1,13 @@
 /*
- * refused: two children that each hold something that cannot be saved, an
- * io_uring and a userfaultfd, while the parent and they count.
+ * refused [SOCKET...]: holds what cannot be saved, and counts: sockets of the
+ * sorts named; with none, two children have an io_uring and a userfaultfd.
  */
 #include "step.h"
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <linux/netlink.h>
 #include <linux/userfaultfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 static void count(const char *who)
@@ -17,8 +19,31 @@ static void count(const char *who)
 	}
 }
 
-int main(void)
+static const struct { const char *name; int family, type, protocol; } sockets[] = {
+	{ "packet", AF_PACKET, SOCK_RAW, 0 }, /* protocol 0: gets nothing */
+	{ "vsock", AF_VSOCK, SOCK_STREAM, 0 },
+	{ "alg", AF_ALG, SOCK_SEQPACKET, 0 },
+	{ "xdp", AF_XDP, SOCK_RAW, 0 },
+	{ "netfilter", AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER },
+	{ "usersock", AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK },
+};
+
+static void hold(const char *name)
 {
+	for (unsigned i = 0; i < sizeof(sockets) / sizeof(*sockets); i++)
+		if (strcmp(sockets[i].name, name) == 0) {
+			check(socket(sockets[i].family, sockets[i].type, sockets[i].protocol) >= 0, "%s", name);
+			return;
+		}
+	fail("no socket %s", name);
+}
+
+int main(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		hold(argv[i]);
+	if (argc > 1)
+		count("parent");
 	if (fork() == 0) {
 		struct io_uring_params p = { 0 };
 		check(syscall(SYS_io_uring_setup, 4, &p) >= 0, "io_uring_setup");

@@ -43,6 +43,9 @@ var programs = []program{
 	{source: "timers.c", flags: []string{"--no-init"}},
 	{source: "sockets.c", flags: []string{"--no-init", "--net", "none"}},
 	{source: "pty.c", flags: []string{"--no-init"}, alone: true},
+	{source: "netlink.c", flags: []string{"--net", "none"}},
+	{source: "netlink.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
+	{source: "netlink.c", alone: true}, // its ports are those of the host
 	{source: "creds.c", root: true},
 	{source: "seccomp.c", root: true},
 	{source: "seccomp.c", args: []string{"no-new-privs"}, root: true},

@@ -22,6 +22,7 @@ import (
 	"ckpt/kind/memfd"
 	"ckpt/kind/memory"
 	"ckpt/kind/mounts"
+	"ckpt/kind/othersock"
 	"ckpt/kind/pending"
 	"ckpt/kind/pipe"
 	"ckpt/kind/regfile"
@@ -76,6 +77,7 @@ func New() Kinds {
 			pipe.Kind(),
 			fifo.Kind(),
 			inet.Kind(),
+			othersock.Kind(),
 			eventfd.Kind(),
 			epoll.Kind(),
 			timerfd.Kind(),
