@@ -21,6 +21,10 @@ func (s *session) tree() error {
 	if err != nil {
 		return &failure.Error{Doing: "restore", What: "the tree of processes", Err: failure.Mark(failure.ErrDamaged, err)}
 	}
+	// No step makes vpid 1 a session leader: container.Create did.
+	if err := s.lead(pidns.Init); err != nil {
+		return &failure.Error{Doing: "restore", What: "session 1", Err: err}
+	}
 	for _, step := range steps {
 		if err := s.take(step); err != nil {
 			return &failure.Error{Doing: "restore", What: step.String(), Err: err}
@@ -69,10 +73,8 @@ func (s *session) take(step tree.Step) error {
 		s.stubs[st.Child] = child
 		return nil
 	case tree.Setsid:
-		if st.P != pidns.Init { // container.Create has made that a session leader
-			if err := s.call(st.P, unix.SYS_SETSID); err != nil {
-				return err
-			}
+		if err := s.call(st.P, unix.SYS_SETSID); err != nil {
+			return err
 		}
 		return s.lead(st.P)
 	case tree.Setpgid:

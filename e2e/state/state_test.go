@@ -35,6 +35,8 @@ var programs = []program{
 	{source: "sockets.c"},
 	{source: "ipc.c"},
 	{source: "pty.c", alone: true}, // the numbers of its terminals
+	{source: "ctty.c", alone: true},
+	{source: "ctty.c", flags: []string{"--no-init"}, alone: true},
 	{source: "process.c"},
 	{source: "process.c", args: []string{"chroot"}, root: true},
 	{source: "process.c", flags: []string{"--no-init"}},
