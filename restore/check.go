@@ -38,7 +38,12 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 	if err := in.Verify(ctx); err != nil {
 		return nil, nil, s.damaged(err)
 	}
-	if _, err := tree.Compile(s.rows(), tree.Options{NoInit: s.r.Manifest.GetNoInit()}); err != nil {
+	rows := s.rows()
+	max, err := expectPIDMax(rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := tree.Compile(rows, tree.Options{NoInit: s.r.Manifest.GetNoInit(), PIDMax: max}); err != nil {
 		refused = append(refused, &failure.Error{Doing: "restore", What: "the tree of processes", Err: err})
 	}
 	return append(refused, s.checkFiles()...), in.Manifest(), nil

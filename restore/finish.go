@@ -17,6 +17,8 @@ const atFDCWD = ^uint64(99)
 
 // lastPID lets the container hand out pids where the dumped one stopped.
 // Births at a chosen pid do not move the counter (kernel/pid.c, alloc_pid).
+// A counter beyond the end of the ids here begins anew with the next birth, as
+// it does where it comes to the end.
 func (s *session) lastPID() error {
 	var fd uint64
 	var step tracee.Step
@@ -29,7 +31,7 @@ func (s *session) lastPID() error {
 	}); err != nil {
 		return fmt.Errorf("open ns_last_pid: %w", err)
 	}
-	text := strconv.Itoa(int(s.r.Manifest.GetLastPid()))
+	text := strconv.Itoa(min(int(s.r.Manifest.GetLastPid()), s.pidMax-1))
 	if err := s.asHere(pidns.Init, func(sc *tracee.Script) error {
 		sc.Must(unix.SYS_WRITE, fd, sc.Str(text), uint64(len(text)))
 		sc.Must(unix.SYS_CLOSE, fd)

@@ -128,6 +128,7 @@ type session struct {
 	tables map[uint32]*table             // of descriptors, by files_id
 	files  map[uint32]*file
 	undos  []undo
+	pidMax int  // of the container
 	done   bool // nothing to undo any more
 }
 

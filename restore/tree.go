@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -17,9 +18,17 @@ import (
 // tree gives birth to a bare child for every process, at its ids, in its
 // session and group; zombies die.
 func (s *session) tree() error {
-	steps, err := tree.Compile(s.rows(), tree.Options{NoInit: s.r.Manifest.GetNoInit()})
+	max, err := pidMax(s.root.Thread, s.root.Site)
 	if err != nil {
-		return &failure.Error{Doing: "restore", What: "the tree of processes", Err: failure.Mark(failure.ErrDamaged, err)}
+		return &failure.Error{Doing: "restore", What: "the tree of processes", Err: err}
+	}
+	s.pidMax = max
+	steps, err := tree.Compile(s.rows(), tree.Options{NoInit: s.r.Manifest.GetNoInit(), PIDMax: s.pidMax})
+	if err != nil && !errors.Is(err, failure.ErrUnsupported) {
+		err = failure.Mark(failure.ErrDamaged, err)
+	}
+	if err != nil {
+		return &failure.Error{Doing: "restore", What: "the tree of processes", Err: err}
 	}
 	// No step makes vpid 1 a session leader: container.Create did.
 	if err := s.lead(pidns.Init); err != nil {

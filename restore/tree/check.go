@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"fmt"
+
 	"ckpt/failure"
 	"ckpt/pidns"
 )
@@ -30,14 +32,14 @@ func checkIDs(rows []Row, o Options) error {
 }
 
 func checkRow(r *Row, o Options) error {
+	if err := checkMax(r, o.PIDMax); err != nil {
+		return err
+	}
 	switch {
 	case r.VPID < pidns.Init || r.VPID == pidns.Init && !o.NoInit:
 		return failure.Damagedf("pid %d cannot be a process of the tree", r.VPID)
 	case r.VPID == pidns.Init && r.Zombie:
 		return failure.Damagedf("pid 1 is a zombie")
-	case o.PIDMax != 0 && int(max(r.VPID, r.PGID, r.SID)) >= o.PIDMax:
-		return failure.WithHint(failure.Unsupportedf("pid %d, group %d, session %d: this kernel's ids end at %d",
-			r.VPID, r.PGID, r.SID, o.PIDMax-1), "raise it: sysctl -w kernel.pid_max=4194304")
 	case r.SID == 0:
 		return failure.WithHint(failure.Unsupportedf("its session was started outside the container (pid %d has session 0)", r.VPID),
 			"start it in a session of its own: setsid CMD")
@@ -50,6 +52,47 @@ func checkRow(r *Row, o Options) error {
 		return failure.Damagedf("pid %d has group %d, session %d", r.VPID, r.PGID, r.SID)
 	case r.SID == r.VPID && r.PGID != r.VPID:
 		return failure.Damagedf("pid %d leads session %d, but is in group %d", r.VPID, r.SID, r.PGID)
+	}
+	return nil
+}
+
+// Highest is the greatest id of all rows.
+func Highest(rows []Row) int {
+	most := pidns.VPID(0)
+	for i := range rows {
+		for _, id := range rows[i].ids() {
+			most = max(most, id.vpid)
+		}
+	}
+	return int(most)
+}
+
+type namedID struct {
+	what string
+	vpid pidns.VPID
+}
+
+// ids are all that belong to a process, the dead leaders of its group and
+// session among them: those are born too.
+func (r *Row) ids() []namedID {
+	ids := []namedID{{"", r.VPID}, {"group", r.PGID}, {"session", r.SID}}
+	for _, t := range r.Threads {
+		ids = append(ids, namedID{"thread", t})
+	}
+	return ids
+}
+
+func checkMax(r *Row, pidMax int) error {
+	for _, id := range r.ids() {
+		if pidMax == 0 || int(id.vpid) < pidMax {
+			continue
+		}
+		what := fmt.Sprintf("pid %d", r.VPID)
+		if id.vpid != r.VPID {
+			what = fmt.Sprintf("%s %d of %s", id.what, id.vpid, what)
+		}
+		return failure.WithHint(failure.Unsupportedf("%s is too high: ids end below kernel.pid_max, which is %d here", what, pidMax),
+			"raise it: sysctl -w kernel.pid_max=4194304")
 	}
 	return nil
 }

@@ -1,0 +1,150 @@
+package restore
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/container"
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/kind/kindtest"
+	"ckpt/pidns"
+	"ckpt/restore/tree"
+	"ckpt/tracee"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// limit is the greatest that pid_max can be (kernel/pid.c, PID_MAX_LIMIT).
+const limit = 4194304
+
+// inContainer is a restore that has come as far as vpid 1, in a container
+// where kernel.pid_max is 500. That is the container's own: the host's is not
+// touched.
+func inContainer(t *testing.T, vpids ...int) *session {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes a container without entering a user namespace before")
+	}
+	if !kindtest.Since(t, "6.14") {
+		t.Skip("pid_max is the whole machine's before Linux 6.14")
+	}
+	runtime.LockOSThread() // which ends with the test
+	root, err := container.Create(container.Spec{})
+	must(t, err)
+	t.Cleanup(func() { must(t, root.Destroy()) })
+	s := &session{root: root, stubs: map[pidns.VPID]*tracee.Thread{pidns.Init: root.Thread},
+		r: &kind.Restore{Manifest: &image.Manifest{LastPid: 1000}}}
+	for _, v := range vpids {
+		id := uint32(v)
+		s.r.Targets = append(s.r.Targets, &kind.Target{VPID: pidns.VPID(v), IDs: &criu_core.TaskKobjIdsEntry{}, Extra: &image.Task{ExitSignal: uint32(unix.SIGCHLD)},
+			TC:      &criu_core.TaskCoreEntry{},
+			Entry:   &pstree.PstreeEntry{Pid: proto.Uint32(id), Ppid: proto.Uint32(1), Pgid: proto.Uint32(1), Sid: proto.Uint32(1)},
+			Threads: []*kind.TargetThread{{VTID: pidns.VPID(v)}}})
+	}
+	before, err := os.ReadFile(pidMaxFile)
+	must(t, err)
+	write(t, s, pidMaxFile, "500")
+	after, err := os.ReadFile(pidMaxFile)
+	must(t, err)
+	if string(before) != string(after) {
+		t.Fatalf("the host's pid_max was %s, is %s", before, after)
+	}
+	return s
+}
+
+func write(t *testing.T, s *session, path, text string) {
+	t.Helper()
+	fd := open(t, s, path, unix.O_WRONLY)
+	must(t, s.asHere(pidns.Init, func(sc *tracee.Script) error {
+		sc.Must(unix.SYS_WRITE, fd, sc.Str(text), uint64(len(text)))
+		sc.Must(unix.SYS_CLOSE, fd)
+		return nil
+	}, nil))
+}
+
+func open(t *testing.T, s *session, path string, flags uint64) (fd uint64) {
+	t.Helper()
+	var step tracee.Step
+	must(t, s.asHere(pidns.Init, func(sc *tracee.Script) error {
+		step = sc.Must(unix.SYS_OPENAT, atFDCWD, sc.Str(path), flags|unix.O_CLOEXEC)
+		return nil
+	}, func(sc *tracee.Script) (err error) {
+		fd, err = sc.Result(step)
+		return err
+	}))
+	return fd
+}
+
+func TestPIDMax(t *testing.T) {
+	s := inContainer(t, 499)
+	must(t, s.tree())
+	if host, ok := s.hostPID(499); !ok || host == 499 {
+		t.Errorf("host pid %d, %v", host, ok)
+	}
+	// The counter begins anew, as it does at the end of the ids.
+	must(t, s.lastPID())
+	child, err := tracee.ForkStub(s.root.Thread, s.root.Site, tracee.ForkOptions{ExitSignal: unix.SIGCHLD})
+	must(t, err)
+	if child.VPID < 2 || child.VPID >= 499 {
+		t.Errorf("the next pid is %d", child.VPID)
+	}
+}
+
+func TestPIDMaxTooLow(t *testing.T) {
+	s := inContainer(t, 2, 500)
+	err := s.tree()
+	const want = "restore: the tree of processes: pid 500 is too high: ids end below kernel.pid_max, which is 500 here"
+	if err == nil || err.Error() != want || failure.Code(err) != failure.CodeUnsupported {
+		t.Errorf("got %v, exit code %d\nwant %s", err, failure.Code(err), want)
+	}
+	if h := failure.Hints(err); !slices.Equal(h, []string{"raise it: sysctl -w kernel.pid_max=4194304"}) {
+		t.Errorf("hints %q", h)
+	}
+	// That is what it stands for.
+	_, err = tracee.ForkStub(s.root.Thread, s.root.Site, tracee.ForkOptions{VPID: 500, ExitSignal: unix.SIGCHLD})
+	if !errors.Is(err, unix.EINVAL) {
+		t.Errorf("the kernel says %v", err)
+	}
+}
+
+func TestExpectPIDMax(t *testing.T) {
+	b, err := os.ReadFile(pidMaxFile)
+	must(t, err)
+	own, err := parsePIDMax(b)
+	must(t, err)
+	row := func(vpid int) []tree.Row { return []tree.Row{{VPID: 2, Threads: []pidns.VPID{2, pidns.VPID(vpid)}}} }
+	if got, err := expectPIDMax(row(own - 1)); err != nil || got != own {
+		t.Errorf("for an id below ckpt's own %d: %d, %v", own, got, err)
+	}
+	want := own
+	if kindtest.Since(t, "6.14") {
+		want = limit
+	}
+	if got, err := expectPIDMax(row(own)); err != nil || got != want {
+		t.Errorf("for an id as high as ckpt's own %d: %d, %v; want %d", own, got, err, want)
+	}
+}
+
+func TestParsePIDMax(t *testing.T) {
+	if n, err := parsePIDMax([]byte("32768\n")); n != 32768 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := parsePIDMax([]byte("many\n")); err == nil || err.Error() != `kernel.pid_max: strconv.Atoi: parsing "many": invalid syntax` {
+		t.Errorf("error %v", err)
+	}
+}
