@@ -47,6 +47,9 @@ const (
 	StatusFD = 4
 )
 
+// errKilled: from outside, while it was made.
+var errKilled = errors.New("the container ended meanwhile: its first process was killed")
+
 // Create makes the namespaces (pid, mount, ipc, uts, time, and net if the
 // spec says so) and their first process. Its working directory is the
 // caller's. The caller must be locked to its OS thread and be privileged in
@@ -78,12 +81,18 @@ func Create(spec Spec) (_ *Root, err error) {
 		Attr:  &syscall.SysProcAttr{Cloneflags: uintptr(flags), Setsid: true},
 		Files: []*os.File{selfFile, statusW}, // SelfFD, StatusFD
 	})
+	if errors.Is(err, tracee.ErrGone) {
+		err = errKilled
+	}
 	if err != nil {
 		status.Close()
 		return nil, err
 	}
 	r := &Root{Thread: t, Site: site, HostPID: t.PID, Status: status}
 	if err := r.prepare(spec); err != nil {
+		if t.Killed() {
+			err = errKilled
+		}
 		return nil, errors.Join(err, r.Destroy())
 	}
 	return r, nil

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -93,6 +94,7 @@ func (s *session) finishProcess(t *kind.Target) error {
 			if err := tracee.ExitThread(tt.Traced, s.siteOf(t)); err != nil {
 				return s.failThread(t, tt, "end it", err)
 			}
+			s.ended[tt.VTID] = true
 			continue
 		}
 		for _, k := range s.kinds.Threads {
@@ -168,7 +170,11 @@ func (s *session) letGo() error {
 	if s.r.Manifest.GetNoInit() {
 		return s.detach(s.target(pidns.Init))
 	}
-	return s.root.Thread.Detach(0)
+	err := s.root.Thread.Detach(0)
+	if errors.Is(err, tracee.ErrGone) {
+		return s.killed(pidns.Init)
+	}
+	return err
 }
 
 func (s *session) detach(t *kind.Target) error {
@@ -176,7 +182,11 @@ func (s *session) detach(t *kind.Target) error {
 		if t.Threads[i].Extra.GetDead() {
 			continue // let go already
 		}
-		if err := t.Threads[i].Traced.Detach(0); err != nil {
+		err := t.Threads[i].Traced.Detach(0)
+		if errors.Is(err, tracee.ErrGone) {
+			return s.killed(t.VPID)
+		}
+		if err != nil {
 			return s.failThread(t, t.Threads[i], "let it go", err)
 		}
 	}

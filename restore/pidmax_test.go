@@ -3,59 +3,29 @@ package restore
 import (
 	"errors"
 	"os"
-	"runtime"
 	"slices"
 	"testing"
 
-	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
-	"ckpt/container"
 	"ckpt/failure"
-	"ckpt/image"
-	"ckpt/kind"
 	"ckpt/kind/kindtest"
 	"ckpt/pidns"
 	"ckpt/restore/tree"
 	"ckpt/tracee"
 )
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // limit is the greatest that pid_max can be (kernel/pid.c, PID_MAX_LIMIT).
 const limit = 4194304
 
-// inContainer is a restore that has come as far as vpid 1, in a container
-// where kernel.pid_max is 500. That is the container's own: the host's is not
-// touched.
-func inContainer(t *testing.T, vpids ...int) *session {
+// lowered is inContainer with a kernel.pid_max of 500. That is the
+// container's own: the host's is not touched.
+func lowered(t *testing.T, vpids ...int) *session {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root makes a container without entering a user namespace before")
-	}
 	if !kindtest.Since(t, "6.14") {
 		t.Skip("pid_max is the whole machine's before Linux 6.14")
 	}
-	runtime.LockOSThread() // which ends with the test
-	root, err := container.Create(container.Spec{})
-	must(t, err)
-	t.Cleanup(func() { must(t, root.Destroy()) })
-	s := &session{root: root, stubs: map[pidns.VPID]*tracee.Thread{pidns.Init: root.Thread},
-		r: &kind.Restore{Manifest: &image.Manifest{LastPid: 1000}}}
-	for _, v := range vpids {
-		id := uint32(v)
-		s.r.Targets = append(s.r.Targets, &kind.Target{VPID: pidns.VPID(v), IDs: &criu_core.TaskKobjIdsEntry{}, Extra: &image.Task{ExitSignal: uint32(unix.SIGCHLD)},
-			TC:      &criu_core.TaskCoreEntry{},
-			Entry:   &pstree.PstreeEntry{Pid: proto.Uint32(id), Ppid: proto.Uint32(1), Pgid: proto.Uint32(1), Sid: proto.Uint32(1)},
-			Threads: []*kind.TargetThread{{VTID: pidns.VPID(v)}}})
-	}
+	s := inContainer(t, vpids...)
 	before, err := os.ReadFile(pidMaxFile)
 	must(t, err)
 	write(t, s, pidMaxFile, "500")
@@ -91,7 +61,7 @@ func open(t *testing.T, s *session, path string, flags uint64) (fd uint64) {
 }
 
 func TestPIDMax(t *testing.T) {
-	s := inContainer(t, 499)
+	s := lowered(t, 499)
 	must(t, s.tree())
 	if host, ok := s.hostPID(499); !ok || host == 499 {
 		t.Errorf("host pid %d, %v", host, ok)
@@ -106,7 +76,7 @@ func TestPIDMax(t *testing.T) {
 }
 
 func TestPIDMaxTooLow(t *testing.T) {
-	s := inContainer(t, 2, 500)
+	s := lowered(t, 2, 500)
 	err := s.tree()
 	const want = "restore: the tree of processes: pid 500 is too high: ids end below kernel.pid_max, which is 500 here"
 	if err == nil || err.Error() != want || failure.Code(err) != failure.CodeUnsupported {

@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer in.Close()
-	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{},
+	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, ended: map[pidns.VPID]bool{},
 		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}}
 	defer func() {
 		s.close()
@@ -80,8 +80,8 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	verifying, stop := context.WithCancel(ctx)
 	sums := make(chan error, 1)
 	go func() { sums <- in.Verify(verifying) }()
-	err = s.build(ctx)
-	if err != nil {
+	if err = s.build(ctx); err != nil {
+		err = s.died(err)
 		stop()
 	}
 	verr := <-sums
@@ -123,6 +123,7 @@ type session struct {
 	inner *inner // the thread inside the container's namespaces
 
 	stubs  map[pidns.VPID]*tracee.Thread // bare children by the id inside
+	ended  map[pidns.VPID]bool           // those of them that were told to end
 	area   kind.Range                    // where scripts stand, the same in all
 	sites  map[uint32]tracee.Site        // of each address space, by vm_id
 	tables map[uint32]*table             // of descriptors, by files_id

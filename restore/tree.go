@@ -151,7 +151,9 @@ func (s *session) exit(st tree.Exit) error {
 		return err
 	}
 	if s.target(st.P) == nil {
-		delete(s.stubs, st.P)
+		delete(s.stubs, st.P) // another helper may get the number
+	} else {
+		s.ended[st.P] = true
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,22 @@ func dying(tid int) bool {
 	defer p.Close()
 	st, err := p.Stat()
 	return err == nil && st.Flags&procfs.PFExiting != 0
+}
+
+// Killed tells whether a thread that ckpt left in a stop is there no more:
+// only SIGKILL ends such a one, and takes it out of the stop at once, however
+// long it then needs to end.
+func (t *Thread) Killed() bool {
+	p, err := procfs.Open(t.TID)
+	if err != nil {
+		return errors.Is(err, unix.ESRCH)
+	}
+	defer p.Close()
+	st, err := p.Stat()
+	if err != nil {
+		return errors.Is(err, unix.ESRCH)
+	}
+	return st.State != 't' && st.State != 'T'
 }
 
 // reapBelow waits for the dead among the other threads of pid and all that

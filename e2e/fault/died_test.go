@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,25 @@ var victims = []victim{
 	{"vpid 1", func(ps harness.Ps) int { return firstProcess(ps.Name) }},
 	{"main", func(ps harness.Ps) int { return hostPID(ps, 2) }},
 	{"a child", func(ps harness.Ps) int { return ps.Processes[len(ps.Processes)-1].PID }},
+}
+
+// moments draws when to kill, as parts of the time that it takes undisturbed.
+// CKPT_SEED repeats those of another run.
+func moments(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("CKPT_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("CKPT_SEED: %v", err)
+		}
+	}
+	t.Logf("CKPT_SEED=%d repeats it", seed)
+	return rand.New(rand.NewPCG(seed, 13))
+}
+
+func moment(r *rand.Rand, work time.Duration) time.Duration {
+	return time.Duration(r.Float64() * float64(work))
 }
 
 func hostPID(ps harness.Ps, vpid int) int {
@@ -112,6 +132,7 @@ func TestDiesDuringDump(t *testing.T) {
 
 func diesDuringDump(t *testing.T, v victim, flags []string) {
 	e := harness.New(t, "")
+	rng := moments(t)
 	var work time.Duration
 	for i := range 12 {
 		name := fmt.Sprintf("dies-%d-%d", os.Getpid(), i)
@@ -125,7 +146,7 @@ func diesDuringDump(t *testing.T, v victim, flags []string) {
 		}
 		pid := v.find(c.Ps())
 		image := e.Join(fmt.Sprintf("image%d", i))
-		after := time.Duration(rand.Int64N(int64(work)))
+		after := moment(rng, work)
 		// Freed by then? A pid is not given again so soon.
 		r := bounded(e, after, func() { syscall.Kill(pid, syscall.SIGKILL) }, "dump", name, image, "--leave-running")
 		_, err := os.Lstat(image)
@@ -182,8 +203,49 @@ func ends(c *harness.Container) {
 	})
 }
 
-// TestDiesDuringRestore: if what a restore has made is killed, it fails and
-// leaves nothing, or was done.
+// restoring are those that are killed while a restore makes them.
+var restoring = []struct {
+	name string
+	find func(container string) int
+	all  bool // its death is everybody's
+}{
+	{"vpid 1", firstProcess, true},
+	{"main", func(container string) int { return inTheMaking(container, 2) }, true},
+	{"a child", func(container string) int { return inTheMaking(container, 9) }, false},
+}
+
+// inTheMaking is a process of a container that may not be known yet.
+func inTheMaking(container string, vpid int) int {
+	first := firstProcess(container)
+	if first == 0 {
+		return 0
+	}
+	ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", first))
+	if err != nil {
+		return 0 // it has ended
+	}
+	all, _ := os.ReadDir("/proc")
+	for _, ent := range all {
+		pid, err := strconv.Atoi(ent.Name())
+		if err != nil {
+			continue
+		}
+		if its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || its != ns {
+			continue
+		}
+		ids := strings.Fields(statusLines(pid)["NSpid"])
+		if len(ids) > 0 && ids[len(ids)-1] == strconv.Itoa(vpid) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// killedMessage is all that a restore says of it.
+var killedMessage = regexp.MustCompile(`^ckpt: error: restore(: the container ended meanwhile: its first process was killed| pid \d+ \(family\): it ended meanwhile, killed by a signal)\n$`)
+
+// TestDiesDuringRestore: if what a restore has made is killed, it fails, says
+// so, and leaves nothing, or was done.
 func TestDiesDuringRestore(t *testing.T) {
 	e := harness.New(t, "")
 	c := e.Start("family", nil, harness.Program(t, "family.c"), e.Mkdir("family"))
@@ -195,32 +257,42 @@ func TestDiesDuringRestore(t *testing.T) {
 	begin := time.Now()
 	e.Restore(image, "probe").Remove()
 	work := time.Since(begin)
-	for i := range 25 {
-		name := fmt.Sprintf("dies-%d-%d", os.Getpid(), i)
-		e.Own(name)
-		after := time.Duration(rand.Int64N(int64(work)))
-		killed := 0
-		r := bounded(e, after, func() {
-			if killed = firstProcess(name); killed != 0 {
-				syscall.Kill(killed, syscall.SIGKILL)
+	for _, v := range restoring {
+		t.Run(v.name, func(t *testing.T) {
+			rng := moments(t)
+			for i := range 12 {
+				name := fmt.Sprintf("dies-%d-%s-%d", os.Getpid(), strings.ReplaceAll(v.name, " ", "-"), i)
+				diesDuringRestore(t, e, image, name, v.find, v.all, moment(rng, work))
 			}
-		}, "restore", image, "--name", name)
-		t.Logf("host pid %d killed after %v of %v: exit code %d in %v: %s", killed, after, work, r.Code, r.Took, r.Err)
-		if r.Took > deathPatience/2 {
-			t.Errorf("it took long: %v", r)
-		}
-		if killed == 0 && r.Code != 0 {
-			t.Errorf("nobody was killed: %v", r)
-		}
-		if killed != 0 && r.Code == 0 {
-			ends(&harness.Container{Env: e, Name: name})
-		}
-		e.Try("rm", "-f", name)
-		harness.Eventually(t, "no process is left", func() error {
-			if p := e.Processes(); len(p) > 0 {
-				return fmt.Errorf("%v", p)
-			}
-			return nil
 		})
 	}
+}
+
+func diesDuringRestore(t *testing.T, e *harness.Env, image, name string, find func(string) int, all bool, after time.Duration) {
+	e.Own(name)
+	killed := 0
+	r := bounded(e, after, func() {
+		if killed = find(name); killed != 0 {
+			syscall.Kill(killed, syscall.SIGKILL)
+		}
+	}, "restore", image, "--name", name)
+	t.Logf("host pid %d killed after %v: exit code %d in %v: %s", killed, after, r.Code, r.Took, r.Err)
+	switch {
+	case r.Took > deathPatience/2:
+		t.Errorf("it took long: %v", r)
+	case killed == 0 && r.Code != 0:
+		t.Errorf("nobody was killed: %v", r)
+	case r.Code != 0 && (r.Code != 1 || !killedMessage.MatchString(r.Err)):
+		t.Errorf("it gives a wrong reason: %v", r)
+	}
+	if killed != 0 && r.Code == 0 && all {
+		ends(&harness.Container{Env: e, Name: name})
+	}
+	e.Try("rm", "-f", name)
+	harness.Eventually(t, "no process is left", func() error {
+		if p := e.Processes(); len(p) > 0 {
+			return fmt.Errorf("%v", p)
+		}
+		return nil
+	})
 }
