@@ -147,6 +147,9 @@ func (s *session) exit(st tree.Exit) error {
 			return err
 		}
 	}
+	if st.Status.CoreDump() {
+		s.o.Log.Warn("a zombie dumped core, which its parent will not see (WCOREDUMP)", "vpid", st.P)
+	}
 	if err := tracee.ExitStub(stub, s.root.Site, st.Status); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -11,7 +12,9 @@ import (
 // ExitStub makes a stub, which has one thread, end with a wait status
 // (waitpid(2)): an exit code, or a signal that kills. It is a zombie then, or
 // gone if its parent is ckpt itself or ignores SIGCHLD. The bit that says
-// "core dumped" cannot be had without writing a core file, and is left out.
+// "core dumped" is left out: the kernel sets it only after it has written a
+// core file or has run the program of kernel.core_pattern (fs/coredump.c),
+// which would be told of a crash that there was not.
 func ExitStub(t *Thread, site Site, status unix.WaitStatus) error {
 	end := t.exitBySignal
 	if status.Exited() {
@@ -22,6 +25,9 @@ func ExitStub(t *Thread, site Site, status unix.WaitStatus) error {
 	}
 	return nil
 }
+
+// coreDumped is the bit that WCOREDUMP tells.
+const coreDumped = 0x80
 
 func (t *Thread) exitWithCode(site Site, status unix.WaitStatus) error {
 	r, err := t.Regs()
@@ -50,8 +56,12 @@ func (t *Thread) exitBySignal(site Site, status unix.WaitStatus) error {
 		return t.waitEnd(status)
 	}
 	s := NewScript(site.Base)
-	noLimit := s.Space(16)
-	s.Must(unix.SYS_SETRLIMIT, unix.RLIMIT_CORE, noLimit)
+	// A limit of 1 dumps nothing; 0 would not keep it from the program that
+	// kernel.core_pattern may name (fs/coredump.c). With a hard limit of 0 it
+	// stays so. PR_SET_DUMPABLE does both, but what is left then shows its
+	// status to no ordinary user: a second dump would read 0.
+	one := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, 1), 1)
+	s.Try(unix.SYS_SETRLIMIT, unix.RLIMIT_CORE, s.Data(one))
 	s.Must(unix.SYS_RT_SIGACTION, uint64(sig), s.Space(32), 0, sigsetSize)
 	if err := t.Run(site, s); err != nil {
 		return err
@@ -97,8 +107,7 @@ func (t *Thread) waitEnd(want unix.WaitStatus) error {
 			}
 			continue
 		}
-		const core = 0x80
-		if ws&^core != want&^core {
+		if ws&^coreDumped != want&^coreDumped {
 			return fmt.Errorf("it ended with status %#x", uint32(ws))
 		}
 		return nil

@@ -2,8 +2,13 @@ package shapes
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/e2e/harness"
 )
 
 // exited and killed are wait(2) statuses.
@@ -138,4 +143,59 @@ var zombies = []shape{
 		is(p, "what is left of a child", p.exit("child", 1), 0)
 		waited(p, "parent", "zombie", exited(8), 0)
 	}},
+}
+
+// TestCoreDumped: of a zombie that dumped core a restore keeps the signal, and
+// says that it does not keep the bit, which the kernel sets for a real core
+// alone; no second one is written.
+func TestCoreDumped(t *testing.T) {
+	e := harness.New(t, "")
+	p := startPuppet(e, "core", nil)
+	p.fork("root", "parent")
+	p.fork("parent", "zombie")
+	host := 0
+	for _, q := range p.c.Ps().Processes {
+		if q.VPID == p.task("zombie").pid {
+			host = q.PID
+		}
+	}
+	var lim unix.Rlimit
+	if err := unix.Prlimit(host, unix.RLIMIT_CORE, nil, &lim); err != nil {
+		t.Fatal(err)
+	}
+	lim.Cur = lim.Max
+	if err := unix.Prlimit(host, unix.RLIMIT_CORE, &lim, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.die("zombie", unix.SIGSEGV)
+	cores := func() int {
+		t.Helper()
+		names, err := filepath.Glob(e.Join("core*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	before := cores()
+	p.detach()
+	p.c.Dump(e.Join("image"), "--leave-running")
+	c := e.Own("copy")
+	r := e.Try("restore", e.Join("image"), "--name", "copy")
+	if r.Code != 0 {
+		t.Fatal(r)
+	}
+	_, status := p.wait("parent", "zombie", 0)
+	dumped := status != killed(unix.SIGSEGV)
+	if dumped {
+		is(p, "status of the one left running", status, killed(unix.SIGSEGV)|0x80)
+	}
+	if told := strings.Contains(r.Err, "dumped core"); told != dumped {
+		t.Errorf("it dumped core: %v; the restore says %v", dumped, r)
+	}
+	t.Logf("it dumped core: %v, %d files", dumped, before)
+	q := p.on(c)
+	p.detach()
+	waited(q, "parent", "zombie", killed(unix.SIGSEGV), 0)
+	is(q, "core files", cores(), before)
+	q.detach()
 }
