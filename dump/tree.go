@@ -1,6 +1,8 @@
 package dump
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
@@ -14,6 +16,9 @@ import (
 func (s *session) checkTree() (refused []error) {
 	for _, p := range s.d.Procs {
 		if err := s.checkNamespaces(p); err != nil {
+			refused = append(refused, err)
+		}
+		if err := s.checkStatus(p); err != nil {
 			refused = append(refused, err)
 		}
 	}
@@ -43,6 +48,20 @@ func (s *session) rows() []tree.Row {
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+// checkStatus refuses a zombie whose wait status the kernel keeps from ckpt,
+// and shows as 0: Linux 6.18 does that for one that was not dumpable when it
+// ended, unless to root. The same rule guards the links to its namespaces.
+func (s *session) checkStatus(p *kind.Proc) error {
+	if !p.Zombie || p.Stat.ExitCode != 0 {
+		return nil
+	}
+	if _, err := p.FS.Link("ns/user"); errors.Is(err, unix.EACCES) {
+		return s.fail(p, "", failure.WithHint(failure.Unsupportedf("a zombie that was not dumpable (PR_SET_DUMPABLE): its exit status is shown to root alone"),
+			"try again when its parent has waited for it", "or dump as root"))
+	}
+	return nil
 }
 
 // ownNamespaces are those that a process of the container may not have of its

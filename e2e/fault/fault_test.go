@@ -145,6 +145,46 @@ func TestRefusedSockets(t *testing.T) {
 	}
 }
 
+// TestRefusedZombie: the exit status of a zombie that was not dumpable is
+// shown to root alone by newer kernels, and is no 0 for that.
+func TestRefusedZombie(t *testing.T) {
+	users := map[string]bool{"": os.Geteuid() != 0}
+	if os.Geteuid() == 0 {
+		users["nobody"] = true
+	}
+	for user, ordinary := range users {
+		e := harness.New(t, user)
+		c := e.Start("zombie", nil, harness.Program(t, "refused.c"), "zombie")
+		var j harness.Journal
+		counts(c, &j, "parent")
+		image := e.Join("image")
+		hidden := false
+		for _, p := range c.Ps().Processes {
+			if p.State == "Z" {
+				_, err := e.Command(t.Context(), "readlink", fmt.Sprintf("/proc/%d/ns/user", p.PID)).Output()
+				hidden = err != nil
+			}
+		}
+		t.Logf("as %q: hidden: %v", user, hidden)
+		if hidden && !ordinary {
+			t.Error("it is hidden from root")
+		}
+		if !hidden {
+			c.Dump(image)
+			continue
+		}
+		for _, args := range [][]string{{"dump", c.Name, image}, {"check", c.Name}} {
+			r := e.Try(args...)
+			if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "pid 3 (refused): a zombie that was not dumpable") || !strings.Contains(told, "or dump as root") {
+				t.Errorf("it should be told, with exit code 3: %v", r)
+			}
+		}
+		absent(e, image)
+		untraced(c)
+		counts(c, &j, "parent")
+	}
+}
+
 // has tells whether this kernel was built with a family of sockets, and with
 // a protocol of netlink.
 func has(t *testing.T, family, proto int) bool {

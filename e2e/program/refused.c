@@ -1,14 +1,16 @@
 /*
  * refused [SOCKET...]: holds what cannot be saved, and counts: sockets of the
- * sorts named; with none, two children have an io_uring and a userfaultfd.
+ * sorts named, or a zombie that was not dumpable; with none, two children have an io_uring and a userfaultfd.
  */
 #include "step.h"
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <linux/userfaultfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 static void count(const char *who)
 {
@@ -28,8 +30,23 @@ static const struct { const char *name; int family, type, protocol; } sockets[] 
 	{ "usersock", AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK },
 };
 
+static void zombie(void)
+{
+	siginfo_t si;
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_DUMPABLE, 0);
+		_exit(42);
+	}
+	check(pid > 0 && waitid(P_PID, pid, &si, WEXITED | WNOWAIT) == 0, "waitid");
+}
+
 static void hold(const char *name)
 {
+	if (strcmp(name, "zombie") == 0) {
+		zombie();
+		return;
+	}
 	for (unsigned i = 0; i < sizeof(sockets) / sizeof(*sockets); i++)
 		if (strcmp(sockets[i].name, name) == 0) {
 			check(socket(sockets[i].family, sockets[i].type, sockets[i].protocol) >= 0, "%s", name);
