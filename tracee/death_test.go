@@ -13,8 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
-
-	"ckpt/procfs"
 )
 
 // tracerMain traces as told by "N SIGNAL PID TID...", and right before its N-th
@@ -67,10 +65,13 @@ func signalAndDie(t *testing.T, n int, sig unix.Signal, pid int, tids []int) boo
 	return false
 }
 
-// Between the stop itself and the mark that a call is to be restarted (the
-// third and fourth request: read and set registers) nothing can keep the kernel
-// from showing EINTR for the few calls that signal(7) names.
-const requestGetRegs = 3
+// Between the stop itself and the mark that a call is to be restarted (from the
+// third request on: read registers, twice, and set them) nothing can keep the
+// kernel from showing EINTR for the few calls that signal(7) names.
+const (
+	requestGetRegs = 3
+	unmarked       = 3 // requests
+)
 
 // TestKillTracerAtEveryRequest is the promise: whenever ckpt is killed, the
 // processes it had stopped go on as if nothing had been.
@@ -83,7 +84,7 @@ func TestKillTracerAtEveryRequest(t *testing.T) {
 			n := 1
 			for ; traceAndDie(t, n, g.pid, tids); n++ {
 				if n+1 == requestGetRegs && (p.name == "epoll" || p.name == "sigwait") {
-					n += 2
+					n += unmarked
 				}
 				if p.modes[0] == "spin" || p.modes[0][0] == 'n' {
 					g.goesOn(p.modes[0])
@@ -201,20 +202,11 @@ func (g *target) goingHome() bool {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	p, err := procfs.Open(g.pid)
+	going, err := goingHome(g.pid, ts)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	defer p.Close()
-	r, err := ts[0].Regs()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	going, err := GoingHome(p, g.pid, []Regs{r})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	if err := ts[0].Detach(0); err != nil {
+	if err := detachAll(ts); err != nil {
 		g.t.Fatal(err)
 	}
 	return going

@@ -4,16 +4,19 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"ckpt/procfs"
 )
 
 // roundTrip stops all threads of pid, runs calls in each of them, and lets
 // them go. The leader's injection lasts all the time, as in a dump.
 func roundTrip(pid int, tids []int) error {
-	ts, err := stopAll(pid, tids)
+	ts, err := stopAtHome(pid, tids)
 	if err != nil {
 		return err
 	}
@@ -33,6 +36,46 @@ func roundTrip(pid int, tids []int) error {
 	if err := in.Remove(); err != nil {
 		return err
 	}
+	return detachAll(ts)
+}
+
+// stopAtHome lets the threads run on as long as one is GoingHome, as a dump
+// does.
+func stopAtHome(pid int, tids []int) ([]*Thread, error) {
+	for {
+		ts, err := stopAll(pid, tids)
+		if err != nil {
+			return nil, err
+		}
+		going, err := goingHome(pid, ts)
+		if err != nil || !going {
+			return ts, err
+		}
+		if err := detachAll(ts); err != nil {
+			return nil, err
+		}
+		runtime.Gosched()
+	}
+}
+
+func goingHome(pid int, ts []*Thread) (bool, error) {
+	p, err := procfs.Open(pid)
+	if err != nil {
+		return false, err
+	}
+	defer p.Close()
+	var regs []Regs
+	for _, t := range ts {
+		r, err := t.Regs()
+		if err != nil {
+			return false, err
+		}
+		regs = append(regs, r)
+	}
+	return GoingHome(p, pid, regs)
+}
+
+func detachAll(ts []*Thread) error {
 	for _, t := range ts {
 		if err := t.Detach(0); err != nil {
 			return err
