@@ -40,8 +40,8 @@ var (
 	errVfork error = &passing{"it waits in vfork for its child to run a program",
 		"try again once that child has run its program or ended"}
 	// See tracee.GoingHome.
-	errGoingHome error = &passing{"it runs a signal handler that will return into code of a ckpt that was killed during a dump",
-		"try again when the handler has returned"}
+	errGoingHome error = &passing{"it has yet to leave the code of a ckpt that was killed during a dump",
+		"let it go on, if it is stopped (ckpt kill -s CONT), and try again"}
 )
 
 // freeze stops every thread of the container. When it meets what passes by

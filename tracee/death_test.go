@@ -165,32 +165,28 @@ func TestKillTracerOfGoProgram(t *testing.T) {
 	g.goesOn("spin")
 }
 
-// TestGoingHome: a signal handler may run on the way home, and the next ckpt
-// come meanwhile. It either sees that, or does no harm.
+// TestGoingHome: a thread may have had no time yet to go home when the next
+// ckpt comes. One that is stopped by a signal has none until it goes on.
 func TestGoingHome(t *testing.T) {
 	lockThread(t)
-	g := startTarget(t, "handled")
+	g := startTarget(t, "spin")
 	seen := 0
-	for n := 1; signalAndDie(t, n, unix.SIGUSR2, g.pid, []int{g.pid}); n++ {
-		g.want("ok in handler")
+	for n := 1; signalAndDie(t, n, unix.SIGSTOP, g.pid, []int{g.pid}); n++ {
 		if g.goingHome() {
 			seen++
 		} else if err := roundTrip(g.pid, []int{g.pid}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := g.stdin.Write([]byte("x")); err != nil {
+		if err := unix.Kill(g.pid, unix.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		g.want("ok handled")
-		if g.goingHome() {
-			t.Fatalf("killed at request %d, the target is not home", n)
-		}
-		if err := roundTrip(g.pid, []int{g.pid}); err != nil {
+		if err := roundTrip(g.pid, []int{g.pid}); err != nil { // once it is home
 			t.Fatal(err)
 		}
+		g.goesOn("spin")
 	}
 	if seen == 0 {
-		t.Error("no handler began on the way home")
+		t.Error("it never stopped on the way home")
 	}
 	t.Logf("seen %d times", seen)
 }

@@ -113,7 +113,6 @@ func (t *Thread) setDone(r *Regs) {
 }
 
 func pc(r Regs) uint64         { return r.Rip }
-func sp(r Regs) uint64         { return r.Rsp }
 func callResult(r Regs) uint64 { return r.Rbx }
 func rawResult(r Regs) uint64  { return r.Rax }
 func entriesLeft(r Regs) int   { return int(r.Rbp) }

@@ -5,61 +5,24 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 
 	"ckpt/procfs"
 )
 
-// GoingHome tells whether a thread of a stopped process has yet to come home
-// from the code of a ckpt that was killed: it stands in that code, or in a
-// signal handler that began there, and will return there. Such a process has
-// to run on before anything else is done to it. regs are those of its threads.
+// GoingHome tells whether a thread of a stopped process stands in the code of
+// a ckpt that was killed: it has not been scheduled since, or the process is
+// stopped by a signal. Such a process has to run on before anything else is
+// done to it. regs are those of its threads.
 //
-// A handler is told by the address in the code that stands in its signal
-// frame, so on its stack, above the stack pointer. What an earlier handler has
-// left in a part of the stack that is in use again, but not yet written to,
-// looks the same.
+// Not seen is a signal handler that began on the way home and still runs.
 func GoingHome(p *procfs.Proc, pid int, regs []Regs) (bool, error) {
 	from, ok, err := leftBlock(p, pid)
 	if err != nil || !ok {
 		return false, err
 	}
-	inside := func(v uint64) bool { return v >= from && v < from+blockSize() }
-	maps, err := p.MapsOnly()
-	if err != nil {
-		return false, err
-	}
-	for _, r := range regs {
-		if inside(pc(r)) {
-			return true, nil
-		}
-		for i := range maps {
-			if m := &maps[i]; sp(r) >= m.Start && sp(r) < m.End {
-				if holds(pid, sp(r)&^7, m.End, inside) {
-					return true, nil
-				}
-			}
-		}
-	}
-	return false, nil
-}
-
-// holds tells whether an aligned word of [from, to) is one that is looked for.
-// What cannot be read does not count.
-func holds(pid int, from, to uint64, is func(uint64) bool) bool {
-	b := make([]byte, 64<<10)
-	for ; from < to; from += uint64(len(b)) {
-		b = b[:min(uint64(len(b)), to-from)]
-		if ReadMemory(pid, from, b) != nil {
-			continue
-		}
-		for at := 0; at < len(b); at += 8 {
-			if is(binary.LittleEndian.Uint64(b[at:])) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(regs, func(r Regs) bool { return pc(r) >= from && pc(r) < from+blockSize() }), nil
 }
 
 // leftBlock finds a block in the vDSO of a process. One elsewhere stays where

@@ -74,17 +74,6 @@ static int64_t now(void)
 	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
-static volatile int handled;
-
-static void handle(int sig)
-{
-	char c;
-	line("in handler");
-	if (read(0, &c, 1) != 1)
-		die("handler", "read");
-	handled++;
-}
-
 static int word;
 static volatile int waiting;
 
@@ -142,14 +131,6 @@ static void once(const char *m)
 			if (read(0, &c, 1) != 1)
 				die(m, "read");
 		} while (syscall(SYS_futex, &word, FUTEX_WAKE, 1, NULL, NULL, 0) != 1);
-	} else if (!strcmp(m, "handled")) {
-		sigset_t s;
-		sigemptyset(&s);
-		sigaddset(&s, SIGUSR2);
-		signal(SIGUSR2, handle);
-		sigprocmask(SIG_UNBLOCK, &s, NULL);
-		for (int n = handled; n == handled;)
-			;
 	} else if (!strcmp(m, "sigwait")) {
 		sigset_t s;
 		sigemptyset(&s);
