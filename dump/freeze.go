@@ -173,7 +173,9 @@ func before(fs *procfs.Proc) (b kind.Before) {
 	nr, _, _ := strings.Cut(b.Syscall, " ")
 	switch nr {
 	case strconv.Itoa(unix.SYS_RESTART_SYSCALL):
-		b.Stack, _ = fs.Stack() // not permitted to ordinary users: then the call is guessed from its arguments
+		if b.Stack, _ = fs.Stack(); b.Stack == "" { // not permitted to ordinary users
+			b.Stack, _ = fs.Wchan()
+		}
 	case strconv.Itoa(unix.SYS_NANOSLEEP), strconv.Itoa(unix.SYS_CLOCK_NANOSLEEP):
 	case "running", "":
 		return b

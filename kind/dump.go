@@ -118,7 +118,7 @@ type Task struct {
 // /proc/TID/sched is dear.
 type Before struct {
 	Syscall   string // /proc/TID/syscall: "running", or number, arguments, stack and instruction pointers
-	Stack     string // /proc/TID/stack while in restart_syscall(2); "" where not permitted
+	Stack     string // while in restart_syscall(2): /proc/TID/stack, or /proc/TID/wchan where not permitted; "" if neither tells
 	ExecStart uint64 // se.exec_start of /proc/TID/sched, ns of the scheduler clock of CPU
 	CPU       int    // the CPU it last ran on
 }

@@ -127,6 +127,16 @@ func (p *Proc) Syscall() (string, error) { return p.permitted("syscall") }
 // (it takes CAP_SYS_ADMIN of the first user namespace) or not built in.
 func (p *Proc) Stack() (string, error) { return p.permitted("stack") }
 
+// Wchan is the function of the kernel that the thread sleeps in; "" if it runs
+// or if that is not permitted (it takes PTRACE_MODE_READ).
+func (p *Proc) Wchan() (string, error) {
+	s, err := p.permitted("wchan")
+	if s == "0" {
+		s = ""
+	}
+	return s, err
+}
+
 func (p *Proc) permitted(rel string) (string, error) {
 	b, err := p.read(rel, make([]byte, 0, 1024))
 	switch {

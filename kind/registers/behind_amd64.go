@@ -13,9 +13,10 @@ import (
 
 // behindRestart finds which call a thread in restart_syscall(2) made at
 // first. It had the same arguments, which are in its registers. In this order:
-// the kernel's stack before the stop, which ordinary users may not read; the
-// instruction that set the call's number, if it is right before the SYSCALL;
-// what the arguments can be.
+// the kernel's stack before the stop, of which ordinary users may read where it
+// sleeps (not in every kernel); the instruction that set the call's number, if
+// it is right before the SYSCALL; what the arguments can be. A wrong guess
+// could write into the program's memory.
 func behindRestart(t *kind.Task, r tracee.Regs) uint64 {
 	if nr, ok := readNoteCall(t.Traced.TID, r); ok {
 		return nr
@@ -71,25 +72,49 @@ func byArguments(pid int, r tracee.Regs, sleeps bool) uint64 {
 		return unix.SYS_CLOCK_NANOSLEEP
 	case sleeps:
 		return unix.SYS_NANOSLEEP
-	case isFutexWait(pid, r):
+	case isFutexWait(pid, r) && waitsForChange(pid, r):
 		return unix.SYS_FUTEX
 	case rdi && (r.Rsi == 0 || r.Rsi > lowest):
 		return unix.SYS_NANOSLEEP
-	case r.Rsi < mostPoll:
+	case r.Rsi < mostPoll && polls(pid, r):
 		return unix.SYS_POLL
+	case isFutexWait(pid, r):
+		return unix.SYS_FUTEX // changed meanwhile, which is its result
 	}
 	return unix.SYS_NANOSLEEP
 }
 
-// isFutexWait: the word at the address holds the value that is waited on, as
-// it must have when the wait began, and there is a limit.
+// isFutexWait: a word, one of the operations that wait for it, and a limit.
 func isFutexWait(pid int, r tracee.Regs) bool {
-	if r.Rsi&futexCommand != futexWait {
+	if op := r.Rsi & futexCommand; op != futexWait && op != futexWaitBitset || r.Rdi%4 != 0 {
 		return false
 	}
-	v, err := tracee.ReadUint32(pid, r.Rdi)
+	_, err := tracee.ReadUint32(pid, r.Rdi)
 	_, limited := timespec(pid, r.R10)
-	return err == nil && limited && v == uint32(r.Rdx)
+	return err == nil && limited
+}
+
+// waitsForChange: the word of a futex holds the value that is waited on, as it
+// must have when the wait began.
+func waitsForChange(pid int, r tracee.Regs) bool {
+	v, err := tracee.ReadUint32(pid, r.Rdi)
+	return err == nil && v == uint32(r.Rdx)
+}
+
+// polls: rdi points to rsi descriptors of poll(2), in each of which the kernel
+// has just written that nothing happened.
+func polls(pid int, r tracee.Regs) bool {
+	const size, revents = 8, 6
+	b := make([]byte, size*r.Rsi)
+	if len(b) > 0 && tracee.ReadMemory(pid, r.Rdi, b) != nil {
+		return false
+	}
+	for ; len(b) > 0; b = b[size:] {
+		if b[revents] != 0 || b[revents+1] != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // sameCall tells whether /proc/TID/syscall, read before the stop, shows the

@@ -156,6 +156,8 @@ func limitOf(pid int, nr uint64, r tracee.Regs) limit {
 const (
 	timerAbsTime = 1
 	futexWait    = 0
+	// its limit is a point in time
+	futexWaitBitset = 9
 	// futexCommand masks FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME off.
 	futexCommand = ^uint64(128 | 256)
 )

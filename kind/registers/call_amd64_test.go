@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
 	"ckpt/image"
@@ -45,6 +46,7 @@ type waiter struct {
 	t     *testing.T
 	pid   int
 	lines *bufio.Scanner
+	held  time.Duration // that it was stopped
 }
 
 func startWaiter(t *testing.T, call string) *waiter {
@@ -77,7 +79,7 @@ func (w *waiter) line() string {
 }
 
 // stop stops the leading thread as the dump's driver does.
-func (w *waiter) stop() (*kind.Proc, *kind.Task) {
+func (w *waiter) stop(shown shown) (*kind.Proc, *kind.Task) {
 	w.t.Helper()
 	p, err := procfs.Open(w.pid)
 	if err != nil {
@@ -94,7 +96,7 @@ func (w *waiter) stop() (*kind.Proc, *kind.Task) {
 	}
 	task.Before.Syscall, err = p.Syscall()
 	must(err)
-	task.Before.Stack, err = p.Stack()
+	task.Before.Stack, err = shown(p)
 	must(err)
 	task.Before.ExecStart, err = p.SchedExecStart()
 	must(err)
@@ -154,6 +156,47 @@ func (w *waiter) again(k kind.Thread, p *kind.Proc, task *kind.Task) error {
 	return errors.Join(in.Remove(), task.Traced.SetRegs(tt.Regs), task.Traced.SetSigMask(mask))
 }
 
+// shown is what the dumper may read of where in the kernel a thread is.
+type shown func(*procfs.Proc) (string, error)
+
+func nothing(*procfs.Proc) (string, error) { return "", nil }
+
+// leave stops the thread and lets it go on.
+func (w *waiter) leave(shown shown) {
+	w.dump(shown, func(k kind.Thread, p *kind.Proc, task *kind.Task) error { return k.Resume(p, task) })
+}
+
+// restore stops the thread and restores it.
+func (w *waiter) restore(shown shown) { w.dump(shown, w.again) }
+
+func (w *waiter) dump(shown shown, then func(kind.Thread, *kind.Proc, *kind.Task) error) {
+	w.t.Helper()
+	began := time.Now()
+	k := Kind()
+	p, task := w.stop(shown)
+	if err := k.Observe(nil, p, task); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := then(k, p, task); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := task.Traced.Detach(0); err != nil {
+		w.t.Fatal(err)
+	}
+	w.held += time.Since(began)
+}
+
+// signal makes the kernel restart the call on its own.
+func (w *waiter) signal() {
+	w.t.Helper()
+	for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGCONT} {
+		if err := unix.Kill(w.pid, sig); err != nil {
+			w.t.Fatal(err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
 // calls and what they return after 600 ms.
 var calls = []struct{ call, want string }{
 	{"nanosleep", "0 0"},
@@ -185,40 +228,27 @@ var calls = []struct{ call, want string }{
 // if it had not been stopped, after its own time.
 func TestInterruptedCalls(t *testing.T) {
 	for _, c := range calls {
-		for _, restored := range []bool{false, true} {
-			name := c.call + "/left running"
-			if restored {
-				name = c.call + "/restored"
-			}
-			t.Run(name, func(t *testing.T) {
+		for _, m := range []struct {
+			name  string
+			steps []func(*waiter, shown)
+			shown shown
+		}{
+			{"left running", []func(*waiter, shown){(*waiter).leave, (*waiter).leave}, (*procfs.Proc).Stack},
+			{"restored", []func(*waiter, shown){(*waiter).restore, (*waiter).restore}, (*procfs.Proc).Stack},
+			{"restored after it was left running", []func(*waiter, shown){(*waiter).leave, (*waiter).restore}, nothing},
+		} {
+			t.Run(c.call+"/"+m.name, func(t *testing.T) {
 				if !strings.Contains(c.call, "cpu") { // these need one for themselves
 					t.Parallel()
 				}
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
 				w := startWaiter(t, c.call)
-				var held time.Duration
-				for range 2 {
+				for _, step := range m.steps {
 					<-time.After(pause)
-					began := time.Now()
-					k := Kind()
-					p, task := w.stop()
-					if err := k.Observe(nil, p, task); err != nil {
-						t.Fatal(err)
-					}
-					if restored {
-						if err := w.again(k, p, task); err != nil {
-							t.Fatal(err)
-						}
-					} else if err := k.Resume(p, task); err != nil {
-						t.Fatal(err)
-					}
-					if err := task.Traced.Detach(0); err != nil {
-						t.Fatal(err)
-					}
-					held += time.Since(began)
+					step(w, m.shown)
 				}
-				w.ends(c.want, held)
+				w.ends(c.want, 0)
 			})
 		}
 	}
@@ -227,11 +257,39 @@ func TestInterruptedCalls(t *testing.T) {
 // pause is how long a call waits before it is stopped.
 const pause = 200 * time.Millisecond
 
-// ends: after 600 ms, the time it was held, and that it waited for a CPU. A
-// call that was made from the start again takes a pause more: half of that is
-// left to the lateness of timers, so that only a machine that is later by that
-// much is taken for a fault, and no load on the CPUs.
-func (w *waiter) ends(want string, held time.Duration) {
+// TestCallRestartedBefore stops a call that restart_syscall(2) goes on with
+// after a signal: what it was must be found out. How long it had waited before
+// the signal the kernel does not tell.
+func TestCallRestartedBefore(t *testing.T) {
+	for _, c := range calls {
+		switch call, _, _ := strings.Cut(c.call, " "); call {
+		case "nanosleep", "clock_nanosleep", "poll", "futex":
+		default:
+			continue
+		}
+		for name, shown := range map[string]shown{"its stack": (*procfs.Proc).Stack, "where it sleeps": (*procfs.Proc).Wchan, "nothing": nothing} {
+			t.Run(c.call+"/shown "+name, func(t *testing.T) {
+				t.Parallel()
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				w := startWaiter(t, c.call)
+				began := time.Now()
+				<-time.After(pause / 2)
+				w.signal()
+				lost := time.Since(began)
+				<-time.After(pause)
+				w.restore(shown)
+				w.ends(c.want, lost)
+			})
+		}
+	}
+}
+
+// ends: after 600 ms, the time it was held, that it waited for a CPU, and what
+// was lost. A call that was made from the start again takes a pause more: half
+// of that is left to the lateness of timers, so that only a machine that is
+// later by that much is taken for a fault, and no load on the CPUs.
+func (w *waiter) ends(want string, lost time.Duration) {
 	w.t.Helper()
 	got := w.line()
 	var result, errno string
@@ -239,7 +297,7 @@ func (w *waiter) ends(want string, held time.Duration) {
 	if _, err := fmt.Sscanf(got, "%s %s %d %d", &result, &errno, &ms, &delay); err != nil {
 		w.t.Fatalf("%q: %v", got, err)
 	}
-	most := 600*time.Millisecond + held + delay*time.Millisecond + pause/2
+	most := 600*time.Millisecond + w.held + delay*time.Millisecond + lost + pause/2
 	if result+" "+errno != want || ms < 598 || ms*time.Millisecond > most {
 		w.t.Errorf("it ended with %q, want %q after 600 ms and at most %v", got, want, most)
 	}
@@ -252,7 +310,7 @@ func TestSocketTimeoutShowsNoEINTR(t *testing.T) {
 	w := startWaiter(t, "recv")
 	<-time.After(pause)
 	k := Kind()
-	p, task := w.stop()
+	p, task := w.stop((*procfs.Proc).Stack)
 	if err := k.Observe(nil, p, task); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +341,7 @@ func TestCPUClockSleep(t *testing.T) {
 		runtime.Gosched()
 	}
 	k := Kind()
-	p, task := w.stop()
+	p, task := w.stop((*procfs.Proc).Stack)
 	if err := k.Observe(nil, p, task); !errors.Is(err, failure.ErrUnsupported) {
 		t.Errorf("observed with error %v", err)
 	}
