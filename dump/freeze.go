@@ -161,10 +161,26 @@ func (s *session) seize(p *kind.Proc, tid int) (*kind.Task, error) {
 	}
 	if errors.Is(err, unix.EPERM) {
 		if st, serr := fs.Status(); serr == nil && st.TracerPid != 0 {
-			err = failure.WithHint(failure.Unsupportedf("it is being traced by host pid %d (a debugger)", st.TracerPid), "end the debugger (gdb, strace) before the dump")
+			p.VPID, p.Comm, t.VTID = innermost(st.NStgid), st.Name, innermost(st.NSpid)
+			return nil, s.failThread(p, t, "", traced(st))
 		}
 	}
 	return nil, s.fail(p, "stop it", err)
+}
+
+// traced tells who traces the task of st: a process of the container by the
+// number that it has there.
+func traced(st *procfs.Status) error {
+	by := fmt.Sprintf("a process outside of the container (host pid %d)", st.TracerPid)
+	if fs, err := procfs.Open(st.TracerPid); err == nil {
+		defer fs.Close()
+		if tracer, err := fs.Status(); err == nil && len(tracer.NSpid) == len(st.NSpid) {
+			by = fmt.Sprintf("pid %d (%s)", innermost(tracer.NSpid), tracer.Name)
+		} else if err == nil {
+			by = fmt.Sprintf("a process outside of the container: host pid %d (%s)", st.TracerPid, tracer.Name)
+		}
+	}
+	return failure.WithHint(failure.Unsupportedf("it is being traced by %s", by), "end the tracer (gdb, strace) before the dump")
 }
 
 // before notes what only a running thread shows.

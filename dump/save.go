@@ -246,7 +246,11 @@ func (s *session) bulk(ctx context.Context) error {
 
 func (s *session) failThread(p *kind.Proc, t *kind.Task, what string, err error) error {
 	if t.VTID != p.VPID {
-		what = fmt.Sprintf("thread %d: %s", t.VTID, what)
+		of := fmt.Sprintf("thread %d", t.VTID)
+		if what != "" {
+			of += ": " + what
+		}
+		what = of
 	}
 	return s.fail(p, what, err)
 }

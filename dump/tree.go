@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/restore/tree"
@@ -21,6 +22,7 @@ func (s *session) checkTree() (refused []error) {
 		if err := s.checkStatus(p); err != nil {
 			refused = append(refused, err)
 		}
+		refused = append(refused, s.checkThreads(p)...)
 	}
 	if _, err := tree.Compile(s.rows(), tree.Options{NoInit: s.src.NoInit}); err != nil {
 		refused = append(refused, &failure.Error{Doing: "dump", What: "the tree of processes", Err: err})
@@ -95,4 +97,66 @@ func (s *session) checkNamespaces(p *kind.Proc) error {
 		}
 	}
 	return nil
+}
+
+// threadNamespaces are those that a thread can have of its own while the
+// others of its process stay: not the mounts without a directory of its own.
+var threadNamespaces = []struct{ file, name string }{
+	{"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"cgroup", "cgroup"}, {"pid_for_children", "pid"},
+}
+
+// checkThreads refuses threads that do not share what threads share as a rule:
+// each process has one descriptor table and one place in the file system here.
+// A tracer is told of by a mere check; the dump has met it before.
+func (s *session) checkThreads(p *kind.Proc) (refused []error) {
+	if p.Zombie {
+		return nil
+	}
+	lead := p.Lead()
+	for _, t := range p.Threads {
+		if s.out == nil && t.Status.TracerPid != 0 {
+			refused = append(refused, s.failThread(p, t, "", traced(t.Status)))
+		}
+		if t == lead || t.Status.Zombie() {
+			continue
+		}
+		for _, o := range []struct {
+			t    kernel.KcmpType
+			what string
+		}{
+			{kernel.KcmpFiles, "a descriptor table of its own (unshare(2) or clone(2) without CLONE_FILES)"},
+			{kernel.KcmpFS, "a working directory of its own (unshare(2) or clone(2) without CLONE_FS)"},
+		} {
+			n, err := kernel.Kcmp(int(t.Host), int(lead.Host), o.t, 0, 0)
+			switch {
+			case errors.Is(err, unix.ESRCH): // it has ended, while only checking
+			case err != nil:
+				refused = append(refused, s.failThread(p, t, "compare it with the others (kcmp)", err))
+			case n != 0:
+				refused = append(refused, s.failThread(p, t, "", failure.WithHint(
+					failure.Unsupportedf("it has %s; that is not carried yet", o.what), "let the program make a process of it")))
+			}
+		}
+		for _, ns := range threadNamespaces {
+			own, err := t.FS.Link("ns/" + ns.file)
+			if err != nil {
+				if err = ignoreGone(err); err != nil {
+					refused = append(refused, s.failThread(p, t, "read its namespaces", err))
+				}
+				continue
+			}
+			of, err := lead.FS.Link("ns/" + ns.file)
+			if err != nil {
+				if err = ignoreGone(err); err != nil {
+					refused = append(refused, s.fail(p, "read its namespaces", err))
+				}
+				break
+			}
+			if own != of {
+				refused = append(refused, s.failThread(p, t, "", failure.WithHint(
+					failure.Unsupportedf("it has a %s namespace of its own; these are not carried yet", ns.name), "let the program make a process of it, or start it without unshare(2)")))
+			}
+		}
+	}
+	return refused
 }

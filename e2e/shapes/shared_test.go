@@ -1,6 +1,14 @@
 package shapes
 
-import "golang.org/x/sys/unix"
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/e2e/harness"
+)
 
 const (
 	files    = unix.CLONE_FILES
@@ -141,4 +149,32 @@ var shared = []shape{
 		waited(p, "a", "b", exited(3), 0)
 		together(p, vm, "a", "root", "c")
 	}},
+}
+
+// A thread with a descriptor table or a working directory of its own is
+// refused: an image has one of a process.
+func TestThreadsApart(t *testing.T) {
+	for _, user := range users() {
+		t.Run("as "+user, func(t *testing.T) {
+			t.Parallel()
+			p := startPuppet(harness.New(t, user), "apart", nil)
+			p.thread("root", "files")
+			p.thread("root", "fs")
+			p.do("files", opUnshare, files)
+			p.do("fs", opUnshare, fs)
+			was := p.state()
+			for _, args := range [][]string{{"dump", p.c.Name, p.c.Env.Join("image")}, {"check", p.c.Name}} {
+				p.detach()
+				r := p.c.Env.Try(args...)
+				told := r.Out + r.Err
+				for name, want := range map[string]string{"files": "it has a descriptor table of its own", "fs": "it has a working directory of its own"} {
+					if want = fmt.Sprintf("thread %d: %s", p.task(name).tid, want); r.Code != 3 || !strings.Contains(told, want) {
+						t.Errorf("%q should be told, with exit code 3: %v", want, r)
+					}
+				}
+				p.same("after a refusal", was, false)
+			}
+			p.detach()
+		})
+	}
 }
