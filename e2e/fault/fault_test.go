@@ -207,6 +207,25 @@ func has(t *testing.T, family, proto int) bool {
 	return true
 }
 
+
+func TestRefusedTraced(t *testing.T) {
+	e := harness.New(t, "")
+	c := e.Start("traced", nil, harness.Program(t, "traced.c"))
+	harness.Eventually(t, "it traces its child", func() error {
+		if !strings.Contains(c.Log(), "ready\n") {
+			return errors.Join(errors.New("not ready"), c.Alive())
+		}
+		return nil
+	})
+	for _, args := range [][]string{{"dump", c.Name, e.Join("image")}, {"check", c.Name}} {
+		r := e.Try(args...)
+		if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "pid 3 (traced): it is being traced by pid 2 (traced)") {
+			t.Errorf("both processes should be told, with exit code 3: %v", r)
+		}
+		absent(e, e.Join("image"))
+	}
+}
+
 // A POSIX message queue can be read only by taking its messages out.
 func TestRefusedMessageQueue(t *testing.T) {
 	e := harness.New(t, "")
