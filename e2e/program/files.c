@@ -112,6 +112,31 @@ static void make_deleted(void)
 		check(write(keep("without a name", tmp), TEXT, 37) == 37, "write");
 }
 
+/* A process in a directory that has been deleted. */
+static pid_t nowhere;
+
+static void make_nowhere(void)
+{
+	check(mkdir("nowhere", 0751) == 0 && chdir("nowhere") == 0, "mkdir");
+	nowhere = fork();
+	if (nowhere == 0)
+		for (;;)
+			pause();
+	check(chdir("..") == 0 && rmdir("nowhere") == 0, "rmdir");
+}
+
+static void look_nowhere(void)
+{
+	struct stat st;
+	char path[64], at[4096];
+	sprintf(path, "/proc/%d/cwd", nowhere);
+	check(stat(path, &st) == 0, "%s", path);
+	ssize_t n = readlink(path, at, sizeof(at) - 1);
+	check(n > 0, "%s", path);
+	at[n] = 0;
+	fact("deleted working directory", "%s, mode %#o, %ju links", at, st.st_mode, (uintmax_t)st.st_nlink);
+}
+
 static void make_dirs(void)
 {
 	check(mkdir("dir", 0755) == 0, "mkdir");
@@ -175,6 +200,7 @@ static void look(void)
 	fact("deleted: holes", "%d", st.st_blocks * 512 < 1 << 20);
 	char value[16];
 	fact("deleted: attribute", "%zd", fgetxattr(get("deleted"), "user.test", value, sizeof(value)));
+	look_nowhere();
 	long at = telldir(dir);
 	int left = 0;
 	while (readdir(dir))
@@ -241,6 +267,7 @@ int main(void)
 		share(get("shared"), get("private"));
 	make_plain();
 	make_deleted();
+	make_nowhere();
 	make_dirs();
 	make_others();
 	DIR *d = opendir(".");

@@ -11,8 +11,8 @@
 //
 // # What is lost
 //
-// Nothing. A directory that has been deleted, or lies outside the container's
-// mounts, is refused.
+// Nothing: a directory that has been deleted is made again, deleted. One that
+// lies outside the container's mounts is refused.
 //
 // # Needs
 //
@@ -47,19 +47,11 @@ func observe(_ *kind.Dump, p *kind.Proc) error {
 }
 
 func refuse(fs *procfs.Proc, link, what string) error {
-	st, err := fs.StatLink(link)
-	if err != nil {
-		return fmt.Errorf("look at %s: %w", what, err)
-	}
 	path, err := fs.Link(link)
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", what, err)
 	}
-	switch {
-	case st.Nlink == 0:
-		return failure.WithHint(failure.Unsupportedf("%s has been deleted (%s)", what, path),
-			"let it change to a directory that exists")
-	case !strings.HasPrefix(path, "/"):
+	if !strings.HasPrefix(path, "/") {
 		// d_path(): "(unreachable)/…" for what hangs on no mount of the namespace
 		return failure.WithHint(failure.Unsupportedf("%s lies outside the container's mounts (%s)", what, path), "let it change to a directory of the container")
 	}
