@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -130,7 +132,7 @@ func (r *Root) run(build func(*tracee.Script)) error {
 }
 
 // mounts cuts mount propagation from and to the host, and mounts the
-// container's /proc over the host's.
+// container's /proc and /dev/pts over the host's.
 func (r *Root) mounts() error {
 	err := r.run(func(s *tracee.Script) {
 		s.Must(unix.SYS_MOUNT, 0, s.Str("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
@@ -152,7 +154,58 @@ func (r *Root) mounts() error {
 	if err != nil {
 		return fmt.Errorf("mount the container's /proc: %w", err)
 	}
+	return r.terminals()
+}
+
+// terminals mounts a /dev/pts of the container's own: its terminals have their
+// numbers for themselves, which the host's may have given away by the time of
+// a restore. /dev/ptmx goes by the pts beside it.
+func (r *Root) terminals() error {
+	group, err := groupOfTerminals()
+	if err != nil {
+		return err
+	}
+	err = r.run(func(s *tracee.Script) {
+		devpts := s.Str("devpts")
+		s.Must(unix.SYS_MOUNT, devpts, s.Str("/dev/pts"), devpts, unix.MS_NOSUID|unix.MS_NOEXEC, s.Str("mode=620,ptmxmode=666"+group))
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV): // the host has no terminals either
+		return nil
+	case err != nil:
+		return fmt.Errorf("mount the container's /dev/pts: %w", err)
+	}
 	return nil
+}
+
+// groupOfTerminals is the mount option for the group that terminals have on
+// the host, "" for that of whoever opens one: a user namespace knows no other.
+func groupOfTerminals() (string, error) {
+	privileged, err := kernel.Privileged()
+	if err != nil || !privileged {
+		return "", err
+	}
+	self, err := procfs.Open(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	defer self.Close()
+	mounts, err := self.MountInfo()
+	if err != nil {
+		return "", err
+	}
+	for _, m := range slices.Backward(mounts) { // the last is on top
+		if m.Type != "devpts" || m.Point != "/dev/pts" {
+			continue
+		}
+		for o := range strings.SplitSeq(m.Super, ",") {
+			if strings.HasPrefix(o, "gid=") {
+				return "," + o, nil
+			}
+		}
+		break
+	}
+	return "", nil
 }
 
 // ioctls of netdevice(7).

@@ -61,6 +61,12 @@ func TestScript(t *testing.T) {
 					t.Errorf("its terminal was %q, is %q", want, got)
 				}
 			}
+			// The number of its terminal is free in each copy.
+			for _, name := range []string{"copy1", "copy2"} {
+				if err := e.Restore(e.Join("image3"), name).Alive(); err != nil {
+					t.Error(err)
+				}
+			}
 		})
 	}
 }

@@ -34,9 +34,9 @@ var programs = []program{
 	{source: "queues.c"},
 	{source: "sockets.c"},
 	{source: "ipc.c"},
-	{source: "pty.c", alone: true}, // the numbers of its terminals
-	{source: "ctty.c", alone: true},
-	{source: "ctty.c", flags: []string{"--no-init"}, alone: true},
+	{source: "pty.c"},
+	{source: "ctty.c"},
+	{source: "ctty.c", flags: []string{"--no-init"}},
 	{source: "process.c"},
 	{source: "process.c", args: []string{"chroot"}, root: true},
 	{source: "process.c", flags: []string{"--no-init"}},
@@ -44,7 +44,7 @@ var programs = []program{
 	{source: "locks.c", flags: []string{"--no-init"}},
 	{source: "timers.c", flags: []string{"--no-init"}},
 	{source: "sockets.c", flags: []string{"--no-init", "--net", "none"}},
-	{source: "pty.c", flags: []string{"--no-init"}, alone: true},
+	{source: "pty.c", flags: []string{"--no-init"}},
 	{source: "netlink.c", flags: []string{"--net", "none"}},
 	{source: "netlink.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
 	{source: "netlink.c", alone: true}, // its ports are those of the host

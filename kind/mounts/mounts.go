@@ -72,8 +72,8 @@ func compare(its, own []procfs.Mount) (refused []error) {
 	left := slices.Clone(own)
 	for i := range its {
 		m := &its[i]
-		if m.Type == "proc" && m.Point == "/proc" {
-			continue // that of its pid namespace
+		if m.Type == "proc" && m.Point == "/proc" || m.Type == "devpts" && m.Point == "/dev/pts" {
+			continue // its own
 		}
 		if at := slices.IndexFunc(left, func(o procfs.Mount) bool { return same(m, &o) && m.Options == o.Options }); at >= 0 {
 			left = slices.Delete(left, at, at+1)

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
@@ -30,6 +31,7 @@ import (
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kind"
+	"ckpt/procfs"
 )
 
 // New gives pseudoterminals, and which of them controls the session of a
@@ -135,28 +137,68 @@ type saver struct {
 	ptys  map[uint32]*pty
 	order []*pty
 	seen  map[uint32]*pty // by refuse, what descriptors hold
+	own   uint64
 }
 
 // refuse wants every process's descriptors to be known: both ends are looked for.
 func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
-	n, _, err := index(desc)
+	n, hungUp, err := index(desc)
 	if err != nil {
 		return err
 	}
 	if s.seen == nil {
+		if s.own, err = own(d); err != nil {
+			return err
+		}
 		if s.seen, err = seen(d); err != nil {
 			return err
 		}
 	}
+	if foreign(desc, s.own) {
+		if hungUp {
+			return nil
+		}
+		return outside(desc.Link)
+	}
 	return s.seen[n].check(d, desc)
+}
+
+// own is the device of the container's /dev/pts; 0: it has none.
+func own(d *kind.Dump) (uint64, error) {
+	p, err := procfs.Open(int(d.InitHost))
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	mounts, err := p.MountInfo()
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range slices.Backward(mounts) { // the last is on top
+		if m.Type == "devpts" && m.Point == "/dev/pts" {
+			return m.Dev, nil
+		}
+	}
+	return 0, nil
+}
+
+// foreign tells whether d is a slave of another /dev/pts, whose number says
+// nothing here.
+func foreign(d *kind.Desc, own uint64) bool {
+	major := unix.Major(d.Stat.Rdev)
+	return own != 0 && major >= slaveMajor && major <= oldMajors && d.Stat.Dev != own
 }
 
 // seen are the terminals that descriptors of the container lead to.
 func seen(d *kind.Dump) (map[uint32]*pty, error) {
+	pts, err := own(d)
+	if err != nil {
+		return nil, err
+	}
 	out := map[uint32]*pty{}
 	for _, p := range d.Procs {
 		for _, fd := range p.Fds {
-			if !owns(fd.Desc) {
+			if !owns(fd.Desc) || foreign(fd.Desc, pts) {
 				continue
 			}
 			n, hungUp, err := index(fd.Desc)
@@ -246,6 +288,13 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	n, hungUp, err := index(desc)
 	if err != nil {
 		return nil, err
+	}
+	if foreign(desc, s.own) {
+		// Nothing is left of it but its number; one of the container's own
+		// terminals may have the same.
+		for s.seen[n] != nil {
+			n++
+		}
 	}
 	p := s.ptys[n]
 	if p == nil {
