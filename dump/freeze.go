@@ -288,6 +288,9 @@ func (s *session) isHome(p *kind.Proc) error {
 		return nil // a zombie
 	}
 	going, err := tracee.GoingHome(p.FS, int(tid), regs)
+	if hidden(err) {
+		return nil // examine refuses it
+	}
 	if err == nil && going {
 		err = errGoingHome
 	}

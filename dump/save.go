@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/tracee"
@@ -53,6 +55,9 @@ func (s *session) save(ctx context.Context) error {
 // examine looks at everything that can be seen without running code in a
 // process, and gathers all that stands in the way of a dump.
 func (s *session) examine() error {
+	if err := s.readable(); err != nil {
+		return err
+	}
 	refused, err := s.collectFiles()
 	if err != nil {
 		return err
@@ -77,6 +82,26 @@ func (s *session) examine() error {
 	}
 	return errors.Join(refused...)
 }
+
+// readable refuses processes that have made themselves undumpable: what stands
+// in their /proc/PID belongs to root, and to an ordinary user says nothing.
+// They hide all else that may stand in the way.
+func (s *session) readable() error {
+	var refused []error
+	for _, p := range s.d.Procs {
+		if p.Zombie {
+			continue
+		}
+		_, err := p.FS.Auxv()
+		if hidden(err) {
+			err = failure.WithHint(failure.Unsupportedf("it has hidden its memory from its own user (PR_SET_DUMPABLE), and only root can look into it"), "dump as root")
+		}
+		refused = append(refused, s.fail(p, "", ignoreGone(err)))
+	}
+	return errors.Join(refused...)
+}
+
+func hidden(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
 
 // ask runs the calls of every kind in p and in each of its threads.
 func (s *session) ask(p *kind.Proc) (err error) {

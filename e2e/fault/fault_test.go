@@ -226,6 +226,32 @@ func TestRefusedTraced(t *testing.T) {
 	}
 }
 
+// Root keeps such a process, see creds.c.
+func TestRefusedUndumpable(t *testing.T) {
+	user := ""
+	if os.Geteuid() == 0 {
+		user = "nobody"
+	}
+	e := harness.New(t, user)
+	c := e.Start("hidden", nil, harness.Program(t, "undumpable.c"))
+	harness.Eventually(t, "it hides", func() error {
+		if !strings.Contains(c.Log(), "ready\n") {
+			return errors.Join(errors.New("not ready"), c.Alive())
+		}
+		return nil
+	})
+	for _, args := range [][]string{{"dump", c.Name, e.Join("image")}, {"check", c.Name}} {
+		r := e.Try(args...)
+		if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "pid 2 (undumpable): it has hidden its memory") {
+			t.Errorf("it should be refused with exit code 3: %v", r)
+		}
+		absent(e, e.Join("image"))
+	}
+	if err := c.Alive(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A POSIX message queue can be read only by taking its messages out.
 func TestRefusedMessageQueue(t *testing.T) {
 	e := harness.New(t, "")
