@@ -207,7 +207,6 @@ func has(t *testing.T, family, proto int) bool {
 	return true
 }
 
-
 func TestRefusedTraced(t *testing.T) {
 	e := harness.New(t, "")
 	c := e.Start("traced", nil, harness.Program(t, "traced.c"))
