@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"ckpt/e2e/harness"
@@ -36,5 +37,47 @@ func TestConnections(t *testing.T) {
 				check(4)
 			})
 		}
+	}
+}
+
+// TestAccepting: connections that wait to be accepted are let through.
+func TestAccepting(t *testing.T) {
+	for _, user := range users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			c := e.Start("accepting", []string{"--net", "none"}, harness.Program(t, "accepting.c"))
+			said(t, c, "ready")
+			for n := range 4 {
+				image := e.Join(fmt.Sprintf("image%d", n))
+				c.Dump(image, "--leave-running")
+				image += " too"
+				c.Dump(image)
+				e.Restore(image, "")
+			}
+			c.Kill("USR1")
+			said(t, c, "done")
+		})
+	}
+}
+
+// TestClosedConnections: what the kernel remembers of them holds the port.
+func TestClosedConnections(t *testing.T) {
+	for _, user := range users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			c := e.Start("closed", nil, harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "closed.py"))
+			said(t, c, "ready")
+			image := e.Join("image")
+			c.Dump(image)
+			if e.Root() {
+				e.Restore(image, "")
+				return
+			}
+			for _, args := range [][]string{{"check", image}, {"restore", image}} {
+				if r := e.Try(args...); r.Code == 0 || !strings.Contains(r.Out+r.Err, "(TIME_WAIT)") || !strings.Contains(r.Out+r.Err, "try again in a minute") {
+					t.Errorf("it should be told what holds the port: %v", r)
+				}
+			}
+		})
 	}
 }

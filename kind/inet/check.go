@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
@@ -55,7 +56,20 @@ func (w *world) try(s *sock) error {
 			return err
 		}
 	}
-	return addressError(unix.Bind(fd, sockaddr(s.local, zone)), s.local, s.tcp())
+	err = unix.Bind(fd, sockaddr(s.local, zone))
+	if errors.Is(err, unix.EADDRINUSE) && s.tcp() {
+		taken, terr := w.taken(s.local)
+		switch {
+		case terr != nil:
+			return terr
+		case taken:
+		case tryRepair() == nil: // who may do that may also end what is only remembered
+			return nil
+		default:
+			return remembered(s.local, err)
+		}
+	}
+	return addressError(err, s.local, s.tcp())
 }
 
 // forBind are the options that decide whether bind(2) succeeds.

@@ -61,11 +61,13 @@ func (w *world) pairUp() error {
 	return nil
 }
 
-// standIn is the end that s has lost: it had sent all and been told so.
+// standIn is the end that s has lost: it had sent all and been told so. When
+// it is closed, what is left of it (TIME_WAIT) must not hold the port of a
+// listener against the next restore.
 func standIn(s *sock) *sock {
 	c := sort{s.family, s.typ, s.proto}
 	return &sock{sort: c, local: s.peer, peer: s.local, standIn: true,
-		e: &sk_inet.InetSkEntry{State: proto.Uint32(stateFinWait2), Ifname: s.e.Ifname, Opts: &sk_opts.SkOptsEntry{}, DstPort: proto.Uint32(uint32(s.local.Port()))},
+		e: &sk_inet.InetSkEntry{State: proto.Uint32(stateFinWait2), Ifname: s.e.Ifname, Opts: &sk_opts.SkOptsEntry{Reuseaddr: proto.Bool(true)}, DstPort: proto.Uint32(uint32(s.local.Port()))},
 		st: &tcp_stream.TcpStreamEntry{OutqSeq: s.st.InqSeq, InqSeq: proto.Uint32(s.st.GetOutqSeq() - s.st.GetOutqLen()),
 			OptMask: s.st.OptMask, SndWscale: s.st.RcvWscale, RcvWscale: s.st.SndWscale, MssClamp: s.st.MssClamp}}
 }
@@ -135,7 +137,12 @@ func (w *world) connect(s *sock) error {
 	if err := setSegment(s.fd(), min(int(s.st.GetMssClamp()), most)); err != nil {
 		return err
 	}
-	err = insist(pairOf(s.local, s.peer), func() error { return unix.Connect(s.fd(), sockaddr(s.peer, zone)) })
+	at, err := w.self()
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	err = insist(at, pairOf(s.local, s.peer), func() error { return unix.Connect(s.fd(), sockaddr(s.peer, zone)) })
 	if err == nil {
 		return setSegment(s.fd(), 0)
 	}
@@ -204,7 +211,7 @@ func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 			return err
 		}
 	}
-	for _, step := range []func(*sock) error{narrow, wake, sendRest, probe, shutStream, w.finishStream} {
+	for _, step := range []func(*sock) error{narrow, wake, sendRest, probe, putBack, shutStream, w.finishStream} {
 		for _, s := range w.socks {
 			if !s.isStream() {
 				continue
@@ -266,9 +273,6 @@ func (w *world) finishStream(s *sock) error {
 		if err := unix.SetsockoptInt(s.fd(), unix.IPPROTO_TCP, b.name, 1); err != nil {
 			return fmt.Errorf("set TCP option %d: %w", b.name, err)
 		}
-	}
-	if err := putBack(s); err != nil {
-		return err
 	}
 	return w.r.RestoreOwner(s.f, s.e.GetFown())
 }

@@ -17,6 +17,11 @@ func sentFin(state int) bool {
 	return state == stateFinWait1 || state == stateFinWait2 || state == stateClosing || state == stateLastAck
 }
 
+// awaitsAck: the end of the stream that it has sent is not acknowledged.
+func awaitsAck(state int) bool {
+	return state == stateFinWait1 || state == stateClosing || state == stateLastAck
+}
+
 func gotFin(state int) bool {
 	return state == stateCloseWait || state == stateClosing || state == stateLastAck
 }
@@ -74,8 +79,13 @@ func (s *saver) checkAlone(d *kind.Dump, i *seen, me pair) error {
 	case i.state == stateCloseWait: // the other end has been closed, and all it sent is here
 		return canRepair(d, i)
 	}
-	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s, whose other end was closed before all was read, or is not accepted yet (%s)", i.peer, stateNames[i.state]),
+	err = failure.WithHint(failure.Unsupportedf("a TCP connection to %s, whose other end was closed before all was read, or is not accepted yet (%s)", i.peer, stateNames[i.state]),
 		"try again in a moment")
+	if i.state != stateEstablished || !s.waited[i.peer.Port()] {
+		return err
+	}
+	// Who listens there tells when it is accepted.
+	return &kind.Busy{Err: err, Done: func() bool { return true }}
 }
 
 func outside(i *seen) error {

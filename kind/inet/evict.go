@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/procfs"
 )
 
 // What sock_diag(7) knows (linux/sock_diag.h).
@@ -71,10 +74,10 @@ func destroyRequest(p pair) []byte {
 }
 
 // insist connects anew until what nobody holds is out of the way.
-func insist(p pair, connect func() error) error {
+func insist(at *procfs.Proc, p pair, connect func() error) error {
 	err := connect()
 	for deadline := time.Now().Add(patience); errors.Is(err, unix.EADDRNOTAVAIL) && time.Now().Before(deadline); err = connect() {
-		o, ferr := findAny("/proc/thread-self/net/", p)
+		o, ferr := findAny(at, p)
 		if ferr != nil || o == otherHeld {
 			return errors.Join(err, ferr)
 		}
@@ -83,4 +86,67 @@ func insist(p pair, connect func() error) error {
 		}
 	}
 	return err
+}
+
+// self is this thread, in the new container's network namespace, where
+// /proc/thread-self is nobody; while only checking the host's will do.
+func (w *world) self() (*procfs.Proc, error) {
+	if w.r.HostProc == nil {
+		return procfs.Open(unix.Gettid())
+	}
+	return procfs.OpenAt(w.r.HostProc, "thread-self")
+}
+
+// evictClosing frees a local address from connections that have ended and are
+// only remembered (TIME_WAIT).
+func (w *world) evictClosing(local netip.AddrPort) error {
+	at, err := w.self()
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	all, err := closing(at, local)
+	for _, p := range all {
+		if err := evict(p); err != nil && !errors.Is(err, unix.ENOENT) {
+			return remembered(local, err)
+		}
+	}
+	return err
+}
+
+func remembered(local netip.AddrPort, err error) error {
+	return failure.WithHint(
+		fmt.Errorf("tcp port %d is held by connections that were closed less than a minute ago (TIME_WAIT): %w", local.Port(), err),
+		"try again in a minute, or restore as root", "or start containers with a network of their own (--net none)")
+}
+
+// closing lists the connections in TIME_WAIT that hold a local address.
+func closing(at *procfs.Proc, local netip.AddrPort) (out []pair, err error) {
+	err = eachConnection(at, func(p pair, state int, _ string) bool {
+		if state == stateTimeWait && overlap(p.local, local) {
+			out = append(out, p)
+		}
+		return true
+	})
+	return out, err
+}
+
+// taken tells whether anything else holds it.
+func (w *world) taken(local netip.AddrPort) (yes bool, err error) {
+	at, err := w.self()
+	if err != nil {
+		return false, err
+	}
+	defer at.Close()
+	err = eachConnection(at, func(p pair, state int, _ string) bool {
+		yes = state != stateTimeWait && overlap(p.local, local)
+		return !yes
+	})
+	return yes, err
+}
+
+// overlap: bind(2) does not give both.
+func overlap(a, b netip.AddrPort) bool {
+	x, y := a.Addr().Unmap(), b.Addr().Unmap()
+	return a.Port() == b.Port() && (x == y || x.IsUnspecified() || y.IsUnspecified())
 }

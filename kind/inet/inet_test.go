@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"runtime"
@@ -312,4 +313,40 @@ func TestOtherNamespace(t *testing.T) {
 	f := setup{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 4}.make(t)
 	ownNet(t)
 	refused(t, kindtest.Refused(t, Kind, f), "another network namespace")
+}
+
+// Connections of a listener without SO_REUSEADDR that it has closed hold its
+// port for a minute (TIME_WAIT).
+func TestPortOfClosedConnections(t *testing.T) {
+	ownNet(t)
+	for _, c := range []struct {
+		setup
+		to string
+	}{
+		{setup{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 4}, "127.0.0.1:80"},
+		{setup{family: in4, typ: sockStream, bind: "0.0.0.0:81", backlog: 4}, "127.0.0.1:81"},
+		{setup{family: in6, typ: sockStream, bind: "[::1]:82", backlog: 4}, "[::1]:82"},
+		{setup{family: in6, typ: sockStream, bind: "[::]:83", backlog: 4}, "[::ffff:127.0.0.1]:83"},
+	} {
+		l := c.make(t)
+		for range 3 {
+			client := socket(t, c.family, sockStream, 0)
+			connect(t, client, c.to)
+			fd, _, err := unix.Accept(int(l.Fd()))
+			must(t, err)
+			must(t, unix.Close(fd))
+			must(t, client.Close())
+		}
+		box := kindtest.New(t, Kind)
+		saved := box.Dump(l)
+		must(t, l.Close())
+		again := socket(t, c.family, sockStream, 0, [3]int{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1})
+		if err := unix.Bind(int(again.Fd()), sockaddr(netip.MustParseAddrPort(c.bind), 0)); !errors.Is(err, unix.EADDRINUSE) {
+			t.Fatalf("%s: nothing holds the port: %v", c.bind, err)
+		}
+		must(t, check(t, saved))
+		if _, _, err := box.TryRestore(saved); err != nil {
+			t.Errorf("%s: %v", c.bind, err)
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -49,13 +48,18 @@ type group struct {
 
 // groups lists those of the container's network namespace; it is never nil.
 func groups(d *kind.Dump) (out []group, err error) {
+	at, err := whoseNet(d)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
 	out = []group{}
 	for _, list := range []struct {
 		name  string
 		parse func(string) []group
 	}{{"igmp", parseIGMP}, {"igmp6", parseIGMP6}} {
-		b, err := os.ReadFile(netDir(d) + list.name)
-		if errors.Is(err, os.ErrNotExist) {
+		b, err := at.Read("net/" + list.name)
+		if errors.Is(err, unix.ENOENT) {
 			continue // no multicast, no IPv6
 		}
 		if err != nil {

@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"ckpt/kind"
+	"ckpt/procfs"
 )
 
 // pair tells a connection's end; that of the other end is the reverse.
@@ -32,7 +33,7 @@ func (s *saver) collect(d *kind.Dump, dumping bool) error {
 	if s.ours != nil && (s.dumping || !dumping) {
 		return nil
 	}
-	s.ours, s.dumping = map[pair]*kind.Desc{}, dumping
+	s.ours, s.waited, s.dumping = map[pair]*kind.Desc{}, map[uint16]bool{}, dumping
 	for _, p := range d.Procs {
 		for _, c := range p.Fds {
 			s.meet(c.Desc)
@@ -48,6 +49,28 @@ func (s *saver) collect(d *kind.Dump, dumping bool) error {
 			}
 		}
 	}
+	return s.settle()
+}
+
+// closingPatience is more than the kernel puts an acknowledgement off
+// (TCP_DELACK_MAX, 200 ms).
+const closingPatience = 300 * time.Millisecond
+
+// settle waits until no connection is about to change its state by itself: one
+// that has sent the end of its stream (FIN) does when that is acknowledged. Who
+// has not the room for it does not.
+func (s *saver) settle() error {
+	deadline := time.Now().Add(closingPatience)
+	for _, desc := range s.ours {
+		for now := (&seen{}); ; time.Sleep(time.Millisecond) {
+			if err := now.lookTCP(int(desc.File.Fd())); err != nil {
+				return kind.At(desc, err)
+			}
+			if !awaitsAck(now.state) || time.Now().After(deadline) {
+				break
+			}
+		}
+	}
 	return nil
 }
 
@@ -56,8 +79,13 @@ func (s *saver) meet(desc *kind.Desc) {
 	if !owns(desc) {
 		return
 	}
-	if i, err := look(int(desc.File.Fd())); err == nil && i.tcp() && i.connected() {
+	i, err := look(int(desc.File.Fd()))
+	switch {
+	case err != nil:
+	case i.tcp() && i.connected():
 		s.ours[pairOf(i.local, i.peer)] = desc
+	case i.state == stateListen && i.waiting > 0:
+		s.waited[i.local.Port()] = true
 	}
 }
 
@@ -104,55 +132,71 @@ const (
 
 // find looks for the end p in the list of the container's network namespace.
 func find(d *kind.Dump, p pair) (other, error) {
-	return findAny(netDir(d), p)
-}
-
-// netDir is /proc/net of the container's network namespace.
-func netDir(d *kind.Dump) string {
-	if d.OwnNet {
-		return fmt.Sprintf("/proc/%d/net/", d.InitHost)
+	at, err := whoseNet(d)
+	if err != nil {
+		return otherGone, err
 	}
-	return "/proc/thread-self/net/"
+	defer at.Close()
+	return findAny(at, p)
 }
 
-func findAny(dir string, p pair) (other, error) {
-	for _, name := range []string{"tcp", "tcp6"} {
-		b, err := os.ReadFile(dir + name)
-		if errors.Is(err, os.ErrNotExist) {
+// whoseNet is a task in the container's network namespace.
+func whoseNet(d *kind.Dump) (*procfs.Proc, error) {
+	if d.OwnNet {
+		return procfs.Open(int(d.InitHost))
+	}
+	return procfs.Open(unix.Gettid())
+}
+
+func findAny(at *procfs.Proc, p pair) (o other, err error) {
+	err = eachConnection(at, func(c pair, state int, inode string) bool {
+		switch {
+		case c != p || state == stateTimeWait || state == stateClose:
+			return true
+		case inode == "0":
+			o = otherUnheld
+		default:
+			o = otherHeld
+		}
+		return false
+	})
+	return o, err
+}
+
+// eachConnection gives the TCP sockets of a task's network namespace to f,
+// until it wants no more. An inode of 0 means that no descriptor holds it.
+func eachConnection(at *procfs.Proc, f func(p pair, state int, inode string) bool) error {
+	for _, name := range []string{"net/tcp", "net/tcp6"} {
+		b, err := at.Read(name)
+		if errors.Is(err, unix.ENOENT) && name == "net/tcp6" {
 			continue // no IPv6
 		}
 		if err != nil {
-			return otherGone, fmt.Errorf("list TCP connections: %w", err)
+			return fmt.Errorf("list TCP connections: %w", err)
 		}
-		if o, ok := findIn(b, p); ok {
-			return o, nil
+		if !connectionsIn(b, f) {
+			return nil
 		}
 	}
-	return otherGone, nil
+	return nil
 }
 
-// findIn reads /proc/net/tcp (proc_pid_net(5)): number, local and remote
+// connectionsIn reads /proc/net/tcp (proc_pid_net(5)): number, local and remote
 // address, state, queues, timer, retransmits, uid, timeout, inode, ...
-func findIn(b []byte, p pair) (other, bool) {
+func connectionsIn(b []byte, f func(p pair, state int, inode string) bool) (all bool) {
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
-		f := strings.Fields(sc.Text())
-		if len(f) < 10 {
+		w := strings.Fields(sc.Text())
+		if len(w) < 10 {
 			continue
 		}
-		local, ok1 := hexAddr(f[1])
-		peer, ok2 := hexAddr(f[2])
-		if !ok1 || !ok2 || pairOf(local, peer) != p {
-			continue
+		local, ok1 := hexAddr(w[1])
+		peer, ok2 := hexAddr(w[2])
+		state, err := strconv.ParseUint(w[3], 16, 8)
+		if ok1 && ok2 && err == nil && !f(pairOf(local, peer), int(state), w[9]) {
+			return false
 		}
-		switch st, _ := strconv.ParseUint(f[3], 16, 8); {
-		case st == stateTimeWait || st == stateClose:
-			continue
-		case f[9] == "0":
-			return otherUnheld, true
-		}
-		return otherHeld, true
 	}
-	return otherGone, false
+	return true
 }
 
 // hexAddr reads "0100007F:1F90": words of 32 bits as they stand in memory.

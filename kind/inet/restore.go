@@ -209,7 +209,8 @@ func (w *world) setOptions(s *sock) error {
 }
 
 // bind binds a socket that was. TCP binds past connections that are still
-// closing (TIME_WAIT): those of the saved container.
+// closing (TIME_WAIT), those of the saved container, if they were made with
+// SO_REUSEADDR; others are put an end to.
 func (w *world) bind(s *sock) error {
 	if s.local.Port() == 0 {
 		return nil
@@ -223,7 +224,14 @@ func (w *world) bind(s *sock) error {
 	if err != nil {
 		return err
 	}
-	return addressError(unix.Bind(s.fd(), sockaddr(s.local, zone)), s.local, s.tcp())
+	err = unix.Bind(s.fd(), sockaddr(s.local, zone))
+	if errors.Is(err, unix.EADDRINUSE) && s.tcp() {
+		if err := w.evictClosing(s.local); err != nil {
+			return err
+		}
+		err = unix.Bind(s.fd(), sockaddr(s.local, zone))
+	}
+	return addressError(err, s.local, s.tcp())
 }
 
 func (w *world) zone(s *sock) (uint32, error) {
@@ -254,7 +262,7 @@ func addressError(err error, a netip.AddrPort, tcp bool) error {
 	return fmt.Errorf("bind it: %w", err)
 }
 
-// putBack sets SO_REUSEADDR to what it was after bind.
+// putBack sets SO_REUSEADDR to what it was after bind, and after repair mode.
 func putBack(s *sock) error {
 	v := 0
 	if s.e.GetOpts().GetReuseaddr() {

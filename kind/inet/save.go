@@ -43,6 +43,7 @@ var stateNames = map[int]string{
 type saver struct {
 	ours    map[pair]*kind.Desc // the container's connections; nil: not collected yet
 	dumping bool                // they were collected after the processes had stopped
+	waited  map[uint16]bool     // ports where connections wait to be accepted
 	streams []*stream
 	groups  []group // multicast groups received; nil: not read yet
 }
@@ -143,7 +144,11 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	}
 	switch {
 	case i.state == stateListen && i.waiting > 0:
-		return failure.WithHint(failure.Unsupportedf("connections wait to be accepted on %s: %d", i.local, i.waiting), "try again in a moment, when the program has accepted them")
+		err := failure.WithHint(failure.Unsupportedf("connections wait to be accepted on %s: %d", i.local, i.waiting), "try again in a moment, when the program has accepted them")
+		return &kind.Busy{Err: err, Holders: d.Holders(desc), Done: func() bool {
+			now := &seen{}
+			return now.lookTCP(int(desc.File.Fd())) != nil || now.waiting == 0
+		}}
 	case i.tcp() && i.connected():
 		return s.checkConnection(d, desc, i)
 	case i.tcp():
