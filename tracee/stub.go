@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -62,11 +63,13 @@ func execStub(o StubOptions) (pid int, err error) {
 	}
 	attr.Pdeathsig = syscall.SIGKILL
 	c := &exec.Cmd{
-		Path:        fmt.Sprintf("/proc/self/fd/%d", f.Fd()),
+		// Under a number that the child gives it: that of ours may be taken
+		// by one of o.Files there.
+		Path:        fmt.Sprintf("/proc/self/fd/%d", programFD(o)),
 		Args:        []string{initName},
 		Env:         []string{},
 		Dir:         o.Dir,
-		ExtraFiles:  o.Files,
+		ExtraFiles:  append(slices.Clone(o.Files), f),
 		SysProcAttr: &attr,
 	}
 	if err := c.Start(); err != nil {
@@ -75,6 +78,9 @@ func execStub(o StubOptions) (pid int, err error) {
 	pid = c.Process.Pid
 	return pid, c.Process.Release() // waiting is ptrace's business
 }
+
+// programFD is the stub's descriptor of its program, until it is seized.
+func programFD(o StubOptions) int { return 3 + len(o.Files) }
 
 // initName is the name of a stub that has become ckpt's init, and of its
 // program; stubName is that of others.
@@ -123,6 +129,7 @@ func seizeStub(pid int, o StubOptions) (*Thread, error) {
 	s := NewScript(stubSite().Base)
 	s.Must(unix.SYS_PRCTL, unix.PR_SET_NAME, s.Str(stubName))
 	s.Must(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, 0)
+	s.Must(unix.SYS_CLOSE, uint64(programFD(o)))
 	defaultActions(s)
 	return t, t.Run(stubSite(), s)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +42,22 @@ func fork(t *testing.T, parent *Thread, site Site, vpid int) *Thread {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// Its descriptors are those it is given, also where ckpt's own of the program
+// has the number of one of them; that of the program is closed.
+func TestStubFiles(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	s, _ := startStub(t, slices.Repeat([]*os.File{null}, 100)...)
+	for fd, want := range map[int]string{3: os.DevNull, 102: os.DevNull, 103: ""} {
+		if got, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", s.PID, fd)); got != want {
+			t.Errorf("descriptor %d is %q, want %q", fd, got, want)
+		}
+	}
 }
 
 func TestStubTree(t *testing.T) {
