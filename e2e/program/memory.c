@@ -48,6 +48,8 @@ static char *shape(void) {
 		}
 		char *guard = strncmp(line, "VmFlags", 7) ? NULL : strstr(line, " gu");
 		if (guard) memmove(guard, guard + 3, strlen(guard + 3) + 1); // it sticks to what was once merged with a guarded mapping
+		char *dirty = strncmp(line, "VmFlags", 7) ? NULL : strstr(line, " sd");
+		if (dirty) memmove(dirty, dirty + 3, strlen(dirty + 3) + 1); // soft-dirty (Debian's kernels): every new mapping is
 		if (digits || !strncmp(line, "VmFlags", 7)) { strcpy(q, line); q += strlen(q); }
 	}
 	fclose(f);
