@@ -1,5 +1,5 @@
 # The words of this project. `make test` is what continuous integration runs.
-.PHONY: build demo test check generate e2e generations bench
+.PHONY: build demo test check generate e2e generations bench kernels
 
 build: ; ./ci/build.sh
 demo: ; ./ci/demo.sh
@@ -9,3 +9,4 @@ generate: ; ./ci/generate.sh .
 e2e: build ; ./ci/e2e.sh
 generations: build ; ./ci/e2e.sh generations
 bench: build ; go run ./e2e/bench
+kernels: ; ./ci/kernels.sh

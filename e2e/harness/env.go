@@ -17,8 +17,14 @@ import (
 	"time"
 )
 
-// patience bounds a single command of ckpt and every Eventually.
-const patience = 60 * time.Second
+// patience bounds a single command of ckpt and every Eventually;
+// $CKPT_PATIENCE is another, for a machine that is emulated.
+var patience = func() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("CKPT_PATIENCE")); err == nil {
+		return d
+	}
+	return 60 * time.Second
+}()
 
 // mark is the environment variable by which a test knows its processes
 // again, whoever their parent is and whatever they are called.

@@ -93,8 +93,8 @@ func follows(a, b step.Step) error {
 	}
 	mono, real := time.Duration(b.Mono-a.Mono), time.Duration(b.Real-a.Real)
 	// The two clocks are read one after the other, by a thread that may lose
-	// its CPU in between.
-	const slack = 500 * time.Millisecond
+	// its CPU in between, or be saved there.
+	slack := patience / 120
 	if mono < 0 || mono > real+slack {
 		return fmt.Errorf("CLOCK_MONOTONIC went by %v while %v passed", mono, real)
 	}
