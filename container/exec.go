@@ -181,13 +181,14 @@ func (c *Container) waitExec(ctx context.Context, w *watcher, p *execed) (*Exit,
 		if err != nil {
 			return nil, err
 		}
+		// Before the look: an event of what is written after it must stay.
+		if err := w.drain(); err != nil {
+			return nil, err
+		}
 		e := new(Exit)
 		if b, err := os.Stat(p.status); err == nil && b.Size() > 0 {
 			_, err := readJSON(p.status, e)
 			return e, err
-		}
-		if err := w.drain(); err != nil {
-			return nil, err
 		}
 		super = stillOpen(super)
 		ended := len(stillOpen([]int{int(p.pidfd.Fd())})) == 0
