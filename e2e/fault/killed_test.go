@@ -117,7 +117,7 @@ func TestDumpThenEndInterrupted(t *testing.T) {
 			image := e.Join(fmt.Sprintf("image%d", i))
 			r, _ := interrupted(e, after, sig, "dump", c.Name, image)
 			_, err := os.Lstat(image)
-			state := c.Ps().State
+			state := endsOrCounts(c, j)
 			t.Logf("%v after %v of %v: exit code %d, container %s, image: %v", sig, after, work, r.Code, state, err == nil)
 			if state != "running" {
 				if err != nil {
@@ -131,6 +131,31 @@ func TestDumpThenEndInterrupted(t *testing.T) {
 			remove(t, append(e.Partial(), image)...)
 		}
 	}
+}
+
+// endsOrCounts waits until a container goes on or does not: one that was killed
+// is seen for a moment yet.
+func endsOrCounts(c *harness.Container, j *harness.Journal) (state string) {
+	t := c.Env.T
+	t.Helper()
+	from := -1
+	harness.Eventually(t, "it goes on or has ended", func() error {
+		if state = c.Ps().State; state != "running" {
+			return nil
+		}
+		if err := j.Read(c.Log()); err != nil {
+			return harness.Final{Err: err}
+		}
+		n := j.Last("main").N
+		if from < 0 {
+			from = n
+		}
+		if n < from+3 {
+			return fmt.Errorf("main stands at step %d", n)
+		}
+		return nil
+	})
+	return state
 }
 
 // TestRestoreInterrupted: whenever a restore is stopped or killed, the
