@@ -3,6 +3,7 @@ package image
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pagemap"
@@ -92,6 +93,15 @@ func (p *PagesWriter) check(vaddr, pages uint64, flags uint32) error {
 		return fmt.Errorf("address %#x comes after %#x", vaddr, p.runs[len(p.runs)-1].end())
 	}
 	return nil
+}
+
+// WriteAt writes contents at an offset that Run has returned.
+func (p *PagesWriter) WriteAt(b []byte, off int64) (int, error) {
+	n, err := p.File.WriteAt(b, off)
+	if err != nil {
+		err = writeError(filepath.Base(p.File.Name()), err)
+	}
+	return n, err
 }
 
 // Size is the number of bytes handed out in File so far.

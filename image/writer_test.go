@@ -177,6 +177,12 @@ func TestFullDiskNamesTheFile(t *testing.T) {
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "pipes-data.img") || len(failure.Hints(err)) == 0 {
 		t.Errorf("error %v, hints %q", err, failure.Hints(err))
 	}
+	p, err := w.Pages("1")
+	check(t, err)
+	_, err = p.WriteAt(make([]byte, flushAt), p.Run(PageSize, flushAt/PageSize, PEPresent))
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "pages-1.img") || len(failure.Hints(err)) == 0 {
+		t.Errorf("error %v, hints %q", err, failure.Hints(err))
+	}
 	check(t, w.Abort())
 	if left := names(t, mnt); len(left) > 0 {
 		t.Errorf("left: %v", left)

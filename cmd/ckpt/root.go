@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -74,6 +75,7 @@ func args(after string, want ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		before, rest, dashed := split(cmd, args)
 		hint := "usage: " + cmd.UseLine()
+		empty := slices.Index(before, "")
 		switch {
 		case len(before) < required(want):
 			return usage(fmt.Errorf("%s: %s is missing", cmd.Name(), want[len(before)]), hint)
@@ -82,6 +84,8 @@ func args(after string, want ...string) cobra.PositionalArgs {
 				fmt.Sprintf("%s %s -- %s", cmd.CommandPath(), before[0], strings.Join(before[1:], " ")))
 		case len(before) > len(want):
 			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), before[len(want)]), hint)
+		case empty >= 0:
+			return usage(fmt.Errorf("%s: %s is empty", cmd.Name(), strings.Trim(want[empty], "[]")), hint)
 		case after == "" && dashed && len(rest) > 0:
 			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), rest[0]), hint)
 		}

@@ -130,8 +130,8 @@ func writePages(out *image.PagesWriter, b []byte, at uint64, skipZeros bool) (wr
 			j += page
 		}
 		off := out.Run(at+uint64(i), uint64(j-i)/page, image.PEPresent)
-		if _, err := out.File.WriteAt(b[i:j], off); err != nil {
-			return written, fmt.Errorf("write the pages of memory: %w", err)
+		if _, err := out.WriteAt(b[i:j], off); err != nil {
+			return written, err
 		}
 		written += uint64(j - i)
 		i = j

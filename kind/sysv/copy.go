@@ -59,8 +59,8 @@ func (c *copier) move(from uint64, off int64, b []byte) error {
 	if err := tracee.ReadMemory(c.pid, c.start+from, b); err != nil {
 		return err
 	}
-	if _, err := c.out.File.WriteAt(b, off); err != nil {
-		return fmt.Errorf("write its contents: %w", err)
+	if _, err := c.out.WriteAt(b, off); err != nil {
+		return err
 	}
 	return nil
 }
@@ -76,8 +76,8 @@ func (c *copier) copySparse(size uint64) error {
 			n := sameSort(b)
 			if !zero(b[:image.PageSize]) {
 				off := c.out.Run(at, uint64(n)/image.PageSize, image.PEPresent)
-				if _, err := c.out.File.WriteAt(b[:n], off); err != nil {
-					return fmt.Errorf("write its contents: %w", err)
+				if _, err := c.out.WriteAt(b[:n], off); err != nil {
+					return err
 				}
 			}
 			b, at = b[n:], at+uint64(n)
