@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/failure"
 	"ckpt/procfs"
 	"ckpt/tracee"
 )
@@ -79,6 +80,9 @@ func (j *joined) open(p *procfs.Proc, init int) error {
 		p = th
 	}
 	fd, err := unix.PidfdOpen(tid, flags)
+	if flags != 0 && errors.Is(err, unix.EINVAL) {
+		return failure.Unsupportedf("the main thread of vpid 1 has ended: its namespaces are out of reach before Linux 6.9 (PIDFD_THREAD)")
+	}
 	if err != nil {
 		return fmt.Errorf("open a pidfd of vpid 1: %w", err)
 	}

@@ -37,7 +37,14 @@ func (s *session) collectFiles() (refused []error, err error) {
 			return nil, s.fail(p, "list its descriptors", err)
 		}
 		if p.PIDFD == nil {
-			fd, err := unix.PidfdOpen(int(p.Lead().Host), pidfdFlags(p))
+			flags := pidfdFlags(p)
+			fd, err := unix.PidfdOpen(int(p.Lead().Host), flags)
+			if flags != 0 && errors.Is(err, unix.EINVAL) {
+				refused = append(refused, s.fail(p, "its main thread", failure.WithHint(
+					failure.Unsupportedf("has ended while others go on, whose descriptors are out of reach before Linux 6.9 (PIDFD_THREAD)"),
+					"let the main thread wait for the others", "dump it on Linux 6.9 or later")))
+				continue
+			}
 			if err != nil {
 				return nil, s.fail(p, "open a pidfd", err)
 			}

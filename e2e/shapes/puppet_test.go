@@ -162,6 +162,9 @@ func (p *puppet) attach() error {
 
 func (p *puppet) take(tid int) error {
 	fd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.9: of a leader alone
+		fd, err = unix.PidfdOpen(tid, 0)
+	}
 	if err != nil {
 		return fmt.Errorf("open thread %d: %w", tid, err)
 	}

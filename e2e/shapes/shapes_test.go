@@ -8,12 +8,14 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"ckpt/e2e/harness"
 	"ckpt/kernel"
+	"ckpt/kind/kindtest"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -35,6 +37,8 @@ type shape struct {
 	// after is asked of the restored tree and of the one left running. It
 	// changes the tree.
 	after func(*puppet)
+	// since is the first kernel on which it can be saved; one before refuses.
+	since string
 }
 
 // shapes of all files.
@@ -49,6 +53,13 @@ func TestShapes(t *testing.T) {
 	for _, s := range shapes() {
 		for _, user := range users() {
 			for how, flags := range starts {
+				if s.since != "" && !kindtest.Since(t, s.since) {
+					t.Run(fmt.Sprintf("%s/as %s/%s/refused", s.name, user, how), func(t *testing.T) {
+						t.Parallel()
+						refused(t, s, user, flags)
+					})
+					continue
+				}
 				t.Run(fmt.Sprintf("%s/as %s/%s/restored", s.name, user, how), func(t *testing.T) {
 					t.Parallel()
 					restored(t, s, user, flags)
@@ -70,6 +81,19 @@ func begin(t *testing.T, s shape, user string, flags []string) (*puppet, state) 
 		t.FailNow()
 	}
 	return p, p.state()
+}
+
+// refused: told why, and let be.
+func refused(t *testing.T, s shape, user string, flags []string) {
+	p, _ := begin(t, s, user, flags)
+	p.detach()
+	r := p.c.Env.Try("dump", p.c.Name, p.c.Env.Join("image"))
+	if r.Code != 3 || !strings.Contains(r.Err, "before Linux "+s.since) {
+		t.Error(r)
+	}
+	if err := p.c.Alive(); err != nil {
+		t.Error(err)
+	}
 }
 
 // restored: dumped and restored twice in a row.

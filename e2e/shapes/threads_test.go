@@ -4,6 +4,9 @@ import "golang.org/x/sys/unix"
 
 const cloneParent = unix.CLONE_PARENT
 
+// reached: descriptors of a process whose leader has exited (PIDFD_THREAD).
+const reached = "6.9"
+
 // Threads, and leaders that have exited before theirs.
 var threads = []shape{
 	{name: "threads", build: func(p *puppet) {
@@ -23,7 +26,7 @@ var threads = []shape{
 		p.exit("a3", 4)
 		waited(p, "root", "a", exited(4), 0)
 	}},
-	{name: "dead leader with live threads", build: func(p *puppet) {
+	{name: "dead leader with live threads", since: reached, build: func(p *puppet) {
 		p.fork("root", "a")
 		p.thread("a", "a1")
 		p.thread("a", "a2")
@@ -45,7 +48,7 @@ var threads = []shape{
 		waited(p, "root", "a", exited(9), 0)
 		is(p, "parent of an orphan", p.look("child").PPID, 1)
 	}},
-	{name: "dead leader that leads a session", build: func(p *puppet) {
+	{name: "dead leader that leads a session", since: reached, build: func(p *puppet) {
 		p.fork("root", "a")
 		p.setsid("a")
 		p.thread("a", "a1")
@@ -64,7 +67,7 @@ var threads = []shape{
 		waited(p, "root", "a", exited(0), 0)
 		in(p, "member", id, id)
 	}},
-	{name: "dead leader whose thread runs a program", build: func(p *puppet) {
+	{name: "dead leader whose thread runs a program", since: reached, build: func(p *puppet) {
 		p.fork("root", "a")
 		p.thread("a", "a1")
 		p.thread("a", "a2")
@@ -75,7 +78,7 @@ var threads = []shape{
 		p.exit("a1", 5)
 		waited(p, "root", "a", exited(5), 0)
 	}},
-	{name: "command whose leader is dead", args: []string{"threaded"}, build: func(p *puppet) {
+	{name: "command whose leader is dead", args: []string{"threaded"}, since: reached, build: func(p *puppet) {
 		p.fork("master", "a")
 		p.fork("root", "b")
 		p.exitThread("root")
@@ -86,7 +89,7 @@ var threads = []shape{
 		p.exit("b", 3)
 		waited(p, "master", "b", exited(3), 0)
 	}},
-	{name: "stopped process with a dead leader", build: func(p *puppet) {
+	{name: "stopped process with a dead leader", since: reached, build: func(p *puppet) {
 		p.fork("root", "a")
 		p.thread("a", "a1")
 		p.exitThread("a")
