@@ -68,7 +68,7 @@ func TestScripts(t *testing.T) {
 		WorkdirRoot: publicDir(t),
 		Setup:       func(env *testscript.Env) error { return setup(env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdExits, "user": cmdUser, "waitlog": cmdWaitlog, "crash": cmdCrash, "hostpid": cmdHostpid, "gone": cmdGone,
+			"exits": cmdExits, "user": cmdUser, "waitlog": cmdWaitlog, "waitps": cmdWaitps, "crash": cmdCrash, "hostpid": cmdHostpid, "gone": cmdGone,
 		},
 	})
 }
@@ -191,6 +191,28 @@ func cmdWaitlog(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	b, _ := os.ReadFile(c.Log())
 	ts.Fatalf("the log of %s has no line like %s:\n%s", args[0], args[1], b)
+}
+
+// cmdWaitps waits until a process has come to a state, with a name: what was
+// told it, or it told, takes effect a moment later.
+func cmdWaitps(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 4 || neg || len(args[2]) != 1 {
+		ts.Fatalf("usage: waitps NAME VPID STATE COMM")
+	}
+	vpid, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	c := find(ts, args[0])
+	var all []container.Process
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		all, err = c.Processes()
+		ts.Check(err)
+		for _, p := range all {
+			if int(p.VPID) == vpid && p.State == args[2][0] && p.Comm == args[3] {
+				return
+			}
+		}
+	}
+	ts.Fatalf("no process like %v: %+v", args, all)
 }
 
 // waitGone waits until a process that is not ours has ended.
