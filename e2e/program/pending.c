@@ -79,6 +79,15 @@ static void changes(void)
 		pause();
 }
 
+static void until_pending(int sig)
+{
+	sigset_t waiting;
+	for (int ms = 0; sigpending(&waiting) == 0 && !sigismember(&waiting, sig); ms++) {
+		check(ms < 10000, "signal %d does not come", sig);
+		usleep(1000);
+	}
+}
+
 static void shared_signals(void)
 {
 	for (int i = 0; i < 5; i++)
@@ -92,6 +101,7 @@ static void shared_signals(void)
 	kill(me, SIGPIPE);  /* SIG_IGN, but blocked */
 	kill(changing, SIGSTOP);
 	waitpid(changing, NULL, WUNTRACED);
+	until_pending(SIGCHLD); /* wait(2) may be sooner, and a SIGCONT would be seen in it */
 	sh->continued = 0;
 	kill(changing, SIGCONT);
 	waitpid(changing, NULL, WCONTINUED);
