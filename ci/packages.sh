@@ -15,6 +15,9 @@ need make make
 need git git
 need bash bash
 need setpriv util-linux
+need ps procps
+need ip iproute2
+need hostname hostname
 need script bsdutils
 need python3 python3-minimal
 need /usr/bin/python3 python3

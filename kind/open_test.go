@@ -53,6 +53,12 @@ func TestNewFileSetsFlags(t *testing.T) {
 	}
 }
 
+func sameFile(a, b string) bool {
+	x, xerr := os.Lstat(a)
+	y, yerr := os.Lstat(b)
+	return xerr == nil && yerr == nil && os.SameFile(x, y)
+}
+
 func TestPath(t *testing.T) {
 	dir := t.TempDir()
 	at := func(n string) string { return filepath.Join(dir, n) }
@@ -87,7 +93,7 @@ func TestPath(t *testing.T) {
 			}
 		}
 		path, gone, err := d.Path(desc)
-		if err != nil || path != at(tt.path) || gone != tt.gone {
+		if err != nil || gone != tt.gone || path != at(tt.path) && !sameFile(path, at(tt.path)) { // any of its names will do
 			t.Errorf("%s: %s, gone %v (%v), want %s, %v", tt.name, path, gone, err, at(tt.path), tt.gone)
 		}
 	}
