@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -154,14 +155,14 @@ func (s *saver) openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File,
 			return nil, fmt.Errorf("open it: %w", err)
 		}
 		var st unix.Stat_t
-		if err := unix.Fstat(int(f.Fd()), &st); err == nil && st.Ino == m.Ino {
+		if err := unix.Fstat(int(f.Fd()), &st); err == nil && st.Ino == m.Ino && sameDev(st.Dev, m.Dev) {
 			return f, nil
 		}
 		f.Close()
 	}
 	for _, q := range d.Procs {
 		for _, fd := range q.Fds {
-			if fd.Desc.Stat.Ino == m.Ino && fd.Desc.Info.Ino == m.Ino && sameDev(fd.Desc.Stat.Dev, m.Dev) {
+			if isOf(m, fd.Desc) {
 				return q.FS.OpenFD(fd.FD, flags)
 			}
 		}
@@ -176,6 +177,16 @@ func (s *saver) openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File,
 	return s.copyOf(d, m, flags)
 }
 
+// isOf tells whether a mapping is of the file behind a descriptor. Where the
+// devices do not tell, the name that both were opened by has to be the same,
+// too: each tmpfs counts its inodes from 1.
+func isOf(m *procfs.Map, d *kind.Desc) bool {
+	if d.Stat.Ino != m.Ino || d.Info.Ino != m.Ino {
+		return false
+	}
+	return d.Stat.Dev == m.Dev || sameDev(d.Stat.Dev, m.Dev) && strings.TrimSuffix(d.Link, " (deleted)") == m.Path
+}
+
 // sameDev compares st_dev with the device of a mapping, which btrfs and
-// overlayfs number differently; there the inode number alone decides.
+// overlayfs number differently: there it knows nothing.
 func sameDev(st, m uint64) bool { return st == m || unix.Major(m) == 0 || unix.Major(st) == 0 }
