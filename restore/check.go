@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 
 	"ckpt/failure"
@@ -53,8 +54,9 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 // stand for names that kinds keep, or for files on their way in a socket.
 func (s *session) checkFiles() (refused []error) {
 	t, fd := s.holders()
+	users := s.users()
 	for _, id := range slices.Sorted(maps.Keys(s.r.Entries)) {
-		e, user := s.r.Entries[id], s.userOf(id)
+		e, user := s.r.Entries[id], users[id]
 		if t[id] == nil && user == nil {
 			continue
 		}
@@ -79,20 +81,19 @@ func (s *session) checkFiles() (refused []error) {
 // file (VMA_FILE_PRIVATE, VMA_FILE_SHARED of CRIU's image.h).
 const mappedFile = 1<<6 | 1<<7
 
-// userOf is the first process that uses a file other than by a descriptor;
-// nil: none does.
-func (s *session) userOf(id uint32) *kind.Target {
-	for _, t := range s.r.Targets {
-		if t.MM.GetExeFileId() == id || t.FSE.GetCwdId() == id || t.FSE.GetRootId() == id {
-			return t
-		}
+// users tells of each file the first process that uses it other than by a
+// descriptor.
+func (s *session) users() map[uint32]*kind.Target {
+	users := map[uint32]*kind.Target{}
+	for _, t := range slices.Backward(s.r.Targets) { // the first stays
+		users[t.MM.GetExeFileId()], users[t.FSE.GetCwdId()], users[t.FSE.GetRootId()] = t, t, t
 		for _, v := range t.MM.GetVmas() {
-			if v.GetStatus()&mappedFile != 0 && v.GetShmid() == uint64(id) {
-				return t
+			if v.GetStatus()&mappedFile != 0 && v.GetShmid() <= math.MaxUint32 {
+				users[uint32(v.GetShmid())] = t
 			}
 		}
 	}
-	return nil
+	return users
 }
 
 func (s *session) failUsed(t *kind.Target, err error) error {
