@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -49,8 +48,8 @@ const (
 	StatusFD = 4
 )
 
-// errKilled: from outside, while it was made.
-var errKilled = errors.New("the container ended meanwhile: its first process was killed")
+// ErrKilled: from outside, while it was made or saved.
+var ErrKilled = errors.New("the container ended meanwhile: its first process was killed")
 
 // Create makes the namespaces (pid, mount, ipc, uts, time, and net if the
 // spec says so) and their first process. Its working directory is the
@@ -84,7 +83,7 @@ func Create(spec Spec) (_ *Root, err error) {
 		Files: []*os.File{selfFile, statusW}, // SelfFD, StatusFD
 	})
 	if errors.Is(err, tracee.ErrGone) {
-		err = errKilled
+		err = ErrKilled
 	}
 	if err != nil {
 		status.Close()
@@ -93,7 +92,7 @@ func Create(spec Spec) (_ *Root, err error) {
 	r := &Root{Thread: t, Site: site, HostPID: t.PID, Status: status}
 	if err := r.prepare(spec); err != nil {
 		if t.Killed() {
-			err = errKilled
+			err = ErrKilled
 		}
 		return nil, errors.Join(err, r.Destroy())
 	}
@@ -194,16 +193,14 @@ func groupOfTerminals() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, m := range slices.Backward(mounts) { // the last is on top
-		if m.Type != "devpts" || m.Point != "/dev/pts" {
-			continue
+	m := procfs.OnTop(mounts, "devpts", "/dev/pts")
+	if m == nil {
+		return "", nil
+	}
+	for o := range strings.SplitSeq(m.Super, ",") {
+		if strings.HasPrefix(o, "gid=") {
+			return "," + o, nil
 		}
-		for o := range strings.SplitSeq(m.Super, ",") {
-			if strings.HasPrefix(o, "gid=") {
-				return "," + o, nil
-			}
-		}
-		break
 	}
 	return "", nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/procfs"
@@ -21,7 +22,7 @@ func (s *session) died(err error) error {
 		return err
 	}
 	if ended(s.init) {
-		return &failure.Error{Doing: "dump", Err: errors.New("the container ended meanwhile: its first process was killed")}
+		return &failure.Error{Doing: "dump", Err: container.ErrKilled}
 	}
 	for _, p := range s.d.Procs {
 		if !p.Zombie && ended(p) {

@@ -21,21 +21,19 @@ func VDSO() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range maps {
-		if !maps[i].IsVDSO() {
-			continue
-		}
-		mem, err := self.OpenFile("mem", os.O_RDONLY)
-		if err != nil {
-			return nil, err
-		}
-		defer mem.Close()
-		b := make([]byte, maps[i].Len())
-		if _, err := mem.ReadAt(b, int64(maps[i].Start)); err != nil {
-			return nil, fmt.Errorf("read the vDSO: %w", err)
-		}
-		sum := sha256.Sum256(b)
-		return sum[:], nil
+	m := procfs.VDSO(maps)
+	if m == nil {
+		return nil, nil
 	}
-	return nil, nil
+	mem, err := self.OpenFile("mem", os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer mem.Close()
+	b := make([]byte, m.Len())
+	if _, err := mem.ReadAt(b, int64(m.Start)); err != nil {
+		return nil, fmt.Errorf("read the vDSO: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return sum[:], nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -65,6 +66,15 @@ func (m *Map) IsSpecial() bool {
 
 // IsVDSO: the code half of the vDSO.
 func (m *Map) IsVDSO() bool { return m.Path == "[vdso]" }
+
+// VDSO finds it; nil: there is none.
+func VDSO(maps []Map) *Map {
+	i := slices.IndexFunc(maps, func(m Map) bool { return m.IsVDSO() })
+	if i < 0 {
+		return nil
+	}
+	return &maps[i]
+}
 
 // IsVvar: the data half; [vvar_vclock] was split off in 6.13.
 func (m *Map) IsVvar() bool { return m.Path == "[vvar]" || m.Path == "[vvar_vclock]" }

@@ -3,6 +3,7 @@ package procfs
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,17 @@ func (m *Mount) HasOption(name string) bool {
 		}
 	}
 	return false
+}
+
+// OnTop is the mount of a type that is seen at a point: the last one, which
+// covers those before; nil: there is none.
+func OnTop(mounts []Mount, typ, point string) *Mount {
+	for i := range slices.Backward(mounts) {
+		if m := &mounts[i]; m.Type == typ && m.Point == point {
+			return m
+		}
+	}
+	return nil
 }
 
 // MountInfo reads /proc/PID/mountinfo, in the kernel's order.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/pidns"
@@ -26,7 +27,7 @@ func (s *session) died(err error) error {
 // killed is the error of one that was.
 func (s *session) killed(v pidns.VPID) error {
 	if !s.ended[pidns.Init] && s.root.Thread.Killed() {
-		return &failure.Error{Doing: "restore", Err: errors.New("the container ended meanwhile: its first process was killed")}
+		return &failure.Error{Doing: "restore", Err: container.ErrKilled}
 	}
 	if t := s.owner(v); t != nil {
 		return s.fail(t, "", errors.New("it ended meanwhile, killed by a signal"))

@@ -157,9 +157,14 @@ func (s *session) dropEnds(t *kind.Target) {
 		}
 	}
 	for _, sig := range ends {
-		set := binary.LittleEndian.AppendUint64(nil, bit(sig))
-		t.Main.Try(unix.SYS_RT_SIGTIMEDWAIT, t.Main.Data(set), 0, t.Main.Space(16), 8) // EAGAIN: none came
+		takeSignal(t.Main, sig)
 	}
+}
+
+// takeSignal takes one signal from those that wait, if it is there (else EAGAIN).
+func takeSignal(sc *tracee.Script, sig uint32) {
+	set := binary.LittleEndian.AppendUint64(nil, bit(sig))
+	sc.Try(unix.SYS_RT_SIGTIMEDWAIT, sc.Data(set), 0, sc.Space(16), 8)
 }
 
 func (s *session) addKinds(t *kind.Target, kinds []kind.Process) error {

@@ -1,8 +1,6 @@
 package restore
 
 import (
-	"encoding/binary"
-
 	"golang.org/x/sys/unix"
 
 	"ckpt/kind"
@@ -78,8 +76,7 @@ func (s *session) tellParent(t *kind.Target) error {
 		sc.Note(sc.Must(unix.SYS_WAIT4, uint64(t.VPID), 0, unix.WNOHANG|unix.WUNTRACED|unix.WALL, 0), "wait for a stopped child")
 	}
 	if !pendingSignal(parent, unix.SIGCHLD) {
-		set := binary.LittleEndian.AppendUint64(nil, bit(uint32(unix.SIGCHLD)))
-		sc.Try(unix.SYS_RT_SIGTIMEDWAIT, sc.Data(set), 0, sc.Space(16), 8) // EAGAIN: none came
+		takeSignal(sc, uint32(unix.SIGCHLD))
 	}
 	return s.run(parent, alive(parent), sc)
 }

@@ -25,11 +25,9 @@ const caveMargin = 64
 
 // findCave looks for n bytes in the process with host id pid.
 func findCave(pid int, maps []procfs.Map, n uint64) (cave, error) {
-	for i := range maps {
-		if m := &maps[i]; m.IsVDSO() {
-			if c, ok := caveIn(pid, m, n, leftover); ok {
-				return c, nil
-			}
+	if m := procfs.VDSO(maps); m != nil {
+		if c, ok := caveIn(pid, m, n, leftover); ok {
+			return c, nil
 		}
 	}
 	for i := range maps {
@@ -95,14 +93,14 @@ func padding(b []byte, n uint64) (int, bool) {
 // this very ckpt works on another process that shares the memory, or a thread
 // is GoingHome.
 func leftover(b []byte, n uint64) (int, bool) {
-	at := bytes.Index(b, []byte(blockMagic))
-	if at < 0 || at+int(n) > len(b) {
-		return 0, false
-	}
-	if binary.LittleEndian.Uint64(b[at+blockPID:]) == uint64(os.Getpid()) {
-		return 0, false
-	}
-	return at, true
+	at, ok := findBlock(b, n)
+	return at, ok && binary.LittleEndian.Uint64(b[at+blockPID:]) != uint64(os.Getpid())
+}
+
+// findBlock finds a block of n bytes by its mark.
+func findBlock(b []byte, n uint64) (at int, ok bool) {
+	at = bytes.Index(b, []byte(blockMagic))
+	return at, at >= 0 && at+int(n) <= len(b)
 }
 
 // areaMargin keeps the area away from what the program has mapped, and so

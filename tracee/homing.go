@@ -1,7 +1,6 @@
 package tracee
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -40,8 +39,8 @@ func leftBlock(p *procfs.Proc, pid int) (addr uint64, ok bool, err error) {
 	if ReadMemory(pid, vdso, b) != nil {
 		return 0, false, nil // moved or unmapped by the program
 	}
-	at := bytes.Index(b, []byte(blockMagic))
-	return vdso + uint64(at), at >= 0, nil
+	at, ok := findBlock(b, blockSize())
+	return vdso + uint64(at), ok, nil
 }
 
 const atSysinfoEHDR = 33 // where the vDSO begins (getauxval(3))
@@ -68,10 +67,9 @@ var vdsoLen = sync.OnceValues(func() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for i := range maps {
-		if maps[i].IsVDSO() {
-			return maps[i].Len(), nil
-		}
+	m := procfs.VDSO(maps)
+	if m == nil {
+		return 0, errors.New("ckpt itself has no vDSO")
 	}
-	return 0, errors.New("ckpt itself has no vDSO")
+	return m.Len(), nil
 })

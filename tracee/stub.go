@@ -138,11 +138,11 @@ func seizeStub(pid int, o StubOptions) (*Thread, error) {
 // started ckpt, and the Go runtime leaves some signals as it finds them
 // (SIGHUP and SIGINT, and those that C libraries use: 32 to 34).
 func defaultActions(s *Script) {
-	const actionSize, setSize, signals = 32, 8, 64
+	const actionSize, signals = 32, 64
 	action := s.Space(actionSize) // zeros: SIG_DFL
 	for sig := uint64(1); sig <= signals; sig++ {
 		if sig != uint64(unix.SIGKILL) && sig != uint64(unix.SIGSTOP) {
-			s.Must(unix.SYS_RT_SIGACTION, sig, action, 0, setSize)
+			s.Must(unix.SYS_RT_SIGACTION, sig, action, 0, sigsetSize)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // sentFin: its sending half was shut down; gotFin: the other end's was.
 func sentFin(state int) bool {
-	return state == stateFinWait1 || state == stateFinWait2 || state == stateClosing || state == stateLastAck
+	return awaitsAck(state) || state == stateFinWait2
 }
 
 // awaitsAck: the end of the stream that it has sent is not acknowledged.

@@ -17,18 +17,16 @@ import (
 // leader alone (tty_jobctrl.c, proc_set_tty). So the leader takes it before
 // any other process of its session is born.
 type control struct {
+	saver    *saver
 	restorer *restorer
-	ptys     map[uint32]*pty
 	keep     []*os.File // until the calls have run
 }
 
-func (c *control) observe(d *kind.Dump, p *kind.Proc) (err error) {
-	if c.ptys == nil {
-		if c.ptys, err = seen(d); err != nil {
-			return err
-		}
+func (c *control) observe(d *kind.Dump, p *kind.Proc) error {
+	if err := c.saver.look(d); err != nil {
+		return err
 	}
-	if err := observe(c.ptys, p); err != nil {
+	if err := observe(c.saver.seen, p); err != nil {
 		return err
 	}
 	if p.Extra != nil && p.Stat != nil && p.Stat.TTYNr == 0 {

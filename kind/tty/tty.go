@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
@@ -40,7 +39,7 @@ import (
 func New() (kind.File, kind.Process) {
 	s := &saver{ptys: map[uint32]*pty{}}
 	r := &restorer{}
-	c := &control{restorer: r}
+	c := &control{saver: s, restorer: r}
 	file := kind.File{
 		Name:    "terminal",
 		Type:    fdinfo.FdTypes_TTY,
@@ -136,8 +135,8 @@ func (p *pty) any() *kind.Desc {
 type saver struct {
 	ptys  map[uint32]*pty
 	order []*pty
-	seen  map[uint32]*pty // by refuse, what descriptors hold
-	own   uint64
+	seen  map[uint32]*pty // by look, what descriptors hold
+	own   uint64          // device of the container's /dev/pts; 0: it has none
 }
 
 // refuse wants every process's descriptors to be known: both ends are looked for.
@@ -146,13 +145,8 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 	if err != nil {
 		return err
 	}
-	if s.seen == nil {
-		if s.own, err = own(d); err != nil {
-			return err
-		}
-		if s.seen, err = seen(d); err != nil {
-			return err
-		}
+	if err := s.look(d); err != nil {
+		return err
 	}
 	if foreign(desc, s.own) {
 		if hungUp {
@@ -174,10 +168,8 @@ func own(d *kind.Dump) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, m := range slices.Backward(mounts) { // the last is on top
-		if m.Type == "devpts" && m.Point == "/dev/pts" {
-			return m.Dev, nil
-		}
+	if m := procfs.OnTop(mounts, "devpts", "/dev/pts"); m != nil {
+		return m.Dev, nil
 	}
 	return 0, nil
 }
@@ -189,31 +181,34 @@ func foreign(d *kind.Desc, own uint64) bool {
 	return own != 0 && major >= slaveMajor && major <= oldMajors && d.Stat.Dev != own
 }
 
-// seen are the terminals that descriptors of the container lead to.
-func seen(d *kind.Dump) (map[uint32]*pty, error) {
-	pts, err := own(d)
-	if err != nil {
-		return nil, err
+// look finds, once, the terminals that descriptors of the container lead to.
+func (s *saver) look(d *kind.Dump) (err error) {
+	if s.seen != nil {
+		return nil
 	}
-	out := map[uint32]*pty{}
+	if s.own, err = own(d); err != nil {
+		return err
+	}
+	seen := map[uint32]*pty{}
 	for _, p := range d.Procs {
 		for _, fd := range p.Fds {
-			if !owns(fd.Desc) || foreign(fd.Desc, pts) {
+			if !owns(fd.Desc) || foreign(fd.Desc, s.own) {
 				continue
 			}
 			n, hungUp, err := index(fd.Desc)
 			if err != nil {
 				continue // refuse says so where it is that descriptor's turn
 			}
-			if out[n] == nil {
-				out[n] = &pty{index: n}
+			if seen[n] == nil {
+				seen[n] = &pty{index: n}
 			}
-			if err := out[n].see(fd.Desc, hungUp); err != nil {
-				return nil, err
+			if err := seen[n].see(fd.Desc, hungUp); err != nil {
+				return err
 			}
 		}
 	}
-	return out, nil
+	s.seen = seen
+	return nil
 }
 
 // outside refuses a terminal whose master somebody else has.
