@@ -3,6 +3,7 @@
  * network is the container's own: an address comes and goes, and is told.
  */
 #include "state.h"
+#include "socks.h"
 #include <arpa/inet.h>
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
@@ -13,27 +14,14 @@
 
 enum { LISTEN_ALL_NSID = 8, LIST_MEMBERSHIPS = 9, GET_STRICT_CHK = 12 };
 
-static struct sock {
-	const char *name;
-	int fd;
-} socks[8];
-static int n, own;
+static int own;
 
 static int make(const char *name, int type, int protocol, int port)
 {
 	struct sockaddr_nl a = { .nl_family = AF_NETLINK, .nl_pid = port };
-	int fd = socket(AF_NETLINK, type, protocol);
-	check(fd >= 0, "%s", name);
+	int fd = keep(name, socket(AF_NETLINK, type, protocol));
 	check(port == 0 || bind(fd, (void *)&a, sizeof(a)) == 0, "bind %s to port %d", name, port);
-	socks[n++] = (struct sock){ name, fd };
 	return fd;
-}
-static int get(const char *name)
-{
-	for (int i = 0; i < n; i++)
-		if (strcmp(socks[i].name, name) == 0)
-			return socks[i].fd;
-	fail("no socket %s", name);
 }
 static void join(int fd, int group)
 {

@@ -2,31 +2,12 @@
  * sockets: unix sockets of every type, with what is on its way in them.
  */
 #include "state.h"
+#include "socks.h"
 #include <poll.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-static struct sock {
-	const char *name;
-	int fd;
-} socks[64];
-static int n;
-
-static int keep(const char *name, int fd)
-{
-	check(fd >= 0, "%s", name);
-	socks[n++] = (struct sock){ name, fd };
-	return fd;
-}
-static int get(const char *name)
-{
-	for (int i = 0; i < n; i++)
-		if (strcmp(socks[i].name, name) == 0)
-			return socks[i].fd;
-	fail("no socket %s", name);
-}
 
 static socklen_t address(struct sockaddr_un *a, const char *name)
 {
