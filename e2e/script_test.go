@@ -67,10 +67,19 @@ func TestScripts(t *testing.T) {
 		Dir:         "testdata",
 		WorkdirRoot: publicDir(t),
 		Setup:       func(env *testscript.Env) error { return setup(env, bin) },
+		Condition:   condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "user": cmdUser, "waitlog": cmdWaitlog, "waitps": cmdWaitps, "crash": cmdCrash, "hostpid": cmdHostpid, "gone": cmdGone,
 		},
 	})
+}
+
+// condition: [root] is for what an ordinary user may not do or look at.
+func condition(cond string) (bool, error) {
+	if cond != "root" {
+		return false, errors.New("unknown condition")
+	}
+	return os.Geteuid() == 0, nil
 }
 
 func setup(env *testscript.Env, bin string) error {

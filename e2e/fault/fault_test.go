@@ -96,11 +96,7 @@ func TestRefused(t *testing.T) {
 // TestRefusedSockets: each socket of a family or protocol that is not carried
 // is refused by its name, all of them at once.
 func TestRefusedSockets(t *testing.T) {
-	users := []string{""}
-	if os.Geteuid() == 0 {
-		users = append(users, "nobody")
-	}
-	for _, user := range users {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			var args, want []string

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/e2e/harness"
 )
 
 // ciSeeds is how many histories a plain run tries; CKPT_SEEDS says another
@@ -48,7 +50,7 @@ func TestAnyHistory(t *testing.T) {
 				}
 			})
 			s := shape{build: h.live, after: func(*puppet) {}}
-			user := users()[seed%uint64(len(users()))]
+			user := harness.Users()[seed%uint64(len(harness.Users()))]
 			flags := starts["init"]
 			if seed/2%2 == 1 {
 				flags = starts["no init"]

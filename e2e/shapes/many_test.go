@@ -3,6 +3,8 @@ package shapes
 import (
 	"fmt"
 	"testing"
+
+	"ckpt/e2e/harness"
 )
 
 // Trees of many.
@@ -52,7 +54,7 @@ var many = []shape{
 
 func TestMany(t *testing.T) {
 	for i, s := range many {
-		user := users()[i%len(users())]
+		user := harness.Users()[i%len(harness.Users())]
 		t.Run(s.name+"/restored", func(t *testing.T) { restored(t, s, user, nil) })
 		t.Run(s.name+"/left running", func(t *testing.T) { leftRunning(t, s, user, starts["no init"]) })
 	}

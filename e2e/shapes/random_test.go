@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -20,35 +18,17 @@ import (
 // lets the original and a restored copy do the same things from there on: all
 // results must be the same, new pids too, and so must the two in the end.
 //
-// A seed makes a history. $CKPT_SEEDS takes so many, $CKPT_SEED only this one.
+// A seed makes a history.
 func TestRandom(t *testing.T) {
-	first, n := uint64(1), uint64(12)
-	if v := number(t, "CKPT_SEEDS"); v != 0 {
-		n = v
-	}
-	if v := number(t, "CKPT_SEED"); v != 0 {
-		first, n = v, 1
-	}
-	for seed := first; seed < first+n; seed++ {
-		for _, user := range users() {
+	from, n := seeds(t)
+	for seed := from; seed < from+n; seed++ {
+		for _, user := range harness.Users() {
 			t.Run(fmt.Sprintf("seed %d/as %s", seed, user), func(t *testing.T) {
 				t.Parallel()
 				random(t, seed, user)
 			})
 		}
 	}
-}
-
-func number(t *testing.T, name string) uint64 {
-	text := os.Getenv(name)
-	if text == "" {
-		return 0
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }
 
 // mix is how wild a history is.

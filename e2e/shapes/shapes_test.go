@@ -6,7 +6,6 @@ package shapes
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,14 +18,6 @@ import (
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
-
-// users are those that a test can be: as root also one without any privilege.
-func users() []string {
-	if os.Geteuid() == 0 {
-		return []string{"", "nobody"}
-	}
-	return []string{""}
-}
 
 // shape is a tree, and what must work in it afterwards.
 type shape struct {
@@ -51,7 +42,7 @@ var starts = map[string][]string{"init": nil, "no init": {"--no-init"}}
 
 func TestShapes(t *testing.T) {
 	for _, s := range shapes() {
-		for _, user := range users() {
+		for _, user := range harness.Users() {
 			for how, flags := range starts {
 				if s.since != "" && !kindtest.Since(t, s.since) {
 					t.Run(fmt.Sprintf("%s/as %s/%s/refused", s.name, user, how), func(t *testing.T) {

@@ -154,7 +154,7 @@ var shared = []shape{
 // A thread with a descriptor table or a working directory of its own is
 // refused: an image has one of a process.
 func TestThreadsApart(t *testing.T) {
-	for _, user := range users() {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			t.Parallel()
 			p := startPuppet(harness.New(t, user), "apart", nil)

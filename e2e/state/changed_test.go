@@ -64,7 +64,7 @@ func set(lines []string) map[string]bool {
 // TestChanged: each file that is not what it was is named, with what it was
 // and what it is, and what can be done; all of them at once.
 func TestChanged(t *testing.T) {
-	for _, user := range users() {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			f := dumpHolder(t, user)
 			f.e.WriteFile("read", strings.Repeat("r", 8192))

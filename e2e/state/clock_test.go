@@ -51,7 +51,7 @@ func goesOn(t *testing.T, before, after reading, away time.Duration) {
 // second generation, in copies that have been away for another time, and for
 // a program that comes in from outside.
 func TestClocks(t *testing.T) {
-	for _, user := range users() {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			clock := harness.Program(t, "clock.c")

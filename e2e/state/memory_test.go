@@ -4,7 +4,6 @@ package state
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,18 +12,10 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// users are those that a test can be: as root also one without any privilege.
-func users() []string {
-	if os.Geteuid() == 0 {
-		return []string{"", "nobody"}
-	}
-	return []string{""}
-}
-
 // TestMemory: mappings of every sort, over three generations and a dump that
 // leaves them be. The program compares contents and /proc/self/smaps.
 func TestMemory(t *testing.T) {
-	for _, user := range users() {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			c := e.Start("memory", nil, harness.Program(t, "memory.c"))

@@ -21,7 +21,7 @@ done`
 
 // TestScript: a shell under script(1) keeps its terminal.
 func TestScript(t *testing.T) {
-	for _, user := range users() {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			if err := errors.Join(syscall.Mkfifo(e.Join("ask"), 0o600), os.Chown(e.Join("ask"), e.UID, e.GID)); err != nil {
@@ -89,7 +89,7 @@ func asleep(t *testing.T, c *harness.Container) {
 // TestBusyTerminal: what a program writes to its terminal without pause is
 // neither in the way of a dump nor lost.
 func TestBusyTerminal(t *testing.T) {
-	for _, user := range users() {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			// No newline: a terminal would write two characters for it.

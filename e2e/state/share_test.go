@@ -10,7 +10,7 @@ import (
 
 // TestShared: what processes share by clone(2) flags they share afterwards.
 func TestShared(t *testing.T) {
-	for _, user := range users() {
+	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			c := e.Start("share", nil, harness.Program(t, "share.c"))

@@ -86,8 +86,8 @@ var courses = map[string]course{
 
 func TestState(t *testing.T) {
 	for _, p := range programs {
-		for _, user := range users() {
-			if user != "" && p.root {
+		for _, user := range harness.Users() {
+			if p.root && !harness.AsRoot(user) {
 				continue
 			}
 			for name, through := range courses {

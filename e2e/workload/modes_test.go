@@ -65,7 +65,7 @@ func (r *run) same(before harness.Ps, c *harness.Container) {
 // TestRestore: dump and restore, and both again with the result.
 func TestRestore(t *testing.T) {
 	for _, w := range workloads {
-		for _, user := range users(os.Geteuid()) {
+		for _, user := range harness.Users() {
 			t.Run(w.name+as(user), func(t *testing.T) {
 				r := start(t, w, user)
 				r.generation(1)
@@ -125,7 +125,7 @@ func TestLeaveRunning(t *testing.T) {
 // TestCopies: one warmed-up program, many times over, from one image, beside
 // the one it was made of. Each has all it knew and goes its own way.
 func TestCopies(t *testing.T) {
-	for _, user := range users(os.Geteuid()) {
+	for _, user := range harness.Users() {
 		t.Run("go"+as(user), func(t *testing.T) {
 			r := start(t, workload{name: "warm", new: goProgram, churn: harness.Churn{Threads: true}}, user)
 			image := r.e.Join("image")

@@ -66,11 +66,3 @@ var workloads = []workload{
 	{name: "postgres", new: postgres, onDisk: true},
 	{name: "memcached", new: memcached, alone: true},
 }
-
-// users are those that a test can be: as root also one without any privilege.
-func users(euid int) []string {
-	if euid == 0 {
-		return []string{"", "nobody"}
-	}
-	return []string{""}
-}
