@@ -16,7 +16,7 @@ import (
 // fails in as many ways as there are things to read.
 func (s *session) died(err error) error {
 	if s.init == nil {
-		if _, e := living(s.src.InitHost); e != nil {
+		if _, _, e := living(s.src.InitHost); e != nil {
 			return &failure.Error{Doing: "dump", Err: errors.New("the container ended meanwhile")}
 		}
 		return err

@@ -161,8 +161,8 @@ func (s *session) seize(p *kind.Proc, tid int) (*kind.Task, error) {
 	}
 	if errors.Is(err, unix.EPERM) {
 		if st, serr := fs.Status(); serr == nil && st.TracerPid != 0 {
-			p.VPID, p.Comm, t.VTID = innermost(st.NStgid), st.Name, innermost(st.NSpid)
-			return nil, s.failThread(p, t, "", traced(st))
+			p.VPID, p.Comm, t.VTID = s.outer(st.NStgid), st.Name, s.outer(st.NSpid)
+			return nil, s.failThread(p, t, "", s.traced(st))
 		}
 	}
 	return nil, s.fail(p, "stop it", err)
@@ -170,17 +170,37 @@ func (s *session) seize(p *kind.Proc, tid int) (*kind.Task, error) {
 
 // traced tells who traces the task of st: a process of the container by the
 // number that it has there.
-func traced(st *procfs.Status) error {
+func (s *session) traced(st *procfs.Status) error {
 	by := fmt.Sprintf("a process outside of the container (host pid %d)", st.TracerPid)
 	if fs, err := procfs.Open(st.TracerPid); err == nil {
 		defer fs.Close()
-		if tracer, err := fs.Status(); err == nil && len(tracer.NSpid) == len(st.NSpid) {
-			by = fmt.Sprintf("pid %d (%s)", innermost(tracer.NSpid), tracer.Name)
-		} else if err == nil {
+		tracer, err := fs.Status()
+		switch {
+		case err != nil:
+		case s.within(st.TracerPid):
+			by = fmt.Sprintf("pid %d (%s)", s.outer(tracer.NSpid), tracer.Name)
+		default:
 			by = fmt.Sprintf("a process outside of the container: host pid %d (%s)", st.TracerPid, tracer.Name)
 		}
 	}
 	return failure.WithHint(failure.Unsupportedf("it is being traced by %s", by), "end the tracer (gdb, strace) before the dump")
+}
+
+// within tells whether a process is a descendant of vpid 1.
+func (s *session) within(pid int) bool {
+	for pid > 0 && pid != int(s.src.InitHost) {
+		fs, err := procfs.Open(pid)
+		if err != nil {
+			return false
+		}
+		st, err := fs.Stat()
+		fs.Close()
+		if err != nil {
+			return false
+		}
+		pid = st.PPid
+	}
+	return pid != 0
 }
 
 // before notes what only a running thread shows.

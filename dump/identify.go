@@ -26,8 +26,9 @@ func (s *session) identify(p *kind.Proc) (err error) {
 		return s.fail(p, "", err)
 	}
 	p.Comm = p.Status.Name
-	p.VPID = innermost(p.Status.NSpid)
-	p.PGID, p.SID = innermost(p.Status.NSpgid), innermost(p.Status.NSsid)
+	p.Chain = pidns.ChainOf(p.Status.NSpid, s.level)
+	p.GroupChain, p.SessionChain = pidns.ChainOf(p.Status.NSpgid, s.level), pidns.ChainOf(p.Status.NSsid, s.level)
+	p.VPID, p.PGID, p.SID = p.Chain.Outer(), p.GroupChain.Outer(), p.SessionChain.Outer()
 	for _, t := range p.Threads {
 		if err := s.identifyThread(t); err != nil {
 			return s.fail(p, "", err)
@@ -53,7 +54,7 @@ func (s *session) identify(p *kind.Proc) (err error) {
 }
 
 func (s *session) leader(p *kind.Proc) *kind.Task {
-	return &kind.Task{VTID: p.VPID, Host: p.Host, FS: p.FS, Status: p.Status, Stat: p.Stat}
+	return &kind.Task{VTID: p.VPID, Chain: p.Chain, Host: p.Host, FS: p.FS, Status: p.Status, Stat: p.Stat}
 }
 
 func (s *session) identifyThread(t *kind.Task) (err error) {
@@ -63,20 +64,12 @@ func (s *session) identifyThread(t *kind.Task) (err error) {
 	if t.Stat, err = t.FS.Stat(); err != nil {
 		return err
 	}
-	t.VTID = innermost(t.Status.NSpid)
+	t.Chain = pidns.ChainOf(t.Status.NSpid, s.level)
+	t.VTID = t.Chain.Outer()
 	if t.Traced != nil {
-		t.Traced.VPID, t.Traced.VTID = int(innermost(t.Status.NStgid)), int(t.VTID)
+		t.Traced.VPID, t.Traced.VTID = int(pidns.ChainOf(t.Status.NStgid, s.level).Own()), int(t.Chain.Own())
 	}
 	return nil
-}
-
-// innermost is a task's id in its own pid namespace; 0: what it names lies
-// outside (a session or group from before the container).
-func innermost(ns []int) pidns.VPID {
-	if len(ns) == 0 {
-		return 0
-	}
-	return pidns.VPID(ns[len(ns)-1])
 }
 
 // arrange ties the processes together: parents, shared objects, and which of
@@ -90,7 +83,6 @@ func (s *session) arrange() error {
 	if s.init == nil || s.init.VPID != pidns.Init {
 		return &failure.Error{Doing: "dump", Err: fmt.Errorf("host pid %d is not the first process of a container", s.src.InitHost)}
 	}
-	level := len(s.init.Status.NSpid)
 	s.d.Procs = nil
 	for _, p := range s.order {
 		if p == s.init && !s.src.NoInit {
@@ -98,10 +90,6 @@ func (s *session) arrange() error {
 		}
 		if p.Zombie && byHost[p.Stat.PPid] == s.init && !s.src.NoInit && p.VPID != s.src.MainVPID {
 			continue // ckpt's init reaps it the moment it runs again; nobody else can see it
-		}
-		if len(p.Status.NSpid) != level {
-			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("it lives in a pid namespace inside the container; nested containers are not carried yet"),
-				"start it without unshare(1), a container tool or a sandbox of its own"))
 		}
 		if parent := byHost[p.Stat.PPid]; parent != s.init || s.src.NoInit {
 			p.Parent = parent
@@ -130,21 +118,55 @@ func (s *session) arrange() error {
 
 // fillTable makes the remap table of what is saved.
 func (s *session) fillTable(byHost map[int]*kind.Proc) error {
+	spaces, err := s.findSpaces(byHost)
+	if err != nil {
+		return err
+	}
 	s.table = pidns.New()
 	for _, p := range s.d.Procs {
-		row := pidns.Row{TGID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie}
+		row := pidns.Row{TGID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie, Space: p.Space}
 		if parent := byHost[p.Stat.PPid]; parent != nil {
 			row.PPID = parent.VPID
 		}
 		for _, t := range p.Threads {
-			row.ID, row.Host = t.VTID, t.Host
+			row.ID, row.Nested, row.Host = t.VTID, t.Chain.Nested(), t.Host
 			if err := s.table.Add(row); err != nil {
 				return s.fail(p, "", err)
 			}
 		}
 	}
-	s.table.Hold()
+	for _, p := range s.d.Procs {
+		for _, id := range []pidns.Chain{p.GroupChain, p.SessionChain} {
+			s.table.Hold(id, spaces.At(p.Space, len(id)-1))
+		}
+	}
 	return nil
+}
+
+// findSpaces finds the pid namespace of each process.
+func (s *session) findSpaces(byHost map[int]*kind.Proc) (*pidns.Spaces, error) {
+	index := map[*kind.Proc]int{}
+	var members []pidns.Member
+	for i, p := range s.d.Procs {
+		m := pidns.Member{IDs: p.Chain, Parent: -1}
+		if at, ok := index[byHost[p.Stat.PPid]]; ok {
+			m.Parent = at
+		}
+		var err error
+		if m.Link, err = pidns.SpaceLink(p.Chain, p.FS); err != nil {
+			return nil, s.fail(p, "read its pid namespace", err)
+		}
+		index[p] = i
+		members = append(members, m)
+	}
+	spaces, err := pidns.FindSpaces(members)
+	if err != nil {
+		return nil, &failure.Error{Doing: "dump", Err: err}
+	}
+	for i, p := range s.d.Procs {
+		p.Space = spaces.Of[i]
+	}
+	return spaces, nil
 }
 
 // findShared gives every process the ids of its address space, descriptor

@@ -30,7 +30,7 @@ func (s *session) save(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.readLastPID(); err != nil {
+	if err := s.readLastPIDs(); err != nil {
 		return err
 	}
 	if err := s.late(); err != nil {

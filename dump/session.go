@@ -34,6 +34,7 @@ type session struct {
 	self  *procfs.Proc // ckpt itself
 	order []*kind.Proc
 	init  *kind.Proc
+	level int          // of the container's pid namespace, see pidns.Level
 	table *pidns.Table // filled once all are stopped
 
 	files    []*kind.Desc // one a saved open file description
@@ -65,12 +66,12 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 		self.Close()
 		return nil, err
 	}
-	init, err := living(src.InitHost)
+	init, level, err := living(src.InitHost)
 	if err != nil {
 		self.Close()
 		return nil, err
 	}
-	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
+	s := &session{self: self, src: src, level: level, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{},
 		// System V segments go by their own, small numbers; others begin above.
 		ids: map[string]uint32{"shmem": 1 << 31}}
@@ -87,16 +88,25 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 	return s, nil
 }
 
-// living is a thread of vpid 1 that has not exited.
-func living(init pidns.HostPID) (pidns.HostPID, error) {
+// living is a thread of vpid 1 that has not exited, and the level of its pid
+// namespace.
+func living(init pidns.HostPID) (tid pidns.HostPID, level int, err error) {
 	p, err := procfs.Open(int(init))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer p.Close()
-	tid, err := p.Living()
-	return pidns.HostPID(tid), err
+	st, err := p.Status()
+	if err != nil {
+		return 0, 0, err
+	}
+	n, err := p.Living()
+	return pidns.HostPID(n), pidns.Level(st.NSpid), err
 }
+
+// outer is the id that the container knows of a list of ids, one a pid
+// namespace.
+func (s *session) outer(ns []int) pidns.VPID { return pidns.ChainOf(ns, s.level).Outer() }
 
 func (s *session) threads() (n int) {
 	for _, p := range s.d.Procs {

@@ -34,6 +34,7 @@ func (s *session) rows() []tree.Row {
 	var rows []tree.Row
 	for _, p := range s.d.Procs {
 		r := tree.Row{VPID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie,
+			Space: p.Space, Nested: p.Chain.Nested(), GroupNested: p.GroupChain.Nested(), SessionNested: p.SessionChain.Nested(),
 			VM: uint64(p.IDs.GetVmId()), Files: uint64(p.IDs.GetFilesId()), FS: uint64(p.IDs.GetFsId()), Sighand: uint64(p.IDs.GetSighandId()),
 			ExitSignal: unix.Signal(p.Stat.ExitSignal)}
 		if p.Zombie {
@@ -46,6 +47,7 @@ func (s *session) rows() []tree.Row {
 		}
 		for _, t := range p.Threads {
 			r.Threads = append(r.Threads, t.VTID)
+			r.ThreadsNested = append(r.ThreadsNested, t.Chain.Nested()...)
 		}
 		rows = append(rows, r)
 	}
@@ -67,10 +69,10 @@ func (s *session) checkStatus(p *kind.Proc) error {
 }
 
 // ownNamespaces are those that a process of the container may not have of its
-// own yet. pid_for_children tells of an unshare(2) whose child is not born.
+// own yet.
 var ownNamespaces = []struct{ file, name string }{
 	{"mnt", "mount"}, {"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"user", "user"},
-	{"cgroup", "cgroup"}, {"pid_for_children", "pid"}, {"time", "time"},
+	{"cgroup", "cgroup"}, {"time", "time"},
 }
 
 // checkNamespaces refuses a process that has left the container's namespaces.
@@ -115,7 +117,7 @@ func (s *session) checkThreads(p *kind.Proc) (refused []error) {
 	lead := p.Lead()
 	for _, t := range p.Threads {
 		if s.out == nil && t.Status.TracerPid != 0 {
-			refused = append(refused, s.failThread(p, t, "", traced(t.Status)))
+			refused = append(refused, s.failThread(p, t, "", s.traced(t.Status)))
 		}
 		if t == lead || t.Status.Zombie() {
 			continue

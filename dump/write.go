@@ -1,9 +1,7 @@
 package dump
 
 import (
-	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
@@ -135,49 +133,4 @@ func machine() (*image.Machine, error) {
 		m.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
 	return m, nil
-}
-
-// atFDCWD is AT_FDCWD as an argument of a system call.
-const atFDCWD = ^uint64(99)
-
-// readLastPID asks vpid 1 for its pid namespace's ns_last_pid, so that the
-// restored container goes on handing out pids where this one stopped. The
-// file shows the reader's namespace (pid_namespaces(7)).
-func (s *session) readLastPID() error {
-	var fd, buf, got uint64
-	var step tracee.Step
-	result := func(into *uint64) func(*tracee.Script) error {
-		return func(sc *tracee.Script) (err error) {
-			*into, err = sc.Result(step)
-			return err
-		}
-	}
-	if err := s.insideInit(func(sc *tracee.Script) error {
-		step = sc.Must(unix.SYS_OPENAT, atFDCWD, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
-		return nil
-	}, result(&fd)); err != nil {
-		return fmt.Errorf("open ns_last_pid: %w", err)
-	}
-	var text string
-	err := s.insideInit(func(sc *tracee.Script) error {
-		buf = sc.Space(16)
-		step = sc.Must(unix.SYS_READ, fd, buf, 16)
-		sc.Must(unix.SYS_CLOSE, fd)
-		return nil
-	}, func(sc *tracee.Script) error {
-		err := result(&got)(sc)
-		if err == nil {
-			text = string(sc.Bytes(buf, int(got)))
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read ns_last_pid: %w", err)
-	}
-	last, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
-	if err != nil {
-		return fmt.Errorf("ns_last_pid: %w", err)
-	}
-	s.lastPID = uint32(last)
-	return nil
 }

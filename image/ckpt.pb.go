@@ -218,6 +218,8 @@ type Identity struct {
 	Pgid          uint32                 `protobuf:"varint,4,opt,name=pgid,proto3" json:"pgid,omitempty"`
 	Sid           uint32                 `protobuf:"varint,5,opt,name=sid,proto3" json:"sid,omitempty"`
 	Zombie        bool                   `protobuf:"varint,6,opt,name=zombie,proto3" json:"zombie,omitempty"`
+	Nested        []uint32               `protobuf:"varint,7,rep,packed,name=nested,proto3" json:"nested,omitempty"` // its ids in the pid namespaces below the container's, outer ones first
+	Namespace     uint32                 `protobuf:"varint,8,opt,name=namespace,proto3" json:"namespace,omitempty"`  // the pid namespace it lives in: id of that one's first process; 0: the container's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -292,6 +294,20 @@ func (x *Identity) GetZombie() bool {
 		return x.Zombie
 	}
 	return false
+}
+
+func (x *Identity) GetNested() []uint32 {
+	if x != nil {
+		return x.Nested
+	}
+	return nil
+}
+
+func (x *Identity) GetNamespace() uint32 {
+	if x != nil {
+		return x.Namespace
+	}
+	return 0
 }
 
 type FileSum struct {
@@ -447,6 +463,9 @@ type Task struct {
 	SemUndo        []*SemUndo             `protobuf:"bytes,60,rep,name=sem_undo,json=semUndo,proto3" json:"sem_undo,omitempty"`                             // what exit(2) would do to semaphores
 	Timers         []*TimerDue            `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`                                              // POSIX timers on a clock that goes on where it stopped
 	StopTold       bool                   `protobuf:"varint,70,opt,name=stop_told,json=stopTold,proto3" json:"stop_told,omitempty"`                         // stopped, and its parent has waited for that (WUNTRACED)
+	ChildrenSpace  uint32                 `protobuf:"varint,72,opt,name=children_space,json=childrenSpace,proto3" json:"children_space,omitempty"`          // the pid namespace its children are born in, if another than its own: id of that one's first process
+	ChildrenUnborn bool                   `protobuf:"varint,73,opt,name=children_unborn,json=childrenUnborn,proto3" json:"children_unborn,omitempty"`       // it has made a pid namespace (unshare(2)), whose first process is yet to be born
+	SpaceLastPid   uint32                 `protobuf:"varint,74,opt,name=space_last_pid,json=spaceLastPid,proto3" json:"space_last_pid,omitempty"`           // of the first process of a pid namespace below the container's: its ns_last_pid
 	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`                   // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -578,6 +597,27 @@ func (x *Task) GetStopTold() bool {
 		return x.StopTold
 	}
 	return false
+}
+
+func (x *Task) GetChildrenSpace() uint32 {
+	if x != nil {
+		return x.ChildrenSpace
+	}
+	return 0
+}
+
+func (x *Task) GetChildrenUnborn() bool {
+	if x != nil {
+		return x.ChildrenUnborn
+	}
+	return false
+}
+
+func (x *Task) GetSpaceLastPid() uint32 {
+	if x != nil {
+		return x.SpaceLastPid
+	}
+	return 0
 }
 
 func (x *Task) GetNoTerminal() bool {
@@ -1631,14 +1671,16 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tlog_files\x18\f \x03(\rR\blogFiles\x12\x16\n" +
 	"\x06memory\x18\r \x01(\x04R\x06memory\"\x1e\n" +
 	"\x04Seal\x12\x16\n" +
-	"\x06crc32c\x18\x01 \x01(\aR\x06crc32c\"\x80\x01\n" +
+	"\x06crc32c\x18\x01 \x01(\aR\x06crc32c\"\xb6\x01\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04tgid\x18\x02 \x01(\rR\x04tgid\x12\x12\n" +
 	"\x04ppid\x18\x03 \x01(\rR\x04ppid\x12\x12\n" +
 	"\x04pgid\x18\x04 \x01(\rR\x04pgid\x12\x10\n" +
 	"\x03sid\x18\x05 \x01(\rR\x03sid\x12\x16\n" +
-	"\x06zombie\x18\x06 \x01(\bR\x06zombie\"I\n" +
+	"\x06zombie\x18\x06 \x01(\bR\x06zombie\x12\x16\n" +
+	"\x06nested\x18\a \x03(\rR\x06nested\x12\x1c\n" +
+	"\tnamespace\x18\b \x01(\rR\tnamespace\"I\n" +
 	"\aFileSum\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
@@ -1649,7 +1691,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x9a\x04\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x90\x05\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1669,7 +1711,10 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04mdwe\x18  \x01(\rR\x04mdwe\x12(\n" +
 	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndo\x12&\n" +
 	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timers\x12\x1b\n" +
-	"\tstop_told\x18F \x01(\bR\bstopTold\x12\x1f\n" +
+	"\tstop_told\x18F \x01(\bR\bstopTold\x12%\n" +
+	"\x0echildren_space\x18H \x01(\rR\rchildrenSpace\x12'\n" +
+	"\x0fchildren_unborn\x18I \x01(\bR\x0echildrenUnborn\x12$\n" +
+	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +
 	"\x10_coredump_filter\"S\n" +

@@ -68,8 +68,13 @@ type Proc struct {
 	Parent *Proc // nil: a child of ckpt's init, or vpid 1 itself
 	PGID   pidns.VPID
 	SID    pidns.VPID
-	Comm   string
-	Zombie bool
+	// Chain, GroupChain and SessionChain are what VPID, PGID and SID are in
+	// nested pid namespaces. Space is the one it lives in, by the id of the
+	// first process of that.
+	Chain, GroupChain, SessionChain pidns.Chain
+	Space                           pidns.VPID
+	Comm                            string
+	Zombie                          bool
 	// Status, Stat: as they were when the process was stopped.
 	FS     *procfs.Proc
 	Status *procfs.Status
@@ -95,8 +100,9 @@ type Proc struct {
 
 // Task is a thread being saved.
 type Task struct {
-	VTID pidns.VPID
-	Host pidns.HostPID
+	VTID  pidns.VPID
+	Chain pidns.Chain
+	Host  pidns.HostPID
 	// Traced is nil for a zombie, for a dead leader, and while only checking.
 	Traced *tracee.Thread
 	FS     *procfs.Proc

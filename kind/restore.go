@@ -29,6 +29,8 @@ type Restore struct {
 	Targets []*Target
 	// HostPID translates a virtual id of the container.
 	HostPID func(pidns.VPID) (pidns.HostPID, bool)
+	// Chain is what an id of the container is in nested pid namespaces.
+	Chain func(pidns.VPID) pidns.Chain
 	// Privileged: ckpt is root in the first user namespace.
 	Privileged bool
 	// AllowChanged: paths whose files may differ from what the image says.
@@ -70,6 +72,7 @@ type Restore struct {
 // once all of that is done in every process, Late in the leading thread.
 type Target struct {
 	VPID    pidns.VPID
+	Chain   pidns.Chain // nil where it lives in the container's own pid namespace
 	Host    pidns.HostPID
 	Entry   *pstree.PstreeEntry
 	TC      *criu_core.TaskCoreEntry
@@ -107,6 +110,7 @@ func (r Range) Len() uint64 { return r.End - r.Start }
 // TargetThread is a thread being rebuilt.
 type TargetThread struct {
 	VTID   pidns.VPID
+	Chain  pidns.Chain // as the process's
 	Traced *tracee.Thread
 	Core   *criu_core.CoreEntry
 	Extra  *image.Thread
@@ -120,3 +124,30 @@ type TargetThread struct {
 
 // RestoreOwner sets F_SETOWN_EX and F_SETSIG of f as the image says.
 func (r *Restore) RestoreOwner(f *os.File, e *fown.FownEntry) error { return restoreOwner(r, f, e) }
+
+// Own is the id by which the process knows itself.
+func (t *Target) Own() pidns.VPID { return own(t.Chain, t.VPID) }
+
+// Own is the id by which the thread knows itself.
+func (t *TargetThread) Own() pidns.VPID { return own(t.Chain, t.VTID) }
+
+func own(c pidns.Chain, v pidns.VPID) pidns.VPID {
+	if len(c) == 0 {
+		return v
+	}
+	return c.Own()
+}
+
+// Known is the id by which t knows another process, group or session: one of
+// its own pid namespace or of one below. ok is false where it cannot name it.
+func (r *Restore) Known(t *Target, v pidns.VPID) (id pidns.VPID, ok bool) {
+	level := len(t.Chain) - 1
+	if level < 1 {
+		return v, v != 0
+	}
+	c := r.Chain(v)
+	if len(c) <= level {
+		return 0, false
+	}
+	return c[level], true
+}

@@ -45,23 +45,36 @@ func childrenOf(h HostPID) ([]int, error) {
 
 func gone(err error) bool { return errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) }
 
-// Read builds the table of a running container.
+// Read builds the table of a running container from its first process.
 func Read(init HostPID) (*Table, error) {
 	pids, err := Walk(init)
 	if err != nil {
 		return nil, err
 	}
-	t := New()
+	r := reader{level: -1, index: map[int]int{}}
 	for _, h := range pids {
-		if err := t.read(h); err != nil && !(gone(err) && h != init) {
+		if err := r.read(h); err != nil && !(gone(err) && h != init) {
 			return nil, err
 		}
 	}
-	t.Hold()
-	return t, nil
+	return r.table()
 }
 
-func (t *Table) read(h HostPID) error {
+// reader gathers what /proc shows of each process.
+type reader struct {
+	level   int // of the container's pid namespace
+	seen    []process
+	members []Member
+	index   map[int]int // of a host pid in both
+}
+
+type process struct {
+	row            Row
+	group, session Chain
+	threads        []Row
+}
+
+func (r *reader) read(h HostPID) error {
 	p, err := procfs.Open(int(h))
 	if err != nil {
 		return err
@@ -71,49 +84,75 @@ func (t *Table) read(h HostPID) error {
 	if err != nil {
 		return err
 	}
+	if r.level < 0 { // vpid 1 comes first
+		r.level = Level(st.NSpid)
+	}
 	tids, err := p.Tasks()
 	if err != nil {
 		return err
 	}
-	ppid, _ := t.Virtual(HostPID(st.PPid)) // parents come first; outside: 0
-	row := Row{TGID: innermost(st.NSpid), PPID: ppid, PGID: innermost(st.NSpgid), SID: innermost(st.NSsid)}
+	ids := ChainOf(st.NSpid, r.level)
+	m := Member{IDs: ids, Parent: -1}
+	if m.Link, err = SpaceLink(ids, p); err != nil {
+		return err
+	}
+	q := process{group: ChainOf(st.NSpgid, r.level), session: ChainOf(st.NSsid, r.level)}
+	q.row = Row{ID: ids.Outer(), Host: h, TGID: ids.Outer(), PGID: q.group.Outer(), SID: q.session.Outer(),
+		Nested: ids.Nested(), Zombie: st.Zombie() && len(tids) == 1}
+	if i, ok := r.index[st.PPid]; ok { // parents come first; outside: 0
+		m.Parent, q.row.PPID = i, r.seen[i].row.ID
+	}
 	for _, tid := range tids {
-		r := row
-		r.ID, r.Host = row.TGID, h
-		if tid != int(h) {
-			if r.ID, err = threadID(p, tid); err != nil {
-				if gone(err) {
-					continue
-				}
-				return err
-			}
-			r.Host = HostPID(tid)
+		if tid == int(h) {
+			continue
 		}
-		r.Zombie = st.Zombie() && len(tids) == 1
-		if err := t.Add(r); err != nil {
+		ids, err := r.threadIDs(p, tid)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
+		t := q.row
+		t.ID, t.Nested, t.Host = ids.Outer(), ids.Nested(), HostPID(tid)
+		q.threads = append(q.threads, t)
 	}
+	r.index[int(h)] = len(r.seen)
+	r.seen, r.members = append(r.seen, q), append(r.members, m)
 	return nil
 }
 
-func threadID(p *procfs.Proc, tid int) (VPID, error) {
+func (r *reader) threadIDs(p *procfs.Proc, tid int) (Chain, error) {
 	th, err := p.Thread(tid)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer th.Close()
 	st, err := th.Status()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return innermost(st.NSpid), nil
+	return ChainOf(st.NSpid, r.level), nil
 }
 
-// innermost is a task's id in its own pid namespace; 0: it is outside that.
-func innermost(ns []int) VPID {
-	if len(ns) == 0 {
-		return 0
+func (r *reader) table() (*Table, error) {
+	spaces, err := FindSpaces(r.members)
+	if err != nil {
+		return nil, err
 	}
-	return VPID(ns[len(ns)-1])
+	t := New()
+	for i, q := range r.seen {
+		for _, row := range append([]Row{q.row}, q.threads...) {
+			row.Space = spaces.Of[i]
+			if err := t.Add(row); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for i, q := range r.seen {
+		for _, id := range []Chain{q.group, q.session} {
+			t.Hold(id, spaces.At(spaces.Of[i], len(id)-1))
+		}
+	}
+	return t, nil
 }

@@ -36,11 +36,11 @@ func TestRead(t *testing.T) {
 	}
 	s := table.byID[o].SID
 	want := []Row{
-		{ID: 1, TGID: 1, PGID: 1, SID: 1},
-		{ID: o, TGID: o, PPID: 1, PGID: s, SID: s},
-		{ID: a, TGID: a, PPID: 1, PGID: 1, SID: 1},
-		{ID: z, TGID: z, PPID: 1, PGID: 1, SID: 1, Zombie: true},
-		{ID: s},
+		{ID: 1, TGID: 1, PGID: 1, SID: 1, Space: 1},
+		{ID: o, TGID: o, PPID: 1, PGID: s, SID: s, Space: 1},
+		{ID: a, TGID: a, PPID: 1, PGID: 1, SID: 1, Space: 1},
+		{ID: z, TGID: z, PPID: 1, PGID: 1, SID: 1, Zombie: true, Space: 1},
+		{ID: s, Space: 1},
 	}
 	got := map[VPID]Row{}
 	for _, r := range table.Rows() {

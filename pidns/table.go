@@ -22,6 +22,12 @@ type Row struct {
 	SID  VPID // 0: the session is from outside
 	// Zombie: it has exited and nobody has waited for it.
 	Zombie bool
+	// Nested are its ids in the pid namespaces below the container's, outer
+	// ones first (Chain.Nested).
+	Nested []VPID
+	// Space is the pid namespace it lives in, by the id of that one's first
+	// process: Init for the container's own.
+	Space VPID
 }
 
 // Held tells whether the id is one that only a group or session holds.
@@ -48,16 +54,17 @@ func (t *Table) Add(r Row) error {
 	return nil
 }
 
-// Hold enters the ids of groups and sessions whose leaders are gone: as long
-// as a member lives, the kernel gives them to nobody (pid_namespaces(7)).
-func (t *Table) Hold() {
-	for _, r := range t.Rows() {
-		for _, id := range []VPID{r.PGID, r.SID} {
-			if _, ok := t.byID[id]; !ok && id != 0 {
-				t.byID[id] = Row{ID: id}
-			}
-		}
+// Hold enters the id of a group or session, if its leader is gone: as long as
+// a member lives, the kernel gives it to nobody (pid_namespaces(7)). space is
+// the namespace in which it is the last of its ids. Each member is to tell, for
+// one that lives elsewhere sees less of them.
+func (t *Table) Hold(id Chain, space VPID) {
+	v := id.Outer()
+	r, ok := t.byID[v]
+	if v == 0 || ok && (!r.Held() || len(r.Nested) >= len(id)-1) {
+		return
 	}
+	t.byID[v] = Row{ID: v, Nested: id.Nested(), Space: space}
 }
 
 // Host translates a virtual id; false for one that no living task has.
@@ -85,8 +92,15 @@ func (t *Table) Identities(withInit bool) []*image.Identity {
 		if r.ID == Init && !withInit {
 			continue
 		}
-		out = append(out, &image.Identity{Id: uint32(r.ID), Tgid: uint32(r.TGID), Ppid: uint32(r.PPID),
-			Pgid: uint32(r.PGID), Sid: uint32(r.SID), Zombie: r.Zombie})
+		w := &image.Identity{Id: uint32(r.ID), Tgid: uint32(r.TGID), Ppid: uint32(r.PPID),
+			Pgid: uint32(r.PGID), Sid: uint32(r.SID), Zombie: r.Zombie}
+		for _, id := range r.Nested {
+			w.Nested = append(w.Nested, uint32(id))
+		}
+		if r.Space != Init {
+			w.Namespace = uint32(r.Space)
+		}
+		out = append(out, w)
 	}
 	return out
 }
@@ -134,5 +148,25 @@ func (r Row) differs(w *image.Identity) error {
 	if r.Zombie != w.GetZombie() {
 		return fmt.Errorf("id %d: zombie is %t, the image says %t", r.ID, r.Zombie, w.GetZombie())
 	}
+	if want := ids(w.GetNested()); !slices.Equal(r.Nested, want) {
+		return fmt.Errorf("id %d is %v in the pid namespaces below, the image says %v", r.ID, r.Nested, want)
+	}
+	space := VPID(w.GetNamespace())
+	if space == 0 {
+		space = Init
+	}
+	if r.Space != space {
+		return fmt.Errorf("id %d lives in the pid namespace of %d, the image says in that of %d", r.ID, r.Space, space)
+	}
 	return nil
 }
+
+func ids(us []uint32) (out []VPID) {
+	for _, u := range us {
+		out = append(out, VPID(u))
+	}
+	return out
+}
+
+// ChainIn is the chain of an id of an image.
+func ChainIn(w *image.Identity) Chain { return append(Chain{VPID(w.GetId())}, ids(w.GetNested())...) }

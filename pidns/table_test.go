@@ -24,12 +24,14 @@ func shell(t *testing.T, offset HostPID) *Table {
 		{ID: 20, TGID: 20, PPID: 1, PGID: 18, SID: 18},
 		{ID: 30, TGID: 30, PPID: 2, PGID: 2, SID: 2, Zombie: true},
 	} {
-		r.Host = HostPID(r.ID) + offset
+		r.Host, r.Space = HostPID(r.ID)+offset, Init
 		if err := table.Add(r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	table.Hold()
+	for _, id := range []VPID{1, 2, 11, 18, 0} {
+		table.Hold(ChainOf([]int{5000 + int(id), int(id)}, 1), Init)
+	}
 	return table
 }
 

@@ -44,6 +44,8 @@ func (s *session) load() error {
 	if err := checkMachine(s.r.Manifest); err != nil {
 		return err
 	}
+	s.ids = newIdentities(s.r.Manifest)
+	s.r.Chain = s.ids.chain
 	inv, err := image.One[*inventory.InventoryEntry](s.in, image.Inventory, "")
 	if err != nil {
 		return err
@@ -80,6 +82,7 @@ func (s *session) loadFiles() error {
 func (s *session) loadTarget(e *pstree.PstreeEntry) (*kind.Target, error) {
 	id := strconv.Itoa(int(e.GetPid()))
 	t := &kind.Target{VPID: pidns.VPID(e.GetPid()), Entry: e}
+	t.Chain = s.ids.chain(t.VPID)
 	var err error
 	if t.Extra, err = image.One[*image.Task](s.in, image.TaskExtra, id); err != nil {
 		return t, err
@@ -89,7 +92,7 @@ func (s *session) loadTarget(e *pstree.PstreeEntry) (*kind.Target, error) {
 		if err != nil {
 			return t, err
 		}
-		tt := &kind.TargetThread{VTID: pidns.VPID(tid), Core: core, Extra: &image.Thread{}}
+		tt := &kind.TargetThread{VTID: pidns.VPID(tid), Chain: s.ids.chain(pidns.VPID(tid)), Core: core, Extra: &image.Thread{}}
 		if i < len(t.Extra.GetThreads()) {
 			tt.Extra = t.Extra.GetThreads()[i]
 		}

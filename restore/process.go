@@ -79,7 +79,7 @@ func (s *session) rebuild(t *kind.Target) error {
 	site := s.siteOf(t)
 	for _, tt := range t.Threads[1:] {
 		var err error
-		tt.Traced, err = tracee.ForkStub(t.Threads[0].Traced, site, tracee.ForkOptions{VPID: int(tt.VTID),
+		tt.Traced, err = tracee.ForkStub(t.Threads[0].Traced, site, tracee.ForkOptions{SetTID: setTID(tt.Chain),
 			Flags: unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM})
 		if err != nil {
 			return s.fail(t, fmt.Sprintf("make thread %d", tt.VTID), err)

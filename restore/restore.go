@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer in.Close()
-	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, ended: map[pidns.VPID]bool{},
+	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, born: map[pidns.VPID]pidns.Chain{}, ended: map[pidns.VPID]bool{},
 		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}}
 	defer func() {
 		s.close()
@@ -122,7 +122,9 @@ type session struct {
 	root  *container.Root
 	inner *inner // the thread inside the container's namespaces
 
+	ids    identities
 	stubs  map[pidns.VPID]*tracee.Thread // bare children by the id inside
+	born   map[pidns.VPID]pidns.Chain    // their ids
 	ended  map[pidns.VPID]bool           // those of them that were told to end
 	area   kind.Range                    // where scripts stand, the same in all
 	sites  map[uint32]tracee.Site        // of each address space, by vm_id

@@ -35,7 +35,7 @@ func inContainer(t *testing.T, vpids ...int) *session {
 	root, err := container.Create(container.Spec{})
 	must(t, err)
 	t.Cleanup(func() { must(t, root.Destroy()) })
-	s := &session{root: root, stubs: map[pidns.VPID]*tracee.Thread{pidns.Init: root.Thread}, ended: map[pidns.VPID]bool{},
+	s := &session{root: root, born: map[pidns.VPID]pidns.Chain{}, stubs: map[pidns.VPID]*tracee.Thread{pidns.Init: root.Thread}, ended: map[pidns.VPID]bool{},
 		r: &kind.Restore{Manifest: &image.Manifest{LastPid: 1000}}}
 	for _, v := range vpids {
 		s.r.Targets = append(s.r.Targets, &kind.Target{VPID: pidns.VPID(v), IDs: &criu_core.TaskKobjIdsEntry{}, Extra: &image.Task{ExitSignal: uint32(unix.SIGCHLD)},

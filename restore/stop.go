@@ -73,7 +73,7 @@ func (s *session) tellParent(t *kind.Target) error {
 	}
 	sc := tracee.NewScript(s.siteOf(parent).Base)
 	if t.Extra.GetStopTold() {
-		sc.Note(sc.Must(unix.SYS_WAIT4, uint64(t.VPID), 0, unix.WNOHANG|unix.WUNTRACED|unix.WALL, 0), "wait for a stopped child")
+		sc.Note(sc.Must(unix.SYS_WAIT4, s.known(parent.VPID, t.VPID), 0, unix.WNOHANG|unix.WUNTRACED|unix.WALL, 0), "wait for a stopped child")
 	}
 	if !pendingSignal(parent, unix.SIGCHLD) {
 		takeSignal(sc, uint32(unix.SIGCHLD))

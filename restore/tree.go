@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -62,8 +63,11 @@ func (s *session) rows() []tree.Row {
 		if t.Zombie {
 			r.Status = unix.WaitStatus(t.TC.GetExitCode())
 		}
+		r.Space, r.Nested = s.ids.space(t.VPID), s.ids.chain(t.VPID).Nested()
+		r.GroupNested, r.SessionNested = s.ids.seen(r.Space, r.PGID), s.ids.seen(r.Space, r.SID)
 		for _, tt := range t.Threads {
 			r.Threads = append(r.Threads, tt.VTID)
+			r.ThreadsNested = append(r.ThreadsNested, s.ids.chain(tt.VTID).Nested()...)
 		}
 		rows = append(rows, r)
 	}
@@ -75,10 +79,11 @@ func (s *session) take(step tree.Step) error {
 	switch st := step.(type) {
 	case tree.Fork:
 		child, err := tracee.ForkStub(s.stubs[st.Parent], s.root.Site,
-			tracee.ForkOptions{VPID: int(st.Child), Flags: st.Flags, ExitSignal: st.ExitSignal})
+			tracee.ForkOptions{SetTID: setTID(append(pidns.Chain{st.Child}, st.Nested...)), Flags: st.Flags, ExitSignal: st.ExitSignal})
 		if err != nil {
 			return err
 		}
+		s.born[st.Child] = append(pidns.Chain{st.Child}, st.Nested...)
 		s.stubs[st.Child] = child
 		return nil
 	case tree.Setsid:
@@ -87,11 +92,14 @@ func (s *session) take(step tree.Step) error {
 		}
 		return s.lead(st.P)
 	case tree.Setpgid:
-		return s.call(st.P, unix.SYS_SETPGID, 0, uint64(st.PGID))
+		if st.By != 0 {
+			return s.call(st.By, unix.SYS_SETPGID, s.known(st.By, st.P), s.known(st.By, st.PGID))
+		}
+		return s.call(st.P, unix.SYS_SETPGID, 0, s.known(st.P, st.PGID))
 	case tree.Exit:
 		return s.exit(st)
 	case tree.Reap:
-		return s.call(st.Parent, unix.SYS_WAIT4, uint64(st.Child), 0, unix.WNOHANG|unix.WALL, 0)
+		return s.call(st.Parent, unix.SYS_WAIT4, s.known(st.Parent, st.Child), 0, unix.WNOHANG|unix.WALL, 0)
 	case tree.Unshare:
 		return s.call(st.P, unix.SYS_UNSHARE, st.Flags)
 	case tree.Subreaper:
@@ -102,6 +110,25 @@ func (s *session) take(step tree.Step) error {
 		return s.call(st.P, unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, on)
 	}
 	return fmt.Errorf("unknown step %T", step)
+}
+
+// known is the number by which a bare child knows another, or a group.
+func (s *session) known(by, v pidns.VPID) uint64 {
+	c := s.born[v]
+	level := max(0, len(s.born[by])-1)
+	if level >= len(c) {
+		return uint64(v) // the container's own: no step is made for one without a name
+	}
+	return uint64(c[level])
+}
+
+// setTID is a chain as clone3(2) takes it: the innermost id first.
+func setTID(c pidns.Chain) []int32 {
+	var out []int32
+	for _, id := range slices.Backward(c) {
+		out = append(out, int32(id))
+	}
+	return out
 }
 
 // lead gives a new session what its processes inherit.

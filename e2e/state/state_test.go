@@ -48,6 +48,8 @@ var programs = []program{
 	{source: "netlink.c", flags: []string{"--net", "none"}},
 	{source: "netlink.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
 	{source: "netlink.c", alone: true}, // its ports are those of the host
+	{source: "nested.c", root: true},   // an ordinary user makes a pid namespace in a user namespace only
+	{source: "nested.c", flags: []string{"--no-init"}, root: true},
 	{source: "creds.c", root: true},
 	{source: "seccomp.c", root: true},
 	{source: "seccomp.c", args: []string{"no-new-privs"}, root: true},

@@ -24,6 +24,7 @@ import (
 	"ckpt/kind/mounts"
 	"ckpt/kind/othersock"
 	"ckpt/kind/pending"
+	"ckpt/kind/pidspace"
 	"ckpt/kind/pipe"
 	"ckpt/kind/regfile"
 	"ckpt/kind/registers"
@@ -89,6 +90,7 @@ func New() Kinds {
 		Processes: []kind.Process{
 			mounts.Kind(),
 			fs.Kind(),
+			pidspace.Kind(),
 			sigaction.Kind(),
 			sysv.Undo(),
 			timers,

@@ -81,7 +81,7 @@ func read(t *tracee.Thread, shared bool) (*siginfo.SignalQueueEntry, error) {
 func restore(_ *kind.Restore, t *kind.Target) error {
 	return each(t, t.TC.GetSignalsS(), func(sig uint64, info []byte) {
 		s := t.Late
-		s.Note(s.Must(unix.SYS_RT_SIGQUEUEINFO, uint64(t.VPID), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
+		s.Note(s.Must(unix.SYS_RT_SIGQUEUEINFO, uint64(t.Own()), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
 	})
 }
 
@@ -90,7 +90,7 @@ func restore(_ *kind.Restore, t *kind.Target) error {
 func restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
 	return each(t, tt.Core.GetThreadCore().GetSignalsP(), func(sig uint64, info []byte) {
 		s := tt.Last
-		s.Note(s.Must(unix.SYS_RT_TGSIGQUEUEINFO, uint64(t.VPID), uint64(tt.VTID), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
+		s.Note(s.Must(unix.SYS_RT_TGSIGQUEUEINFO, uint64(t.Own()), uint64(tt.Own()), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
 	})
 }
 

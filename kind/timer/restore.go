@@ -8,11 +8,13 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timer"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/procfs"
 	"ckpt/tracee"
 )
@@ -65,6 +67,23 @@ func makeTimers(s *tracee.Script, all []*timer.PosixTimerEntry, byID bool) error
 	}
 	makeByID(s, sorted)
 	return nil
+}
+
+// known gives the threads to be signalled by the ids that the process knows
+// them by.
+func known(t *kind.Target, all []*timer.PosixTimerEntry) []*timer.PosixTimerEntry {
+	var out []*timer.PosixTimerEntry
+	for _, e := range all {
+		e = proto.CloneOf(e)
+		for _, tt := range t.Threads {
+			if e.NotifyThreadId != nil && pidns.VPID(e.GetNotifyThreadId()) == tt.VTID {
+				e.NotifyThreadId = proto.Int32(int32(tt.Own()))
+				break
+			}
+		}
+		out = append(out, e)
+	}
+	return out
 }
 
 func check(e *timer.PosixTimerEntry) error {

@@ -77,7 +77,7 @@ func New() (kind.Process, kind.Thread) {
 			if tt != t.Threads[0] {
 				return nil
 			}
-			return makeTimers(tt.Script, t.TC.GetTimers().GetPosix(), kernel.RestoresTimerIDs())
+			return makeTimers(tt.Script, known(t, t.TC.GetTimers().GetPosix()), kernel.RestoresTimerIDs())
 		},
 	}
 	return timers, maker

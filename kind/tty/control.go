@@ -78,8 +78,8 @@ func (c *control) restore(r *kind.Restore, t *kind.Target) error {
 	if p == nil || err != nil {
 		return err
 	}
-	group := p.slave.GetPgrp()
-	if leads && group == 0 {
+	group, ok := r.Known(t, pidns.VPID(p.slave.GetPgrp()))
+	if leads && !ok { // also a group that its leader does not see
 		return nil
 	}
 	f, err := slaveOf(r, p)
@@ -90,7 +90,7 @@ func (c *control) restore(r *kind.Restore, t *kind.Target) error {
 	sc := t.Main // while the process may still take files from ckpt: its own credentials may not
 	fd := t.Fetch(sc, f)
 	if leads {
-		arg := sc.Data(binary.NativeEndian.AppendUint32(nil, group))
+		arg := sc.Data(binary.NativeEndian.AppendUint32(nil, uint32(group)))
 		sc.Note(sc.Must(unix.SYS_IOCTL, fd, unix.TIOCSPGRP, arg), fmt.Sprintf("put group %d into the foreground of %s", group, p.name()))
 	} else {
 		sc.Note(sc.Must(unix.SYS_IOCTL, fd, unix.TIOCNOTTY, 0), "give up "+p.name())

@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"math/bits"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,7 @@ const maxTries = 20000
 type search struct {
 	f       *forest
 	anc     []set
+	never   []set  // those who cannot be; nil: nobody is in a pid namespace of its own
 	session []node // known birth session; nobody: a leader's, still open
 	tries   *int
 }
@@ -33,12 +35,19 @@ type search struct {
 // an ancestor of the second by birth.
 func (f *forest) births(above [][2]node) (*births, error) {
 	s := &search{f: f, anc: make([]set, len(f.nodes)), session: make([]node, len(f.nodes)), tries: new(int)}
+	if slices.ContainsFunc(f.nodes, func(p proc) bool { return p.space != initial }) {
+		s.never = make([]set, len(f.nodes))
+	}
 	for n := range f.nodes {
 		s.anc[n] = newSet(len(f.nodes))
+		if s.never != nil {
+			s.never[n] = f.strangers(n)
+		}
 		s.session[n] = nobody
 		p := &f.nodes[n]
 		if n != initial {
 			s.anc[n].add(initial)
+			s.anc[n].add(f.home(n))
 		}
 		if p.parent != nobody {
 			s.anc[n].add(p.parent)
@@ -85,7 +94,7 @@ func (s *search) solve() *search {
 }
 
 func (s *search) clone() *search {
-	t := &search{f: s.f, session: append([]node(nil), s.session...), tries: s.tries}
+	t := &search{f: s.f, never: s.never, session: append([]node(nil), s.session...), tries: s.tries}
 	for _, a := range s.anc {
 		t.anc = append(t.anc, append(set(nil), a...))
 	}
@@ -118,7 +127,7 @@ func (s *search) settle(n node) (changed, ok bool) {
 			changed = true
 		}
 	}
-	if s.anc[n].has(n) {
+	if s.anc[n].has(n) || s.never != nil && s.anc[n].meets(s.never[n]) {
 		return false, false
 	}
 	if lead == nobody {
@@ -233,6 +242,15 @@ func (s set) union(o set) (changed bool) {
 		}
 	}
 	return changed
+}
+
+func (s set) meets(o set) bool {
+	for i := range s {
+		if s[i]&o[i] != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s set) len() int {

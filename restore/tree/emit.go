@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"slices"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,13 @@ type emitter struct {
 	// stay: while it is being built, somebody below the node still has to find
 	// the node's forker above itself.
 	stay []bool
+	// outer is, of the first process of a pid namespace, the group from outside
+	// that some of this namespace are in, other than their session's: they
+	// cannot join it later. 0: none.
+	outer []pidns.VPID
+	born  []bool
+	// started: the group exists, and goes on to.
+	started map[pidns.VPID]bool
 }
 
 func (f *forest) emit(b *births) ([]Step, error) {
@@ -31,7 +39,12 @@ func (f *forest) emit(b *births) ([]Step, error) {
 		return nil, err
 	}
 	e := &emitter{f: f, b: b, s: s, taken: map[pidns.VPID]bool{},
-		home: make([]bool, len(f.nodes)), heir: make([]node, len(f.nodes)), stay: make([]bool, len(f.nodes))}
+		home: make([]bool, len(f.nodes)), heir: make([]node, len(f.nodes)), stay: make([]bool, len(f.nodes)),
+		born: make([]bool, len(f.nodes)), started: map[pidns.VPID]bool{}}
+	if e.outer, err = f.outerGroups(); err != nil {
+		return nil, err
+	}
+	e.born[initial] = true
 	e.prepareDead()
 	e.prepareStay()
 	if err := e.build(initial); err != nil {
@@ -158,7 +171,7 @@ func (e *emitter) route(u, c node) (direct bool, flags uint64) {
 	}
 	// A namespace's init may not use CLONE_PARENT (clone(2), EINVAL); its
 	// parent is outside anyway.
-	if u != initial && e.home[u] && !e.stay[c] && now == child.parent && up.ExitSignal == child.ExitSignal {
+	if !e.f.first(u) && e.home[u] && !e.stay[c] && e.outer[c] == 0 && now == child.parent && up.ExitSignal == child.ExitSignal {
 		e.home[c] = true
 		return true, flags | unix.CLONE_PARENT
 	}
@@ -172,12 +185,21 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 	if flags&unix.CLONE_PARENT != 0 {
 		sig = 0
 	}
-	e.add(Fork{Parent: by, Child: p.VPID, Flags: flags, ExitSignal: sig, Helper: p.dead})
+	if e.f.first(c) {
+		flags |= unix.CLONE_NEWPID
+	}
+	fork := Fork{Parent: by, Child: p.VPID, Nested: p.Nested, Flags: flags, ExitSignal: sig, Helper: p.dead}
+	if e.outer[c] == 0 {
+		e.add(fork)
+	} else if err := e.birthInGroup(u, fork, e.outer[c]); err != nil {
+		return err
+	}
+	e.born[c] = true
 	if err := e.build(c); err != nil {
 		return err
 	}
 	if p.dead {
-		e.bury(p.VPID, e.vpid(u), e.heir[c])
+		e.bury(p.VPID, u, e.vpid(u), e.heir[c])
 	}
 	return nil
 }
@@ -190,7 +212,7 @@ func (e *emitter) throughHelper(u, heir node, flags uint64, children []node) err
 			return signalLost(&p.Row)
 		}
 	}
-	h, err := e.helper(e.vpid(u), flags)
+	h, err := e.helper(u, flags)
 	if err != nil {
 		return err
 	}
@@ -199,25 +221,27 @@ func (e *emitter) throughHelper(u, heir node, flags uint64, children []node) err
 			return err
 		}
 	}
-	e.bury(h, e.vpid(u), heir)
+	e.bury(h, u, e.vpid(u), heir)
 	return nil
 }
 
 // helper forks a helper from by.
-func (e *emitter) helper(by pidns.VPID, flags uint64) (pidns.VPID, error) {
+func (e *emitter) helper(by node, flags uint64) (pidns.VPID, error) {
 	h, err := e.f.helperID(e.taken)
 	if err != nil {
 		return 0, err
 	}
 	e.taken[h] = true
-	e.add(Fork{Parent: by, Child: h, Flags: flags, ExitSignal: unix.SIGCHLD, Helper: true})
+	e.add(Fork{Parent: e.vpid(by), Child: h, Nested: slices.Repeat([]pidns.VPID{h}, e.f.level(e.f.nodes[by].space)),
+		Flags: flags, ExitSignal: unix.SIGCHLD, Helper: true})
 	return h, nil
 }
 
-// bury ends a helper, whose children go to heir. No other subreaper is set at
-// this time, and init needs no setting.
-func (e *emitter) bury(h, parent pidns.VPID, heir node) {
-	set := heir != nobody && heir != initial
+// bury ends a helper that lives beside near, and whose children go to heir. No
+// other subreaper is set at this time, and the first of a namespace needs no
+// setting.
+func (e *emitter) bury(h pidns.VPID, near node, parent pidns.VPID, heir node) {
+	set := heir != nobody && heir != e.f.nodes[near].space
 	if set {
 		e.add(Subreaper{e.vpid(heir), true})
 	}
@@ -272,12 +296,19 @@ func (e *emitter) groups() error {
 	}
 	for n := initial; n < len(e.f.nodes); n++ {
 		p := &e.f.nodes[n]
-		if moved := members[p.VPID] != nil && p.PGID != p.VPID; moved || p.PGID != p.SID && p.PGID != p.VPID {
-			e.add(Setpgid{p.VPID, p.PGID})
+		moved := members[p.VPID] != nil && p.PGID != p.VPID
+		if !e.f.names(n) {
+			if moved {
+				return e.f.outerGroup(n)
+			}
+			continue // born in it
+		}
+		if moved || p.PGID != p.SID && p.PGID != p.VPID {
+			e.add(Setpgid{P: p.VPID, PGID: p.PGID})
 		}
 	}
 	for _, h := range helpers {
-		e.bury(h.Child, h.Parent, nobody)
+		e.bury(h.Child, initial, h.Parent, nobody)
 	}
 	return nil
 }
@@ -286,14 +317,18 @@ func (e *emitter) groups() error {
 // only the process with that number can make it.
 func (e *emitter) startGroup(g pidns.VPID, members []node) (helpers []Reap, err error) {
 	n, alive := e.f.index[g]
+	if e.started[g] && !alive {
+		return nil, nil
+	}
 	if !alive {
-		by := e.vpid(members[0])
-		e.add(Fork{Parent: by, Child: g, ExitSignal: unix.SIGCHLD, Helper: true}, Setpgid{g, g})
+		near := e.f.beside(members)
+		by := e.vpid(near)
+		e.add(Fork{Parent: by, Child: g, Nested: e.f.nodes[near].GroupNested, ExitSignal: unix.SIGCHLD, Helper: true}, Setpgid{P: g, PGID: g})
 		return []Reap{{by, g}}, nil
 	}
 	p := &e.f.nodes[n]
 	hold := func() error {
-		h, err := e.helper(g, 0)
+		h, err := e.helper(n, 0)
 		helpers = append(helpers, Reap{g, h})
 		return err
 	}
@@ -302,7 +337,7 @@ func (e *emitter) startGroup(g pidns.VPID, members []node) (helpers []Reap, err 
 			return nil, err
 		}
 	}
-	e.add(Setpgid{g, g})
+	e.add(Setpgid{P: g, PGID: g})
 	if p.PGID != g {
 		err = hold() // keeps the group it will leave
 	}

@@ -22,8 +22,8 @@ type history struct {
 }
 
 type mix struct {
-	init, share, signals bool
-	steps, procs         int
+	init, share, signals, spaces bool
+	steps, procs                 int
 }
 
 func newHistory(seed uint64, x mix) *history {
@@ -105,13 +105,27 @@ func (h *history) randomFork(p *task, x mix) (string, error) {
 			flags |= unix.CLONE_SIGHAND
 		}
 	}
+	if x.spaces && h.rng.IntN(6) == 0 {
+		flags |= unix.CLONE_NEWPID
+	}
 	id := h.next
 	if old := pidns.VPID(2 + h.rng.IntN(int(h.next))); h.rng.IntN(4) == 0 && old < h.next && !h.inUse(old) {
 		id = old // numbers come round again
 	} else {
 		h.next++
 	}
-	return fmt.Sprintf("%d: fork %d flags %#x signal %d", p.pid, id, flags, sig), h.fork(p.pid, id, flags, sig)
+	var nested []pidns.VPID
+	for _, space := range h.spaces(p.space)[1:] {
+		free := pidns.VPID(2)
+		for h.given(space, free) {
+			free++
+		}
+		nested = append(nested, free)
+	}
+	if flags&unix.CLONE_NEWPID != 0 {
+		nested = append(nested, pidns.Init)
+	}
+	return fmt.Sprintf("%d: fork %d%v flags %#x signal %d", p.pid, id, nested, flags, sig), h.fork(p.pid, id, nested, flags, sig)
 }
 
 // rebuild compiles rows and runs the steps; it returns what came out.
@@ -150,13 +164,20 @@ func TestAnyHistory(t *testing.T) {
 		{"large", mix{steps: 300, procs: 40}},
 		{"vpid 1 among the rows", mix{steps: 60, procs: 12, init: true}},
 		{"exit signals", mix{steps: 40, procs: 9, signals: true}},
+		{"pid namespaces", mix{steps: 60, procs: 12, spaces: true}},
+		{"many in pid namespaces", mix{steps: 300, procs: 40, spaces: true, init: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(seeds) / uint64(1+c.mix.procs/10) {
+			unnamed, n := 0, uint64(seeds)/uint64(1+c.mix.procs/10)
+			for seed := range n {
 				h := newHistory(seed, c.mix)
 				want := h.rows(c.mix.init)
 				got, err := rebuild(want, Options{NoInit: c.mix.init})
+				if h.unnamed() && err != nil && strings.Contains(err.Error(), "made outside of its pid namespace") {
+					unnamed++
+					continue
+				}
 				if err != nil {
 					t.Fatalf("seed %d: %v\nhistory:\n  %s\nrows:\n%s", seed, err, strings.Join(h.log, "\n  "), table(want))
 				}
@@ -164,8 +185,22 @@ func TestAnyHistory(t *testing.T) {
 					t.Fatalf("seed %d: -want +got:\n%s\nhistory:\n  %s", seed, d, strings.Join(h.log, "\n  "))
 				}
 			}
+			if unnamed > int(n)/3 {
+				t.Errorf("%d of %d trees refused", unnamed, n)
+			}
 		})
 	}
+}
+
+// unnamed tells whether a process is in a group that was made outside of its
+// pid namespace.
+func (m *model) unnamed() bool {
+	for _, p := range m.procs {
+		if len(m.sees(p, p.pgid)) < len(m.spaces(p.space))-1 {
+			return true
+		}
+	}
+	return false
 }
 
 // TestAnySharing: with shared objects some trees are refused; what is not
@@ -201,6 +236,9 @@ func table(rows []Row) string {
 	for _, r := range rows {
 		fmt.Fprintf(&b, "  pid %d parent %d group %d session %d zombie %v subreaper %v signal %d objects %d %d %d %d\n",
 			r.VPID, r.PPID, r.PGID, r.SID, r.Zombie, r.Subreaper, r.ExitSignal, r.VM, r.Files, r.FS, r.Sighand)
+		if r.Space != pidns.Init {
+			fmt.Fprintf(&b, "    in the pid namespace of %d: %v, group %v, session %v\n", r.Space, r.Nested, r.GroupNested, r.SessionNested)
+		}
 	}
 	return b.String()
 }

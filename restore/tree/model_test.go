@@ -2,6 +2,7 @@ package tree
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,8 @@ import (
 // (kernel/{fork,sys,exit,pid}.c), and nothing else.
 type model struct {
 	procs   map[pidns.VPID]*task
+	nested  map[pidns.VPID][]pidns.VPID // what each id ever given is below the container's namespace,
+	below   map[pidns.VPID][]pidns.VPID // and in which namespaces
 	objects uint64
 	pidMax  pidns.VPID
 }
@@ -21,6 +24,7 @@ type model struct {
 type task struct {
 	pid, pgid, sid pidns.VPID
 	parent         pidns.VPID
+	space          pidns.VPID // first process of its pid namespace
 	dead           bool
 	status         unix.WaitStatus
 	leader         bool // signal->leader
@@ -33,8 +37,8 @@ var shareFlags = []uint64{unix.CLONE_VM, unix.CLONE_SIGHAND, unix.CLONE_FILES, u
 
 // newModel starts a namespace whose init leads session and group 1.
 func newModel() *model {
-	m := &model{procs: map[pidns.VPID]*task{}, pidMax: defaultPIDMax}
-	t := &task{pid: 1, pgid: 1, sid: 1, leader: true, exitSignal: unix.SIGCHLD, obj: map[uint64]uint64{}}
+	m := &model{procs: map[pidns.VPID]*task{}, nested: map[pidns.VPID][]pidns.VPID{}, below: map[pidns.VPID][]pidns.VPID{}, pidMax: defaultPIDMax}
+	t := &task{pid: 1, pgid: 1, sid: 1, space: 1, leader: true, exitSignal: unix.SIGCHLD, obj: map[uint64]uint64{}}
 	for _, f := range shareFlags {
 		t.obj[f] = m.object()
 	}
@@ -66,7 +70,43 @@ func (m *model) inUse(id pidns.VPID) bool {
 	return false
 }
 
-func (m *model) fork(parent, child pidns.VPID, flags uint64, sig unix.Signal) error {
+// spaces are the pid namespaces from the container's down to space.
+func (m *model) spaces(space pidns.VPID) []pidns.VPID {
+	if space == pidns.Init {
+		return []pidns.VPID{space}
+	}
+	return append(m.spaces(m.procs[m.procs[space].parent].space), space)
+}
+
+// sees is what t knows of an id of the container: cut where t's namespaces, or
+// those of the id, end.
+func (m *model) sees(t *task, id pidns.VPID) []pidns.VPID {
+	n := 0
+	for i, space := range m.spaces(t.space)[1:] {
+		if i < len(m.below[id]) && m.below[id][i] == space {
+			n++
+		}
+	}
+	return m.nested[id][:n]
+}
+
+// given tells whether an id of a pid namespace is in use there.
+func (m *model) given(space pidns.VPID, id pidns.VPID) bool {
+	level := len(m.spaces(space)) - 2
+	for _, t := range m.procs {
+		if !slices.Contains(m.spaces(t.space), space) {
+			continue
+		}
+		for _, has := range []pidns.VPID{t.pid, t.pgid, t.sid} {
+			if sees := m.sees(t, has); len(sees) > level && sees[level] == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (m *model) fork(parent, child pidns.VPID, nested []pidns.VPID, flags uint64, sig unix.Signal) error {
 	p, err := m.alive(parent)
 	switch {
 	case err != nil:
@@ -77,10 +117,25 @@ func (m *model) fork(parent, child pidns.VPID, flags uint64, sig unix.Signal) er
 		return fmt.Errorf("EEXIST: set_tid %d", child)
 	case flags&unix.CLONE_SIGHAND != 0 && flags&unix.CLONE_VM == 0:
 		return fmt.Errorf("EINVAL: CLONE_SIGHAND without CLONE_VM")
-	case flags&unix.CLONE_PARENT != 0 && (sig != 0 || parent == 1):
+	case flags&unix.CLONE_PARENT != 0 && (sig != 0 || p.space == parent):
 		return fmt.Errorf("EINVAL: CLONE_PARENT of pid %d, signal %d", parent, sig)
 	}
-	t := &task{pid: child, pgid: p.pgid, sid: p.sid, parent: parent, exitSignal: sig, obj: map[uint64]uint64{}}
+	below := m.spaces(p.space)[1:]
+	if flags&unix.CLONE_NEWPID != 0 {
+		below = append(below, child)
+	}
+	if len(nested) != len(below) {
+		return fmt.Errorf("set_tid of %d ids at level %d", len(nested)+1, len(below))
+	}
+	for i, space := range below {
+		if space != child && m.given(space, nested[i]) || space == child && nested[i] != 1 {
+			return fmt.Errorf("EEXIST: set_tid %d in the namespace of %d", nested[i], space)
+		}
+	}
+	t := &task{pid: child, pgid: p.pgid, sid: p.sid, parent: parent, space: p.space, exitSignal: sig, obj: map[uint64]uint64{}}
+	if flags&unix.CLONE_NEWPID != 0 {
+		t.space = child
+	}
 	if flags&unix.CLONE_PARENT != 0 {
 		t.parent, t.exitSignal = p.parent, p.exitSignal
 	}
@@ -91,7 +146,7 @@ func (m *model) fork(parent, child pidns.VPID, flags uint64, sig unix.Signal) er
 			t.obj[f] = m.object()
 		}
 	}
-	m.procs[child] = t
+	m.procs[child], m.nested[child], m.below[child] = t, nested, below
 	return nil
 }
 
@@ -109,13 +164,26 @@ func (m *model) setsid(pid pidns.VPID) error {
 	return nil
 }
 
-func (m *model) setpgid(pid, pgid pidns.VPID) error {
+// setpgidOf: a parent moves its child, which has run no program yet.
+func (m *model) setpgidOf(by, pid, pgid pidns.VPID) error {
+	if p := m.procs[pid]; p == nil || p.parent != by || m.procs[by].sid != p.sid {
+		return fmt.Errorf("ESRCH: setpgid of %d by %d", pid, by)
+	}
+	return m.setpgidAs(by, pid, pgid)
+}
+
+func (m *model) setpgid(pid, pgid pidns.VPID) error { return m.setpgidAs(pid, pid, pgid) }
+
+func (m *model) setpgidAs(by, pid, pgid pidns.VPID) error {
 	p, err := m.alive(pid)
 	if err != nil {
 		return err
 	}
 	if p.leader || pgid <= 0 {
 		return fmt.Errorf("EPERM: setpgid of leader %d", pid)
+	}
+	if caller := m.procs[by]; len(m.sees(caller, pgid)) < len(m.spaces(caller.space))-1 {
+		return fmt.Errorf("EPERM: pid %d has no name for group %d", by, pgid)
 	}
 	if pgid != pid {
 		found := false
@@ -135,8 +203,15 @@ func (m *model) exit(pid pidns.VPID, status unix.WaitStatus) error {
 	if err != nil || pid == 1 {
 		return fmt.Errorf("exit of pid %d: %v", pid, err)
 	}
-	reaper := pidns.Init
-	for a := p.parent; a > pidns.Init; a = m.procs[a].parent {
+	reaper := p.space
+	if reaper == pid { // and all in its namespace dies
+		for _, t := range m.procs {
+			if t != p && slices.Contains(m.spaces(t.space), pid) {
+				return fmt.Errorf("exit of pid %d, which is not alone", pid)
+			}
+		}
+	}
+	for a := p.parent; a > pidns.Init && m.procs[a].space == p.space; a = m.procs[a].parent {
 		if t := m.procs[a]; t.subreaper && !t.dead {
 			reaper = a
 			break
@@ -192,11 +267,14 @@ func (m *model) run(steps []Step) error {
 		var err error
 		switch s := s.(type) {
 		case Fork:
-			err = m.fork(s.Parent, s.Child, s.Flags, s.ExitSignal)
+			err = m.fork(s.Parent, s.Child, s.Nested, s.Flags, s.ExitSignal)
 		case Setsid:
 			err = m.setsid(s.P)
 		case Setpgid:
 			err = m.setpgid(s.P, s.PGID)
+			if s.By != 0 {
+				err = m.setpgidOf(s.By, s.P, s.PGID)
+			}
 		case Exit:
 			err = m.exit(s.P, s.Status)
 		case Reap:
@@ -221,7 +299,8 @@ func (m *model) rows(init bool) []Row {
 			continue
 		}
 		r := Row{VPID: t.pid, PPID: t.parent, PGID: t.pgid, SID: t.sid, Zombie: t.dead, Status: t.status,
-			Subreaper: t.subreaper && !t.dead, ExitSignal: t.exitSignal}
+			Subreaper: t.subreaper && !t.dead, ExitSignal: t.exitSignal, Space: t.space,
+			Nested: m.sees(t, t.pid), GroupNested: m.sees(t, t.pgid), SessionNested: m.sees(t, t.sid)}
 		if !t.dead { // a zombie has given its objects back
 			r.VM, r.Files, r.FS, r.Sighand = t.obj[unix.CLONE_VM], t.obj[unix.CLONE_FILES], t.obj[unix.CLONE_FS], t.obj[unix.CLONE_SIGHAND]
 		}
@@ -260,6 +339,12 @@ func normal(rows []Row) []Row {
 		rows[i].Threads = nil
 		if rows[i].PPID == 0 && rows[i].VPID != 1 {
 			rows[i].PPID = 1
+		}
+		rows[i].Space = max(rows[i].Space, pidns.Init)
+		for _, ids := range []*[]pidns.VPID{&rows[i].Nested, &rows[i].GroupNested, &rows[i].SessionNested} {
+			if len(*ids) == 0 {
+				*ids = nil
+			}
 		}
 	}
 	return rows

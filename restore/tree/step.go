@@ -17,11 +17,14 @@ type Step interface {
 }
 
 // Fork: Parent calls clone3(2) with set_tid Child and these flags (of
-// CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_PARENT). The child
-// has the session and group Parent has at that moment.
+// CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_PARENT,
+// CLONE_NEWPID). The child has the session and group Parent has at that moment.
 type Fork struct {
 	Parent, Child pidns.VPID
-	Flags         uint64
+	// Nested are the child's ids in the pid namespaces below the container's,
+	// outer ones first.
+	Nested []pidns.VPID
+	Flags  uint64
 	// ExitSignal is clone_args.exit_signal. It is 0 with CLONE_PARENT, as
 	// clone3 demands: the child then gets Parent's own exit signal.
 	ExitSignal unix.Signal
@@ -32,8 +35,10 @@ type Fork struct {
 // Setsid: P calls setsid(2).
 type Setsid struct{ P pidns.VPID }
 
-// Setpgid: P calls setpgid(0, PGID); PGID may be P.
-type Setpgid struct{ P, PGID pidns.VPID }
+// Setpgid: P comes into the group PGID, which may be P: it calls setpgid(2)
+// itself, or By does, its parent, for P has no number for a group made outside
+// of its pid namespace.
+type Setpgid struct{ P, PGID, By pidns.VPID }
 
 // Exit: P dies with wait status Status: a helper, or a row that is a zombie.
 type Exit struct {
@@ -70,10 +75,20 @@ func (s Fork) String() string {
 	if s.Helper {
 		who = "helper"
 	}
-	return fmt.Sprintf("pid %d forks %s %d%s", s.Parent, who, s.Child, flagNames(s.Flags))
+	nested := ""
+	for _, id := range s.Nested {
+		nested += fmt.Sprintf("/%d", id)
+	}
+	return fmt.Sprintf("pid %d forks %s %d%s%s", s.Parent, who, s.Child, nested, flagNames(s.Flags))
 }
-func (s Setsid) String() string  { return fmt.Sprintf("pid %d starts session %d", s.P, s.P) }
-func (s Setpgid) String() string { return fmt.Sprintf("pid %d joins group %d", s.P, s.PGID) }
+func (s Setsid) String() string { return fmt.Sprintf("pid %d starts session %d", s.P, s.P) }
+func (s Setpgid) String() string {
+	by := ""
+	if s.By != 0 {
+		by = fmt.Sprintf(", by pid %d", s.By)
+	}
+	return fmt.Sprintf("pid %d joins group %d%s", s.P, s.PGID, by)
+}
 func (s Exit) String() string    { return fmt.Sprintf("pid %d exits with status %#x", s.P, int(s.Status)) }
 func (s Reap) String() string    { return fmt.Sprintf("pid %d waits for pid %d", s.Parent, s.Child) }
 func (s Unshare) String() string { return fmt.Sprintf("pid %d unshares%s", s.P, flagNames(s.Flags)) }
@@ -90,7 +105,7 @@ func flagNames(flags uint64) string {
 		flag uint64
 		name string
 	}{{unix.CLONE_VM, "vm"}, {unix.CLONE_FILES, "files"}, {unix.CLONE_FS, "fs"},
-		{unix.CLONE_SIGHAND, "sighand"}, {unix.CLONE_PARENT, "parent"}} {
+		{unix.CLONE_SIGHAND, "sighand"}, {unix.CLONE_PARENT, "parent"}, {unix.CLONE_NEWPID, "newpid"}} {
 		if flags&f.flag != 0 {
 			b.WriteString(" +" + f.name)
 		}

@@ -28,8 +28,13 @@
 // # What cannot be built
 //
 // Every tree that fork, setsid, setpgid, exit, wait and PR_SET_CHILD_SUBREAPER
-// can produce is built. Refused are:
+// can produce is built, and so is one with pid namespaces that clone(2) has
+// made (CLONE_NEWPID). Refused are:
 //
+//   - a process whose parent is outside its pid namespace, other than the first
+//     in it: it was born there after setns(2);
+//   - a process in a group that is not its session's own and whose leader lives
+//     or lived outside its pid namespace: it has no name for it;
 //   - a process whose session or group came from outside the pid namespace
 //     (NSsid or NSpgid 0);
 //   - an exit signal other than SIGCHLD of a process that the present parent
@@ -62,6 +67,13 @@ type Row struct {
 	SID  pidns.VPID
 	// Threads are the ids of its threads; the leader's may be among them.
 	Threads []pidns.VPID
+	// Space is the pid namespace it lives in, by the id of that one's first
+	// process; 0 and 1 are the container's own.
+	Space pidns.VPID
+	// Nested, GroupNested and SessionNested are what VPID, PGID and SID are in
+	// the pid namespaces below the container's, outer ones first, as far as
+	// the process sees them. ThreadsNested are the like of all its threads.
+	Nested, GroupNested, SessionNested, ThreadsNested []pidns.VPID
 	// Zombie: it has exited with wait status Status and nobody waited for it.
 	Zombie bool
 	Status unix.WaitStatus
@@ -166,6 +178,7 @@ type proc struct {
 	Row
 	parent node // today's; nobody: init's and that of dead ones
 	leader node // of its session; itself for a leader
+	space  node // the first process of its pid namespace; itself for such a one
 	dead   bool
 	given  bool // ckpt's own init, no row
 }
@@ -200,6 +213,9 @@ func newForest(rows []Row, o Options) (*forest, error) {
 	}
 	f.addDeadLeaders()
 	if err := f.connect(); err != nil {
+		return nil, err
+	}
+	if err := f.findSpaces(); err != nil {
 		return nil, err
 	}
 	f.reserve()
@@ -259,11 +275,15 @@ func (f *forest) checkLoops() error {
 	return nil
 }
 
-// reserve marks every number the container knows: no helper may have it.
+// reserve marks every number that is in use in any of the pid namespaces: no
+// helper may have it, who goes by the same number in all.
 func (f *forest) reserve() {
 	for _, p := range f.nodes {
-		for _, id := range append([]pidns.VPID{p.VPID, p.PGID, p.SID}, p.Threads...) {
-			f.used[id] = true
+		for _, ids := range [][]pidns.VPID{{p.VPID, p.PGID, p.SID}, p.Threads,
+			p.Nested, p.GroupNested, p.SessionNested, p.ThreadsNested} {
+			for _, id := range ids {
+				f.used[id] = true
+			}
 		}
 	}
 }

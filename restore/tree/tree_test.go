@@ -33,6 +33,16 @@ func files(id uint64) func(*Row)             { return func(r *Row) { r.Files = i
 func fs(id uint64) func(*Row)                { return func(r *Row) { r.FS = id } }
 func threads(ids ...pidns.VPID) func(r *Row) { return func(r *Row) { r.Threads = ids } }
 
+// in puts a process into the pid namespace of first, below the container's own
+// in one or more others: ids, group and session are what it sees of them there.
+func in(first pidns.VPID, ids, group, session []pidns.VPID) func(*Row) {
+	return func(r *Row) {
+		r.Space, r.Nested, r.GroupNested, r.SessionNested = first, ids, group, session
+	}
+}
+
+type ids = []pidns.VPID
+
 // TestSteps shows the steps of the plain cases, word for word.
 func TestSteps(t *testing.T) {
 	for _, c := range []struct {
@@ -110,6 +120,36 @@ pid 3 starts session 3
 pid 3 forks pid 4 +parent
 pid 2 becomes a subreaper
 pid 3 exits with status 0x100`},
+		{"pid namespace in the session of outside", []Row{row(2, 1, 2, 2), row(3, 2, 2, 2, in(3, ids{1}, nil, nil)),
+			row(5, 3, 2, 2, in(3, ids{3}, nil, nil)), row(6, 3, 6, 6, in(3, ids{4}, ids{4}, ids{4}))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3/1 +newpid
+pid 3 forks pid 5/3
+pid 3 forks pid 6/4
+pid 6 starts session 6`},
+		{"pid namespace as a job of a shell", []Row{row(2, 1, 2, 2), row(3, 2, 3, 2), row(4, 3, 3, 2, in(4, ids{1}, nil, nil)),
+			row(5, 4, 3, 2, in(4, ids{2}, nil, nil)), row(6, 4, 6, 2, in(4, ids{3}, ids{3}, nil))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3
+pid 3 joins group 3
+pid 3 forks pid 4/1 +newpid
+pid 4 joins group 3, by pid 3
+pid 3 joins group 2
+pid 4 forks pid 5/2
+pid 4 forks pid 6/3
+pid 3 joins group 3
+pid 6 joins group 6`},
+		{"dead session leader and orphan in a pid namespace", []Row{row(2, 1, 2, 2, in(2, ids{1}, ids{1}, ids{1})),
+			row(5, 2, 4, 4, in(2, ids{3}, ids{2}, ids{2}))}, `
+pid 1 forks pid 2/1 +newpid
+pid 2 starts session 2
+pid 2 forks helper 4/2
+pid 4 starts session 4
+pid 4 forks pid 5/3 +parent
+pid 4 exits with status 0x0
+pid 2 waits for pid 4`},
 		{"helpers keep away from threads and dead ids",
 			[]Row{row(2, 1, 2, 2, threads(2, 32767, 32766)), row(3, 2, 32765, 2), row(4, 1, 32764, 2), row(5, 4, 5, 5), row(6, 2, 5, 5)}, `
 pid 1 forks pid 2
@@ -236,6 +276,21 @@ func TestRefusals(t *testing.T) {
 			"group 9 is in session 2 and in session 3 (pid 5)"},
 		{"handlers without memory", Options{}, []Row{row(2, 1, 2, 2, sighand(7)), row(3, 2, 2, 2, sighand(7))}, failure.ErrDamaged,
 			"pid 2 and pid 3 share signal handlers, but not memory"},
+		{"parent outside of its pid namespace", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3, in(3, ids{1}, ids{1}, ids{1})), row(4, 2, 4, 4, in(3, ids{2}, ids{2}, ids{2}))},
+			failure.ErrUnsupported, "pid 4 lives in the pid namespace of pid 3, and its parent 2 outside of it (setns(2), as nsenter(1) does)"},
+		{"two groups of outside", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 2), row(4, 2, 4, 2),
+			row(5, 2, 3, 2, in(5, ids{1}, nil, nil)), row(6, 5, 4, 2, in(5, ids{2}, nil, nil))},
+			failure.ErrUnsupported, "pid 6 is in group 4, which was made outside of its pid namespace, and not all there are"},
+		{"pid namespace of nobody", Options{}, []Row{row(2, 1, 2, 2, in(7, ids{1}, nil, nil))}, failure.ErrDamaged,
+			"pid 2 lives in the pid namespace of pid 7, which is not the first of any"},
+		{"first process with another number", Options{}, []Row{row(2, 1, 2, 2, in(2, ids{3}, nil, nil))}, failure.ErrDamaged,
+			"pid 2 is the first of its pid namespace, but not pid 1 there"},
+		{"pid namespace in itself", Options{}, []Row{row(2, 3, 2, 2, in(2, ids{1}, nil, nil)), row(3, 2, 2, 2, in(3, ids{1}, nil, nil))}, failure.ErrDamaged,
+			"pid 2 is its own ancestor"},
+		{"parent in its own namespace", Options{}, []Row{row(2, 1, 2, 2), row(3, 4, 2, 2, in(3, ids{1}, nil, nil)), row(4, 2, 2, 2, in(3, ids{2}, nil, nil))}, failure.ErrDamaged,
+			"pid 3 is the first of a pid namespace that lies in itself"},
+		{"too many numbers", Options{}, []Row{row(2, 1, 2, 2, in(0, ids{1}, nil, nil))}, failure.ErrDamaged,
+			"pid 2 has ids in 1 pid namespaces below the container's, and lives in number 0"},
 		{"pid 1 twice", Options{}, []Row{row(1, 0, 1, 1)}, failure.ErrDamaged, "pid 1 cannot be a process of the tree"},
 		{"pid 1 missing", Options{NoInit: true}, []Row{row(2, 1, 2, 2)}, failure.ErrDamaged, "pid 1 is missing"},
 		{"unreachable", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 3, 3, 3), row(5, 4, 2, 2), row(6, 2, 2, 2)},
