@@ -21,6 +21,7 @@ import (
 type Spec struct {
 	Hostname string // "": the host's
 	OwnNet   bool   // a network namespace of its own, with lo up
+	Key      string // by which ckpt knows inside which container it is in
 	// NoInit: vpid 1 will become a process of the container itself, so it
 	// has to be in the container's time namespace, too.
 	NoInit bool
@@ -37,6 +38,7 @@ type Root struct {
 	// Status is where init tells of the processes it reaps (BecomeInit). It
 	// ends with init.
 	Status *os.File
+	Key    string
 }
 
 // Descriptors of Root.Thread, and of every child forked from it.
@@ -89,7 +91,7 @@ func Create(spec Spec) (_ *Root, err error) {
 		status.Close()
 		return nil, err
 	}
-	r := &Root{Thread: t, Site: site, HostPID: t.PID, Status: status}
+	r := &Root{Thread: t, Site: site, HostPID: t.PID, Status: status, Key: spec.Key}
 	if err := r.prepare(spec); err != nil {
 		if t.Killed() {
 			err = ErrKilled
@@ -100,7 +102,7 @@ func Create(spec Spec) (_ *Root, err error) {
 }
 
 func (r *Root) prepare(spec Spec) error {
-	if err := r.mounts(); err != nil {
+	if err := r.mounts(spec.Key); err != nil {
 		return err
 	}
 	if spec.Hostname != "" {
@@ -132,7 +134,7 @@ func (r *Root) run(build func(*tracee.Script)) error {
 
 // mounts cuts mount propagation from and to the host, and mounts the
 // container's /proc and /dev/pts over the host's.
-func (r *Root) mounts() error {
+func (r *Root) mounts(key string) error {
 	err := r.run(func(s *tracee.Script) {
 		s.Must(unix.SYS_MOUNT, 0, s.Str("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 	})
@@ -140,8 +142,7 @@ func (r *Root) mounts() error {
 		return fmt.Errorf("make the container's mounts its own: %w", err)
 	}
 	err = r.run(func(s *tracee.Script) {
-		proc := s.Str("proc")
-		s.Must(unix.SYS_MOUNT, proc, s.Str("/proc"), proc, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+		s.Must(unix.SYS_MOUNT, s.Str(keyPrefix+key), s.Str("/proc"), s.Str("proc"), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
 	})
 	if errors.Is(err, unix.EPERM) {
 		// mount_too_revealing() in fs/namespace.c: in a user namespace only
@@ -245,7 +246,7 @@ func (r *Root) timeNamespace(spec Spec) error {
 			return err
 		}
 		defer p.Close()
-		err = p.Write("timens_offsets", offsetLine("monotonic", spec.Monotonic)+offsetLine("boottime", spec.Boottime))
+		err = p.Write("timens_offsets", TimeOffsets(spec.Monotonic, spec.Boottime))
 		if err != nil {
 			return fmt.Errorf("set the container's clocks: %w", err)
 		}
@@ -262,6 +263,11 @@ func (r *Root) timeNamespace(spec Spec) error {
 		return fmt.Errorf("enter the container's time namespace: %w", err)
 	}
 	return nil
+}
+
+// TimeOffsets is what is written into /proc/PID/timens_offsets.
+func TimeOffsets(monotonic, boottime time.Duration) string {
+	return offsetLine("monotonic", monotonic) + offsetLine("boottime", boottime)
 }
 
 // offsetLine: nanoseconds are never negative there.

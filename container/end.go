@@ -121,15 +121,34 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 		if alive, err := now.alive(); err != nil || alive {
 			return errors.Join(err, taken(c.Name, "was started meanwhile"))
 		}
-		return os.RemoveAll(c.dir)
+		return errors.Join(c.forgetInside(), os.RemoveAll(c.dir))
 	})
+}
+
+// forgetInside removes what ckpt inside has remembered in the same state
+// directory, unless it is still needed: by an image, or a copy of the container.
+func (c *Container) forgetInside() error {
+	image, err := c.Marker()
+	if err != nil || image != nil || !IsKey(c.Key) {
+		return err
+	}
+	all, err := c.store.List()
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if o.Name != c.Name && o.Key == c.Key {
+			return nil
+		}
+	}
+	return os.RemoveAll(insideDir(c.store.dir, c.Key))
 }
 
 // killAll kills vpid 1 and with it, by pid_namespaces(7), every process of
 // the container, and waits until they are gone: vpid 1 becomes a zombie only
 // after all others have been reaped (zap_pid_ns_processes()).
 func (c *Container) killAll(ctx context.Context) error {
-	fd, err := openSame(c.Init, c.InitStart)
+	fd, err := c.initFD()
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}

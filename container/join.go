@@ -40,7 +40,7 @@ func Join(init int) (*tracee.Thread, tracee.Site, error) {
 
 // namespaces opens what a new process has to join.
 func (c *Container) namespaces() (*joined, error) {
-	fd, err := openSame(c.Init, c.InitStart)
+	fd, err := c.initFD()
 	if err != nil {
 		return nil, err
 	}

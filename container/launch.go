@@ -27,6 +27,9 @@ const (
 // Supervisor is the word by which ckpt knows that it was executed to be one.
 const Supervisor = "supervise"
 
+// supervisorArgs are the arguments of the supervisor of a container.
+func supervisorArgs(name string) []string { return []string{"ckpt", Supervisor, name} }
+
 // Launch starts a supervisor that does what req says, and returns when the
 // container runs or nothing is left of it. The supervisor is a session leader
 // and holds nothing of the caller but its working directory, and that only until
@@ -42,8 +45,8 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 	if err := unix.CloseRange(3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("close_range: %w", err)
 	}
-	cmd := exec.Command("/proc/self/exe", Supervisor, req.Name)
-	cmd.Args[0] = "ckpt"
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = supervisorArgs(req.Name)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !asRoot {
 		if err := ownUserNamespace(cmd.SysProcAttr); err != nil {

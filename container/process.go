@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -54,21 +55,65 @@ func (c *Container) walk(full bool) ([]Process, error) {
 
 // openInit opens the container's first process, or gives nil if it is dead.
 func (c *Container) openInit() (*procfs.Proc, error) {
-	boot, err := bootID()
-	if err != nil {
-		return nil, err
-	}
-	if boot != c.BootID || c.Init <= 0 {
+	if c.Init <= 0 {
 		return nil, nil
 	}
 	p, st, err := openAlive(c.Init)
 	if err != nil || p == nil {
 		return nil, err
 	}
-	if st.StartTime != c.InitStart {
-		return nil, p.Close()
+	same, err := c.recognise(st)
+	if err != nil || !same {
+		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
+}
+
+// initFD gives a pidfd of the container's first process; ESRCH: it has ended.
+func (c *Container) initFD() (*os.File, error) {
+	p, err := c.openInit()
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, unix.ESRCH
+	}
+	defer p.Close()
+	return openSame(c.Init, c.InitStart)
+}
+
+// recognise tells whether st is of the container's first process. Where that
+// started at another time, or before another boot, it was itself restored with
+// a container around it, and its supervisor with it: that one lives, and is its
+// parent.
+func (c *Container) recognise(st *procfs.Stat) (bool, error) {
+	boot, err := bootID()
+	if err != nil {
+		return false, err
+	}
+	if boot == c.BootID && st.StartTime == c.InitStart {
+		return true, nil
+	}
+	if st.PPid != c.Supervisor {
+		return false, nil
+	}
+	if supervised, err := c.Supervised(); err != nil || !supervised {
+		return false, err
+	}
+	p, err := procfs.Open(c.Supervisor)
+	if errors.Is(err, unix.ESRCH) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer p.Close()
+	args, err := p.Cmdline()
+	if err != nil || !slices.Equal(args, supervisorArgs(c.Name)) {
+		return false, notGone(err)
+	}
+	c.BootID, c.InitStart = boot, st.StartTime
+	return true, nil
 }
 
 // openAlive gives nil for a process that does not exist or is a zombie. One

@@ -31,6 +31,8 @@ type Record struct {
 	MainVPID   int  `json:"main_vpid"` // whose exit status is the container's
 	NoInit     bool `json:"no_init,omitempty"`
 	OwnNet     bool `json:"own_net,omitempty"`
+	// Key names the container to those inside, see KeyOf.
+	Key string `json:"key,omitempty"`
 	// Exit is how the command ended; nil while it runs, and for ever when
 	// the supervisor was killed before the command ended.
 	Exit *Exit `json:"exit,omitempty"`

@@ -32,7 +32,8 @@ const firstVPID = 2
 // logFile. commit is called when all that can fail is done, before the
 // command runs its first instruction. It is the starting half of a Maker.
 func Start(ctx context.Context, req StartRequest, logFile *os.File, log *slog.Logger, commit func(*Made) error) (err error) {
-	root, err := Create(Spec{Hostname: req.Hostname, OwnNet: req.OwnNet, NoInit: req.NoInit})
+	key := NewKey()
+	root, err := Create(Spec{Hostname: req.Hostname, OwnNet: req.OwnNet, NoInit: req.NoInit, Key: key})
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func Start(ctx context.Context, req StartRequest, logFile *os.File, log *slog.Lo
 		return err
 	}
 	made := &Made{Root: root, Command: req.Command, MainVPID: vpid, MainHost: main.PID,
-		NoInit: req.NoInit, OwnNet: req.OwnNet, Processes: 1}
+		NoInit: req.NoInit, OwnNet: req.OwnNet, Key: key, Processes: 1}
 	if err := commit(made); err != nil {
 		return err
 	}

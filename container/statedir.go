@@ -17,7 +17,7 @@ import (
 // not there: $CKPT_STATE if set, else /run/ckpt for root; else ckpt below
 // $XDG_RUNTIME_DIR or /run/user/UID; else /tmp/ckpt-UID. It belongs to the
 // user and to nobody else: a directory another user could have prepared in
-// /tmp is refused.
+// /tmp is refused. Inside a container it is a directory of its own below that.
 func StateDir(getenv func(string) string, uid int, need bool) (string, error) {
 	dir := getenv("CKPT_STATE")
 	switch {
@@ -32,15 +32,27 @@ func StateDir(getenv func(string) string, uid int, need bool) (string, error) {
 	default:
 		dir = userDir(getenv("XDG_RUNTIME_DIR"), uid)
 	}
+	if err := private(dir, uid, need); err != nil {
+		return "", err
+	}
+	key, err := KeyOf()
+	if err != nil || key == "" {
+		return dir, err
+	}
+	dir = insideDir(dir, key)
+	return dir, private(dir, uid, need)
+}
+
+func private(dir string, uid int, need bool) error {
 	if need {
 		if err := makePrivate(dir); err != nil {
-			return "", noStateDir(err)
+			return noStateDir(err)
 		}
 	}
 	if err := checkPrivate(dir, uid); err != nil && (need || !errors.Is(err, fs.ErrNotExist)) {
-		return "", noStateDir(err)
+		return noStateDir(err)
 	}
-	return dir, nil
+	return nil
 }
 
 func noStateDir(err error) error {

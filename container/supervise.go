@@ -27,6 +27,7 @@ type Made struct {
 	MainHost  int
 	NoInit    bool
 	OwnNet    bool
+	Key       string
 	Processes int
 }
 
@@ -121,7 +122,7 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 				return failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
 			}
 			return cl.commit(Record{Name: req.Name, Command: m.Command, Init: m.Root.HostPID,
-				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet})
+				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key})
 		})
 	})
 	if err != nil {

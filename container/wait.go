@@ -183,7 +183,7 @@ func (c *Container) Follow(ctx context.Context, w io.Writer, follow bool) error 
 		return err
 	}
 	defer in.Close()
-	end, err := openSame(c.Init, c.InitStart)
+	end, err := c.initFD()
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
@@ -209,7 +209,7 @@ func (c *Container) Follow(ctx context.Context, w io.Writer, follow bool) error 
 // WaitEnd waits until every process of the container is gone and its
 // supervisor has ended: then its name is free.
 func (c *Container) WaitEnd(ctx context.Context) error {
-	fd, err := openSame(c.Init, c.InitStart)
+	fd, err := c.initFD()
 	if err == nil {
 		defer fd.Close()
 		err = waitReadable(ctx, int(fd.Fd()))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/pidns"
@@ -12,8 +14,8 @@ import (
 )
 
 // Check lists everything that a dump of the container would refuse, without
-// stopping or touching it. What changes while it looks may be missed: Run
-// looks again.
+// stopping or touching it. What changes while it looks may be missed, and what
+// ends is left out: Run looks again.
 func Check(ctx context.Context, src Source, o Options) (refused []error, err error) {
 	s, err := newSession(src, o.Log, nil)
 	if err != nil {
@@ -35,7 +37,7 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 	if err := s.settle(pids); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(failure.All(s.examine()), willPass), nil
+	return slices.DeleteFunc(failure.All(s.examine()), func(err error) bool { return willPass(err) || errors.Is(err, unix.ESRCH) }), nil
 }
 
 // willPass tells of a refusal that Run would wait for.

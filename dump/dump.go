@@ -29,6 +29,7 @@ type Source struct {
 	MainVPID pidns.VPID
 	NoInit   bool // vpid 1 is the command itself and part of the image
 	OwnNet   bool
+	Key      string // container.Record.Key
 	LogPath  string // "" if it has no log
 }
 

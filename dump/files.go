@@ -208,7 +208,12 @@ func (s *session) addFile(p *kind.Proc, f *os.File, link string) (uint32, error)
 		return 0, err
 	}
 	d.Info = info
+	// The same file under the same name, whatever mount it was found through,
+	// so long as that is one of the same namespace.
 	key := objectKey{info.Ino, -1, info.Flags &^ unix.O_CLOEXEC}
+	if at := s.mountSpace(d); at != nil {
+		key.mntID -= int(at.id)
+	}
 	for _, o := range s.byObject[key] {
 		if o.FD < 0 && o.Link == link && o.Stat.Dev == d.Stat.Dev && s.sameFile(o, d) {
 			return o.ID, nil

@@ -41,10 +41,8 @@ func (s *session) save(ctx context.Context) error {
 	}
 	// Clocks are read after every timer (a restored one must not be early)
 	// and before the bulk (nor late by the time that takes).
-	for _, k := range s.kinds.Namespaces {
-		if err := k.Dump(s.d); err != nil {
-			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
-		}
+	if err := s.saveNamespaces(); err != nil {
+		return err
 	}
 	if err := s.bulk(ctx); err != nil {
 		return err
@@ -56,6 +54,9 @@ func (s *session) save(ctx context.Context) error {
 // process, and gathers all that stands in the way of a dump.
 func (s *session) examine() error {
 	if err := s.readable(); err != nil {
+		return err
+	}
+	if err := s.findNamespaces(); err != nil {
 		return err
 	}
 	refused, err := s.collectFiles()
@@ -190,14 +191,18 @@ func (s *session) named(p *kind.Proc, what string, read func() error) func() err
 
 // inside is Dump.Inside.
 func (s *session) inside(build, read func(*tracee.Script) error) error {
-	script := tracee.NewScript(s.handSite.Base)
+	return insideHand(s.hand, s.handSite, build, read)
+}
+
+func insideHand(hand *tracee.Thread, site tracee.Site, build, read func(*tracee.Script) error) error {
+	script := tracee.NewScript(site.Base)
 	if err := build(script); err != nil {
 		return err
 	}
-	if script.Size() > s.handSite.Size {
-		return fmt.Errorf("run calls in the container's namespaces: %d bytes of calls do not fit into %d", script.Size(), s.handSite.Size)
+	if script.Size() > site.Size {
+		return fmt.Errorf("run calls in the container's namespaces: %d bytes of calls do not fit into %d", script.Size(), site.Size)
 	}
-	if err := s.hand.Run(s.handSite, script); err != nil {
+	if err := hand.Run(site, script); err != nil {
 		return fmt.Errorf("run calls in the container's namespaces: %w", err)
 	}
 	return read(script)

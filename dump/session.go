@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
-	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
@@ -30,12 +28,13 @@ type session struct {
 
 	// procs are all processes of the container with vpid 1, by host pid;
 	// order is the order they were found in: parents first.
-	procs map[int]*kind.Proc
-	self  *procfs.Proc // ckpt itself
-	order []*kind.Proc
-	init  *kind.Proc
-	level int          // of the container's pid namespace, see pidns.Level
-	table *pidns.Table // filled once all are stopped
+	procs  map[int]*kind.Proc
+	self   *procfs.Proc // ckpt itself
+	order  []*kind.Proc
+	init   *kind.Proc
+	level  int          // of the container's pid namespace, see pidns.Level
+	table  *pidns.Table // filled once all are stopped
+	spaces []*space     // namespaces made inside
 
 	files    []*kind.Desc // one a saved open file description
 	byObject map[objectKey][]*kind.Desc
@@ -79,9 +78,9 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 		_ = unix.Stat(src.LogPath, &s.logID) // a log that is gone is no log: its descriptors are ordinary files
 	}
 	s.d = &kind.Dump{
-		Log: log, Out: out, InitHost: init, OwnNet: src.OwnNet, Privileged: privileged,
+		Log: log, Out: out, InitHost: init, ContainerHost: init, OwnNet: src.OwnNet, Privileged: privileged,
 		FileID: s.fileID, AddFile: s.addFile,
-		NewID: s.newID, IsLog: s.isLog,
+		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,
 	}
 	s.d.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return s.table.Host(v) }
 	s.d.VPID = func(h pidns.HostPID) (pidns.VPID, bool) { return s.table.Virtual(h) }
@@ -130,16 +129,9 @@ func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files,
 
 // joinNamespaces starts the bare child for Dump.Inside.
 func (s *session) joinNamespaces() (err error) {
-	if s.hand, s.handSite, err = container.Join(int(s.src.InitHost)); err != nil {
+	if s.hand, s.handSite, err = newHand(s.src.InitHost); err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
-	// Its own page has no room for what System V messages take.
-	area, err := s.hand.Syscall(s.handSite, unix.SYS_MMAP, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
-	if err != nil {
-		return &failure.Error{Doing: "dump", Err: fmt.Errorf("make room for calls in the container's namespaces: %w", err)}
-	}
-	s.handSite.Base, s.handSite.Size = area, areaSize
 	s.d.Inside, s.d.Hand = s.inside, pidns.HostPID(s.hand.PID)
 	return nil
 }

@@ -68,39 +68,6 @@ func (s *session) checkStatus(p *kind.Proc) error {
 	return nil
 }
 
-// ownNamespaces are those that a process of the container may not have of its
-// own yet.
-var ownNamespaces = []struct{ file, name string }{
-	{"mnt", "mount"}, {"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"user", "user"},
-	{"cgroup", "cgroup"}, {"time", "time"},
-}
-
-// checkNamespaces refuses a process that has left the container's namespaces.
-func (s *session) checkNamespaces(p *kind.Proc) error {
-	if p.Zombie {
-		return nil
-	}
-	for _, ns := range ownNamespaces {
-		mine, err := p.Lead().FS.Link("ns/" + ns.file)
-		if err != nil {
-			return s.fail(p, "read its namespaces", err)
-		}
-		of := "ns/" + ns.file
-		if ns.file == "time" && !s.src.NoInit {
-			of = "ns/time_for_children" // ckpt's init itself stays in the host's
-		}
-		container, err := s.init.Lead().FS.Link(of)
-		if err != nil {
-			return s.fail(p, "read the container's namespaces", err)
-		}
-		if mine != container {
-			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("its %s namespace is not the container's; these are not carried yet", ns.name),
-				"start it without unshare(1), a container tool or a sandbox of its own"))
-		}
-	}
-	return nil
-}
-
 // threadNamespaces are those that a thread can have of its own while the
 // others of its process stay: not the mounts without a directory of its own.
 var threadNamespaces = []struct{ file, name string }{

@@ -29,7 +29,7 @@ const (
 func (s *session) write() error {
 	if err := s.out.Add(image.Inventory, "", &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true),
-		RootIds: s.namespaces(&criu_core.TaskKobjIdsEntry{VmId: proto.Uint32(0), FilesId: proto.Uint32(0), FsId: proto.Uint32(0), SighandId: proto.Uint32(0)}),
+		RootIds: rootIDs(),
 	}); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (s *session) writeProc(p *kind.Proc) error {
 	if err := s.out.Add(image.TaskExtra, id, p.Extra); err != nil || p.Zombie {
 		return err
 	}
-	if err := s.out.Add(image.IDs, id, s.namespaces(p.IDs)); err != nil {
+	if err := s.out.Add(image.IDs, id, allIDs(p.IDs)); err != nil {
 		return err
 	}
 	if err := s.out.Add(image.MM, id, p.MM); err != nil {
@@ -99,11 +99,21 @@ func fillRequired(tc *criu_core.TaskCoreEntry) {
 	tc.Personality, tc.Flags, tc.BlkSigset = proto.Uint32(0), proto.Uint32(0), proto.Uint64(0)
 }
 
-func (s *session) namespaces(ids *criu_core.TaskKobjIdsEntry) *criu_core.TaskKobjIdsEntry {
+// rootIDs are the container's own namespaces.
+func rootIDs() *criu_core.TaskKobjIdsEntry {
+	ids := &criu_core.TaskKobjIdsEntry{VmId: proto.Uint32(0), FilesId: proto.Uint32(0), FsId: proto.Uint32(0), SighandId: proto.Uint32(0)}
 	for _, f := range []**uint32{&ids.PidNsId, &ids.NetNsId, &ids.IpcNsId, &ids.UtsNsId, &ids.MntNsId, &ids.UserNsId, &ids.CgroupNsId, &ids.TimeNsId} {
 		*f = proto.Uint32(image.NamespaceID)
 	}
 	return ids
+}
+
+// allIDs completes the ids of a process's namespaces by those that it shares
+// with the container.
+func allIDs(ids *criu_core.TaskKobjIdsEntry) *criu_core.TaskKobjIdsEntry {
+	all := rootIDs()
+	proto.Merge(all, ids)
+	return all
 }
 
 func vpid(v pidns.VPID) *uint32 { return proto.Uint32(uint32(v)) }
@@ -116,8 +126,13 @@ func (s *session) manifest() (*image.Manifest, error) {
 	}
 	m := &image.Manifest{
 		Name: s.src.Name, Command: s.src.Command, Created: time.Now().UnixNano(), MainVpid: uint32(s.src.MainVPID),
-		NoInit: s.src.NoInit, NetNone: s.src.OwnNet, LastPid: s.lastPID, LogFiles: s.logFiles, Memory: s.bytes,
-		Machine: here, Table: s.table.Identities(s.src.NoInit),
+		NoInit: s.src.NoInit, NetNone: s.src.OwnNet, Key: s.src.Key, LastPid: s.lastPID, LogFiles: s.logFiles, Memory: s.bytes,
+		Machine: here, Table: s.table.Identities(s.src.NoInit), FileMounts: map[uint32]uint32{},
+	}
+	for _, d := range s.files {
+		if at := s.mountSpace(d); at != nil {
+			m.FileMounts[d.ID] = at.id
+		}
 	}
 	return m, nil
 }

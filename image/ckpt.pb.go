@@ -37,8 +37,10 @@ type Manifest struct {
 	Table         []*Identity            `protobuf:"bytes,9,rep,name=table,proto3" json:"table,omitempty"`                        // the remap table, virtual side
 	Sums          []*FileSum             `protobuf:"bytes,10,rep,name=sums,proto3" json:"sums,omitempty"`                         // every other file of the image
 	Machine       *Machine               `protobuf:"bytes,11,opt,name=machine,proto3" json:"machine,omitempty"`
-	LogFiles      []uint32               `protobuf:"varint,12,rep,packed,name=log_files,json=logFiles,proto3" json:"log_files,omitempty"` // ids in files.img that are the container's log
-	Memory        uint64                 `protobuf:"varint,13,opt,name=memory,proto3" json:"memory,omitempty"`                            // bytes of process memory in the image
+	LogFiles      []uint32               `protobuf:"varint,12,rep,packed,name=log_files,json=logFiles,proto3" json:"log_files,omitempty"`                                                                           // ids in files.img that are the container's log
+	Memory        uint64                 `protobuf:"varint,13,opt,name=memory,proto3" json:"memory,omitempty"`                                                                                                      // bytes of process memory in the image
+	Key           string                 `protobuf:"bytes,15,opt,name=key,proto3" json:"key,omitempty"`                                                                                                             // by which ckpt knows, inside, which container it is in
+	FileMounts    map[uint32]uint32      `protobuf:"bytes,14,rep,name=file_mounts,json=fileMounts,proto3" json:"file_mounts,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // file in files.img: mnt_ns_id of the mounts it was opened through, where not 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,6 +166,106 @@ func (x *Manifest) GetMemory() uint64 {
 	return 0
 }
 
+func (x *Manifest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Manifest) GetFileMounts() map[uint32]uint32 {
+	if x != nil {
+		return x.FileMounts
+	}
+	return nil
+}
+
+// Mount is an entry of ckpt-mounts-ID.img: one that a mount namespace made
+// inside has beyond the container's mounts, in the order they were mounted.
+type Mount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"` // of file system
+	Point         string                 `protobuf:"bytes,2,opt,name=point,proto3" json:"point,omitempty"`
+	Options       string                 `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"` // per mount, as in mountinfo
+	Super         string                 `protobuf:"bytes,4,opt,name=super,proto3" json:"super,omitempty"`     // of the file system, as in mountinfo
+	Source        string                 `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	Space         uint32                 `protobuf:"varint,5,opt,name=space,proto3" json:"space,omitempty"` // proc: which pid namespace it shows, by the id of its first process
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Mount) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Mount) GetPoint() string {
+	if x != nil {
+		return x.Point
+	}
+	return ""
+}
+
+func (x *Mount) GetOptions() string {
+	if x != nil {
+		return x.Options
+	}
+	return ""
+}
+
+func (x *Mount) GetSuper() string {
+	if x != nil {
+		return x.Super
+	}
+	return ""
+}
+
+func (x *Mount) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Mount) GetSpace() uint32 {
+	if x != nil {
+		return x.Space
+	}
+	return 0
+}
+
 // Seal is the second entry of ckpt.img.
 type Seal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -174,7 +276,7 @@ type Seal struct {
 
 func (x *Seal) Reset() {
 	*x = Seal{}
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -186,7 +288,7 @@ func (x *Seal) String() string {
 func (*Seal) ProtoMessage() {}
 
 func (x *Seal) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -199,7 +301,7 @@ func (x *Seal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seal.ProtoReflect.Descriptor instead.
 func (*Seal) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Seal) GetCrc32C() uint32 {
@@ -226,7 +328,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +340,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +353,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Identity) GetId() uint32 {
@@ -321,7 +423,7 @@ type FileSum struct {
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +435,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +448,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FileSum) GetName() string {
@@ -383,7 +485,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +497,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +510,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Machine) GetKernel() string {
@@ -465,6 +567,7 @@ type Task struct {
 	StopTold       bool                   `protobuf:"varint,70,opt,name=stop_told,json=stopTold,proto3" json:"stop_told,omitempty"`                         // stopped, and its parent has waited for that (WUNTRACED)
 	ChildrenSpace  uint32                 `protobuf:"varint,72,opt,name=children_space,json=childrenSpace,proto3" json:"children_space,omitempty"`          // the pid namespace its children are born in, if another than its own: id of that one's first process
 	ChildrenUnborn bool                   `protobuf:"varint,73,opt,name=children_unborn,json=childrenUnborn,proto3" json:"children_unborn,omitempty"`       // it has made a pid namespace (unshare(2)), whose first process is yet to be born
+	ChildrenTimeNs uint32                 `protobuf:"varint,75,opt,name=children_time_ns,json=childrenTimeNs,proto3" json:"children_time_ns,omitempty"`     // time_ns_id of its children, if another than its own (unshare(2) with CLONE_NEWTIME)
 	SpaceLastPid   uint32                 `protobuf:"varint,74,opt,name=space_last_pid,json=spaceLastPid,proto3" json:"space_last_pid,omitempty"`           // of the first process of a pid namespace below the container's: its ns_last_pid
 	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`                   // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
@@ -473,7 +576,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +588,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +601,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -613,6 +716,13 @@ func (x *Task) GetChildrenUnborn() bool {
 	return false
 }
 
+func (x *Task) GetChildrenTimeNs() uint32 {
+	if x != nil {
+		return x.ChildrenTimeNs
+	}
+	return 0
+}
+
 func (x *Task) GetSpaceLastPid() uint32 {
 	if x != nil {
 		return x.SpaceLastPid
@@ -639,7 +749,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +761,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +774,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -700,7 +810,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +822,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +835,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -783,7 +893,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +905,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +918,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -1016,7 +1126,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1138,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1151,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -1204,7 +1314,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1326,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1339,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -1271,7 +1381,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1393,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1406,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Attribute) GetName() string {
@@ -1325,7 +1435,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1447,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1460,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -1386,7 +1496,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1508,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1521,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1451,7 +1561,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1573,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1586,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1539,7 +1649,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1661,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1674,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -1594,7 +1704,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1716,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1729,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1654,7 +1764,7 @@ var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
-	"\x10image/ckpt.proto\x12\x04ckpt\"\xfd\x02\n" +
+	"\x10image/ckpt.proto\x12\x04ckpt\"\x8f\x04\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1669,7 +1779,20 @@ const file_image_ckpt_proto_rawDesc = "" +
 	" \x03(\v2\r.ckpt.FileSumR\x04sums\x12'\n" +
 	"\amachine\x18\v \x01(\v2\r.ckpt.MachineR\amachine\x12\x1b\n" +
 	"\tlog_files\x18\f \x03(\rR\blogFiles\x12\x16\n" +
-	"\x06memory\x18\r \x01(\x04R\x06memory\"\x1e\n" +
+	"\x06memory\x18\r \x01(\x04R\x06memory\x12\x10\n" +
+	"\x03key\x18\x0f \x01(\tR\x03key\x12?\n" +
+	"\vfile_mounts\x18\x0e \x03(\v2\x1e.ckpt.Manifest.FileMountsEntryR\n" +
+	"fileMounts\x1a=\n" +
+	"\x0fFileMountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\x8f\x01\n" +
+	"\x05Mount\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
+	"\x05point\x18\x02 \x01(\tR\x05point\x12\x18\n" +
+	"\aoptions\x18\x03 \x01(\tR\aoptions\x12\x14\n" +
+	"\x05super\x18\x04 \x01(\tR\x05super\x12\x16\n" +
+	"\x06source\x18\x06 \x01(\tR\x06source\x12\x14\n" +
+	"\x05space\x18\x05 \x01(\rR\x05space\"\x1e\n" +
 	"\x04Seal\x12\x16\n" +
 	"\x06crc32c\x18\x01 \x01(\aR\x06crc32c\"\xb6\x01\n" +
 	"\bIdentity\x12\x0e\n" +
@@ -1691,7 +1814,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x90\x05\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xba\x05\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1713,7 +1836,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timers\x12\x1b\n" +
 	"\tstop_told\x18F \x01(\bR\bstopTold\x12%\n" +
 	"\x0echildren_space\x18H \x01(\rR\rchildrenSpace\x12'\n" +
-	"\x0fchildren_unborn\x18I \x01(\bR\x0echildrenUnborn\x12$\n" +
+	"\x0fchildren_unborn\x18I \x01(\bR\x0echildrenUnborn\x12(\n" +
+	"\x10children_time_ns\x18K \x01(\rR\x0echildrenTimeNs\x12$\n" +
 	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +
@@ -1837,45 +1961,48 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: ckpt.Manifest
-	(*Seal)(nil),       // 1: ckpt.Seal
-	(*Identity)(nil),   // 2: ckpt.Identity
-	(*FileSum)(nil),    // 3: ckpt.FileSum
-	(*Machine)(nil),    // 4: ckpt.Machine
-	(*Task)(nil),       // 5: ckpt.Task
-	(*TimerDue)(nil),   // 6: ckpt.TimerDue
-	(*SemUndo)(nil),    // 7: ckpt.SemUndo
-	(*Thread)(nil),     // 8: ckpt.Thread
-	(*FileExtra)(nil),  // 9: ckpt.FileExtra
-	(*Multicast)(nil),  // 10: ckpt.Multicast
-	(*Attribute)(nil),  // 11: ckpt.Attribute
-	(*Inode)(nil),      // 12: ckpt.Inode
-	(*Ucred)(nil),      // 13: ckpt.Ucred
-	(*VMA)(nil),        // 14: ckpt.VMA
-	(*Range)(nil),      // 15: ckpt.Range
-	(*SockOption)(nil), // 16: ckpt.SockOption
+	(*Mount)(nil),      // 1: ckpt.Mount
+	(*Seal)(nil),       // 2: ckpt.Seal
+	(*Identity)(nil),   // 3: ckpt.Identity
+	(*FileSum)(nil),    // 4: ckpt.FileSum
+	(*Machine)(nil),    // 5: ckpt.Machine
+	(*Task)(nil),       // 6: ckpt.Task
+	(*TimerDue)(nil),   // 7: ckpt.TimerDue
+	(*SemUndo)(nil),    // 8: ckpt.SemUndo
+	(*Thread)(nil),     // 9: ckpt.Thread
+	(*FileExtra)(nil),  // 10: ckpt.FileExtra
+	(*Multicast)(nil),  // 11: ckpt.Multicast
+	(*Attribute)(nil),  // 12: ckpt.Attribute
+	(*Inode)(nil),      // 13: ckpt.Inode
+	(*Ucred)(nil),      // 14: ckpt.Ucred
+	(*VMA)(nil),        // 15: ckpt.VMA
+	(*Range)(nil),      // 16: ckpt.Range
+	(*SockOption)(nil), // 17: ckpt.SockOption
+	nil,                // 18: ckpt.Manifest.FileMountsEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	2,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	3,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	4,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	8,  // 3: ckpt.Task.threads:type_name -> ckpt.Thread
-	14, // 4: ckpt.Task.vmas:type_name -> ckpt.VMA
-	7,  // 5: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	6,  // 6: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	13, // 7: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	16, // 8: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	12, // 9: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	11, // 10: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	10, // 11: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	15, // 12: ckpt.VMA.guards:type_name -> ckpt.Range
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	3,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	4,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	5,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	18, // 3: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	9,  // 4: ckpt.Task.threads:type_name -> ckpt.Thread
+	15, // 5: ckpt.Task.vmas:type_name -> ckpt.VMA
+	8,  // 6: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	7,  // 7: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	14, // 8: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	17, // 9: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	13, // 10: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	12, // 11: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	11, // 12: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	16, // 13: ckpt.VMA.guards:type_name -> ckpt.Range
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -1883,15 +2010,15 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
-	file_image_ckpt_proto_msgTypes[5].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[8].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[6].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

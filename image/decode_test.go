@@ -73,6 +73,7 @@ func allFormats() []fuzzed {
 		{Pagemap, &pagemap.PagemapEntry{}, none},
 		{manifestFormat, &Manifest{}, none},
 		{TaskExtra, &Task{}, none},
+		{MountsExtra, &Mount{}, none},
 		{FilesExtra, &FileExtra{}, none},
 	}
 }

@@ -43,10 +43,11 @@ var (
 	manifestFormat = Format{"ckpt", 0x016b6370}
 	TaskExtra      = Format{"ckpt-task", 0x026b6370} // vpid
 	FilesExtra     = Format{"ckpt-files", 0x036b6370}
+	MountsExtra    = Format{"ckpt-mounts", 0x046b6370} // mnt_ns_id
 )
 
 // NamespaceID is the id of each of the container's namespaces in ids-VPID.img
-// and in file names ("utsns-1.img"): there is one of each sort in an image.
+// and in file names ("utsns-1.img"); those made inside count up from there.
 // Images of criu's have other ids: read them from ids-VPID.img.
 const NamespaceID = 1
 

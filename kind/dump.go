@@ -31,6 +31,16 @@ type Dump struct {
 	// InitHost is the host pid of vpid 1, or, where its leading thread has
 	// exited, the host id of another of its threads: it has a /proc/InitHost.
 	InitHost pidns.HostPID
+	// Namespace is the id of the namespace that a kind of namespaces saves; 0
+	// for the container's own. For one made inside, InitHost is the first
+	// process in it, and Inside runs calls in it.
+	Namespace uint32
+	// ContainerHost is InitHost of the container, whatever Namespace is.
+	ContainerHost pidns.HostPID
+	// MountsOf is a process whose root is that of the mount namespace through
+	// which a file was opened. Where that is not one of those made inside it is
+	// the container's init.
+	MountsOf func(*Desc) pidns.HostPID
 	// OwnNet: the container has a network namespace of its own.
 	OwnNet bool
 	// Privileged: ckpt is root in the first user namespace.

@@ -114,6 +114,10 @@ type Thread struct {
 // Namespace is the contents of one sort of namespace of the container.
 type Namespace struct {
 	Name string
+	// Sort is how /proc/PID/ns calls it ("uts"). Those that processes have made
+	// inside are saved and filled as the container's own is. "": there is only
+	// the container's.
+	Sort string
 	// Dump saves it; calls inside the namespace go through Dump.Inside.
 	Dump func(*Dump) error
 	// Restore fills the new namespace, before any process is rebuilt. It

@@ -14,6 +14,9 @@ import (
 // sort ("ipc", "uts", as in /proc/PID/ns): what it shares with ckpt is not
 // the container's to save.
 func (d *Dump) OwnNamespace(sort string) (bool, error) {
+	if d.Namespace != 0 {
+		return true, nil
+	}
 	var ours, its unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/"+sort, &ours); err != nil {
 		return false, fmt.Errorf("look at ckpt's %s namespace: %w", sort, err)
@@ -24,10 +27,24 @@ func (d *Dump) OwnNamespace(sort string) (bool, error) {
 	return ours.Ino != its.Ino || ours.Dev != its.Dev, nil
 }
 
+// NamespaceFile is the id in the names of the files of the namespace that is
+// being saved.
+func (d *Dump) NamespaceFile() string {
+	if d.Namespace == 0 {
+		return namespaceFile(image.NamespaceID)
+	}
+	return namespaceFile(d.Namespace)
+}
+
+func namespaceFile(id uint32) string { return strconv.FormatUint(uint64(id), 10) }
+
 // NamespaceFile is the id in the names of a namespace's files ("1" of
 // "utsns-1.img"): ours are image.NamespaceID, an image of criu's says it in
 // the ids of its processes.
 func (r *Restore) NamespaceFile(get func(*criu_core.TaskKobjIdsEntry) uint32) string {
+	if r.Namespace != 0 {
+		return namespaceFile(r.Namespace)
+	}
 	for _, t := range r.Targets {
 		if id := get(t.IDs); id != 0 {
 			return strconv.FormatUint(uint64(id), 10)

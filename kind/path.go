@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/pidns"
 )
 
 // deleted is what d_path() of the kernel adds to the name of a file that has
@@ -31,7 +32,7 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 	if !strings.HasPrefix(name, "/") {
 		return "", false, failure.Unsupportedf("%s is no path of the container", name)
 	}
-	same, err := d.leadsTo(name, &desc.Stat)
+	same, err := d.leadsTo(d.rootOf(desc), name, &desc.Stat)
 	if err != nil || same {
 		return name, !same, err
 	}
@@ -39,7 +40,7 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 	if desc.Stat.Nlink == 0 || desc.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		return name, true, nil
 	}
-	other, err := d.OtherName(name, func(st *unix.Stat_t) bool { return st.Dev == desc.Stat.Dev && st.Ino == desc.Stat.Ino })
+	other, err := d.otherName(d.rootOf(desc), name, func(st *unix.Stat_t) bool { return st.Dev == desc.Stat.Dev && st.Ino == desc.Stat.Ino })
 	if err != nil || other == "" {
 		return name, true, err
 	}
@@ -49,7 +50,11 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 // OtherName looks in the directory of path for a name of a regular file; "":
 // there is none.
 func (d *Dump) OtherName(name string, is func(*unix.Stat_t) bool) (string, error) {
-	fd, err := d.open(path.Dir(name), unix.O_RDONLY|unix.O_DIRECTORY)
+	return d.otherName(d.InitHost, name, is)
+}
+
+func (d *Dump) otherName(root pidns.HostPID, name string, is func(*unix.Stat_t) bool) (string, error) {
+	fd, err := d.open(root, path.Dir(name), unix.O_RDONLY|unix.O_DIRECTORY)
 	if absent(err) || errors.Is(err, unix.EACCES) {
 		return "", nil
 	}
@@ -71,9 +76,17 @@ func (d *Dump) OtherName(name string, is func(*unix.Stat_t) bool) (string, error
 	return "", nil
 }
 
-// open opens a name as the container's init finds it.
-func (d *Dump) open(name string, flags uint64) (int, error) {
-	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", d.InitHost), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// rootOf is a process that finds the file of desc under its name.
+func (d *Dump) rootOf(desc *Desc) pidns.HostPID {
+	if d.MountsOf == nil || desc.Info == nil {
+		return d.InitHost
+	}
+	return d.MountsOf(desc)
+}
+
+// open opens a name as a process finds it.
+func (d *Dump) open(by pidns.HostPID, name string, flags uint64) (int, error) {
+	root, err := os.OpenFile(fmt.Sprintf("/proc/%d/root", by), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open the container's root: %w", err)
 	}
@@ -87,8 +100,8 @@ func absent(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP)
 }
 
-func (d *Dump) leadsTo(name string, want *unix.Stat_t) (bool, error) {
-	fd, err := d.open(name, unix.O_PATH)
+func (d *Dump) leadsTo(by pidns.HostPID, name string, want *unix.Stat_t) (bool, error) {
+	fd, err := d.open(by, name, unix.O_PATH)
 	if absent(err) {
 		return false, nil
 	}

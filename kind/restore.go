@@ -25,6 +25,10 @@ type Restore struct {
 	// Entries are the entries of files.img by id, Extras those of ckpt-files.img.
 	Entries map[uint32]*fdinfo.FileEntry
 	Extras  map[uint32]*image.FileExtra
+	// Namespace is the id of the namespace that a kind of namespaces fills; 0
+	// for the container's own. For one made inside, Inside runs calls in the
+	// first process in it, which is bare as yet.
+	Namespace uint32
 	// Targets are the processes being rebuilt, parents first.
 	Targets []*Target
 	// HostPID translates a virtual id of the container.
@@ -73,6 +77,7 @@ type Restore struct {
 type Target struct {
 	VPID    pidns.VPID
 	Chain   pidns.Chain // nil where it lives in the container's own pid namespace
+	Space   pidns.VPID  // the pid namespace it lives in, by the id of the first process in it
 	Host    pidns.HostPID
 	Entry   *pstree.PstreeEntry
 	TC      *criu_core.TaskCoreEntry

@@ -16,12 +16,12 @@ import (
 
 // create makes the namespaces and vpid 1, a bare child as yet.
 func (s *session) create() error {
-	mono, boot, err := s.kinds.Clocks(s.in)
+	mono, boot, err := s.kinds.Clocks(s.in, 0)
 	if err != nil {
 		return &failure.Error{Doing: "restore", What: "clocks", Err: err}
 	}
 	s.root, err = container.Create(container.Spec{
-		OwnNet: s.r.Manifest.GetNetNone(), NoInit: s.r.Manifest.GetNoInit(), Monotonic: mono, Boottime: boot,
+		OwnNet: s.r.Manifest.GetNetNone(), NoInit: s.r.Manifest.GetNoInit(), Monotonic: mono, Boottime: boot, Key: s.key(),
 	})
 	if err != nil {
 		return &failure.Error{Doing: "restore", Err: err}
@@ -30,70 +30,112 @@ func (s *session) create() error {
 	return nil
 }
 
-// inner is an OS thread inside the container's mount, ipc, uts and network
-// namespaces, where kinds make the objects. The thread that traces cannot be
-// it: there /proc is the container's, and host pids mean nothing.
-type inner struct {
-	work chan func()
-	ask  chan func() // what only the tracing thread can do
+// key is that of the container that was saved: what ckpt inside it remembers of
+// containers is found by it.
+func (s *session) key() string {
+	if k := s.r.Manifest.GetKey(); container.IsKey(k) {
+		return k
+	}
+	return container.NewKey()
 }
 
-// enter starts the inner thread.
-func (s *session) enter() (err error) {
-	if s.r.HostProc, err = os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return err
-	}
-	s.r.Inside, s.r.As = s.inside, s.as
-	spaces := []struct {
-		name string
-		flag int
-	}{{"ipc", unix.CLONE_NEWIPC}, {"uts", unix.CLONE_NEWUTS}, {"net", unix.CLONE_NEWNET}, {"mnt", unix.CLONE_NEWNS}}
-	var fds []int
-	for _, ns := range spaces {
-		fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", s.root.HostPID, ns.name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("open the container's %s namespace: %w", ns.name, err)
-		}
-		defer unix.Close(fd)
-		fds = append(fds, fd)
-	}
-	s.inner = &inner{work: make(chan func()), ask: make(chan func())}
+// inner is an OS thread inside the container's mount, ipc, uts and network
+// namespaces, where kinds make the objects, or in some that were made inside
+// of those. The thread that traces cannot be it: there /proc is the
+// container's, and host pids mean nothing.
+type inner struct{ work chan func() }
+
+// entered is a namespace to be entered.
+type entered struct {
+	name string
+	flag int
+	fd   int
+}
+
+// newInner starts an inner thread. That it has entered is told by an error.
+func newInner(spaces []entered) (*inner, error) {
+	n := &inner{work: make(chan func())}
 	ready := make(chan error, 1)
 	go kernel.OnThread(func() error {
 		// A mount namespace can only be entered by a thread that shares its
 		// working directory and root with no other (setns(2)).
 		err := unix.Unshare(unix.CLONE_FS)
-		for i, ns := range spaces {
-			if ns.name == "net" && !s.r.Manifest.GetNetNone() {
-				continue // the host's, where this thread is already
-			}
+		for _, ns := range spaces {
 			if err == nil {
-				if err = unix.Setns(fds[i], ns.flag); err != nil {
+				if err = unix.Setns(ns.fd, ns.flag); err != nil {
 					err = fmt.Errorf("enter the container's %s namespace: %w", ns.name, err)
 				}
 			}
 		}
 		ready <- err
-		for fn := range s.inner.work {
+		for fn := range n.work {
 			fn()
 		}
 		return nil
 	})
-	return <-ready
+	if err := <-ready; err != nil {
+		n.end()
+		return nil, err
+	}
+	return n, nil
 }
 
 func (n *inner) end() { close(n.work) }
+
+// enter starts the inner thread of the container.
+func (s *session) enter() (err error) {
+	if s.r.HostProc, err = os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return err
+	}
+	s.r.Inside, s.r.As = s.inside, s.as
+	s.ask = make(chan func())
+	flags := []entered{{"ipc", unix.CLONE_NEWIPC, -1}, {"uts", unix.CLONE_NEWUTS, -1}, {"mnt", unix.CLONE_NEWNS, -1}}
+	if s.r.Manifest.GetNetNone() { // else the host's, where all threads are already
+		flags = append(flags, entered{"net", unix.CLONE_NEWNET, -1})
+	}
+	for i := range flags {
+		ns := &flags[i]
+		if ns.fd, err = unix.Open(fmt.Sprintf("/proc/%d/ns/%s", s.root.HostPID, ns.name), unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("open the container's %s namespace: %w", ns.name, err)
+		}
+		defer unix.Close(ns.fd)
+	}
+	s.inner, err = newInner(flags)
+	return err
+}
 
 // within runs fn on the inner thread, and meanwhile does for it what only the
 // tracing thread can.
 func (s *session) within(fn func() error) error {
 	done := make(chan error, 1)
+	s.at = s.inner
 	s.inner.work <- func() { done <- fn() }
 	for {
 		select {
 		case err := <-done:
 			return err
-		case request := <-s.inner.ask:
+		case request := <-s.ask:
+			request()
+		}
+	}
+}
+
+// on runs fn on another inner thread. It is called on an inner thread, which
+// meanwhile does for the other what that one asks of it.
+func (s *session) on(n *inner, fn func() error) error {
+	from := s.at
+	if n == from {
+		return fn()
+	}
+	done := make(chan error, 1)
+	s.at = n
+	defer func() { s.at = from }()
+	n.work <- func() { done <- fn() }
+	for {
+		select {
+		case err := <-done:
+			return err
+		case request := <-from.work:
 			request()
 		}
 	}
@@ -108,7 +150,7 @@ func (s *session) inside(build, read func(*tracee.Script) error) error {
 // rebuilt. Called on the inner thread.
 func (s *session) as(v pidns.VPID, build, read func(*tracee.Script) error) error {
 	done := make(chan error, 1)
-	s.inner.ask <- func() { done <- s.asHere(v, build, read) }
+	s.ask <- func() { done <- s.asHere(v, build, read) }
 	return <-done
 }
 

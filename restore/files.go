@@ -59,12 +59,24 @@ func (s *session) file(id uint32) (*os.File, error) {
 	f.making = true
 	k, err := s.kindFor(e)
 	if err == nil {
-		if f.f, err = k.Restore(s.r, e); err != nil {
+		err = s.on(s.innerOf(id), func() (err error) {
+			f.f, err = k.Restore(s.r, e)
+			return err
+		})
+		if err != nil {
 			err = named(k, err)
 		}
 	}
 	f.making, f.err = false, err
 	return f.f, err
+}
+
+// innerOf is the thread that sees the mounts through which a file was opened.
+func (s *session) innerOf(id uint32) *inner {
+	if n := s.mounters[s.r.Manifest.GetFileMounts()[id]]; n != nil {
+		return n
+	}
+	return s.inner
 }
 
 // named puts the kind in front of an error, unless that names its own subject.
@@ -99,7 +111,7 @@ func (s *session) openFiles() error {
 		if f == nil || f.f == nil {
 			continue
 		}
-		if err := k.Link(s.r, e, f.f); err != nil {
+		if err := s.on(s.innerOf(id), func() error { return k.Link(s.r, e, f.f) }); err != nil {
 			return &failure.Error{Doing: "restore", What: fmt.Sprintf("%s %d", k.Name, id), Err: err}
 		}
 	}

@@ -63,6 +63,9 @@ func (s *session) load() error {
 	}); err != nil {
 		return err
 	}
+	if err := checkSpaces(s.r.Targets); err != nil {
+		return err
+	}
 	return s.markOwners()
 }
 
@@ -82,7 +85,7 @@ func (s *session) loadFiles() error {
 func (s *session) loadTarget(e *pstree.PstreeEntry) (*kind.Target, error) {
 	id := strconv.Itoa(int(e.GetPid()))
 	t := &kind.Target{VPID: pidns.VPID(e.GetPid()), Entry: e}
-	t.Chain = s.ids.chain(t.VPID)
+	t.Chain, t.Space = s.ids.chain(t.VPID), s.ids.space(t.VPID)
 	var err error
 	if t.Extra, err = image.One[*image.Task](s.in, image.TaskExtra, id); err != nil {
 		return t, err

@@ -40,6 +40,7 @@ type Options struct {
 type Result struct {
 	Root      *container.Root
 	Manifest  *image.Manifest
+	Key       string
 	MainVPID  pidns.VPID
 	MainHost  pidns.HostPID
 	Processes int
@@ -62,7 +63,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	defer in.Close()
 	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, born: map[pidns.VPID]pidns.Chain{}, ended: map[pidns.VPID]bool{},
-		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}}
+		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}, spaces: map[space]*os.File{}, mounters: map[uint32]*inner{}}
 	defer func() {
 		s.close()
 		if err != nil {
@@ -120,7 +121,12 @@ type session struct {
 	kinds all.Kinds
 	r     *kind.Restore
 	root  *container.Root
-	inner *inner // the thread inside the container's namespaces
+	inner *inner      // the thread inside the container's namespaces
+	at    *inner      // where kinds are at work just now
+	ask   chan func() // what only the tracing thread can do
+
+	spaces   map[space]*os.File // namespaces made inside
+	mounters map[uint32]*inner  // threads in those of mounts, by mnt_ns_id
 
 	ids    identities
 	stubs  map[pidns.VPID]*tracee.Thread // bare children by the id inside
@@ -143,7 +149,7 @@ type undo struct {
 // build makes everything but lets nothing run.
 func (s *session) build(ctx context.Context) error {
 	for _, step := range []func() error{
-		s.checked, s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.processes, s.verify, s.finish,
+		s.checked, s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.makeSpaces, s.processes, s.verify, s.finish,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -184,13 +190,14 @@ func (s *session) close() {
 	if s.inner != nil {
 		s.inner.end()
 	}
+	s.leaveSpaces()
 	if s.r != nil && s.r.HostProc != nil {
 		_ = s.r.HostProc.Close()
 	}
 }
 
 func (s *session) result(began time.Time) *Result {
-	res := &Result{Root: s.root, Manifest: s.r.Manifest, MainVPID: pidns.VPID(s.r.Manifest.GetMainVpid()), Bytes: s.r.Manifest.GetMemory(),
+	res := &Result{Root: s.root, Manifest: s.r.Manifest, Key: s.root.Key, MainVPID: pidns.VPID(s.r.Manifest.GetMainVpid()), Bytes: s.r.Manifest.GetMemory(),
 		Processes: len(s.r.Targets), Total: time.Since(began)}
 	res.MainHost, _ = s.hostPID(res.MainVPID)
 	for _, t := range s.r.Targets {

@@ -133,7 +133,7 @@ func makeRestored(ctx context.Context, req *container.Request, logFile *os.File,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),
-				NoInit: m.GetNoInit(), OwnNet: m.GetNetNone(), Processes: res.Processes})
+				NoInit: m.GetNoInit(), OwnNet: m.GetNetNone(), Key: res.Key, Processes: res.Processes})
 		}})
 	return err
 }

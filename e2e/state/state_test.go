@@ -50,6 +50,7 @@ var programs = []program{
 	{source: "netlink.c", alone: true}, // its ports are those of the host
 	{source: "nested.c", root: true},   // an ordinary user makes a pid namespace in a user namespace only
 	{source: "nested.c", flags: []string{"--no-init"}, root: true},
+	{source: "spaces.c", root: true},
 	{source: "creds.c", root: true},
 	{source: "seccomp.c", root: true},
 	{source: "seccomp.c", args: []string{"no-new-privs"}, root: true},

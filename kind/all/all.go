@@ -3,10 +3,11 @@
 package all
 
 import (
-	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
-
 	"slices"
 	"time"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
 
 	"ckpt/image"
 	"ckpt/kind"
@@ -52,10 +53,10 @@ type Kinds struct {
 	Spaces, Processes []kind.Process
 	Threads           []kind.Thread
 	Namespaces        []kind.Namespace
-	// Clocks gives the offsets of the container's CLOCK_MONOTONIC and
-	// CLOCK_BOOTTIME that an image asks for: they must be set before the
-	// first process is born.
-	Clocks func(*image.Reader) (monotonic, boottime time.Duration, err error)
+	// Clocks gives the offsets of CLOCK_MONOTONIC and CLOCK_BOOTTIME that an
+	// image asks for in one of its time namespaces, 0 for the container's: they
+	// must be set before the first process comes in.
+	Clocks func(in *image.Reader, timeNS uint32) (monotonic, boottime time.Duration, err error)
 }
 
 // All are the kinds that a process is saved by.
@@ -113,6 +114,7 @@ func New() Kinds {
 		},
 		Namespaces: []kind.Namespace{
 			timens.Kind(),
+			mounts.Inside(),
 			uts.Kind(),
 			sysv.Kind(),
 			shared,
@@ -121,12 +123,16 @@ func New() Kinds {
 	}
 }
 
-func clocks(in *image.Reader) (monotonic, boottime time.Duration, err error) {
-	inv, err := image.One[*inventory.InventoryEntry](in, image.Inventory, "")
-	if err != nil {
-		return 0, 0, err
+func clocks(in *image.Reader, id uint32) (monotonic, boottime time.Duration, err error) {
+	ids := &criu_core.TaskKobjIdsEntry{TimeNsId: &id}
+	if id == 0 {
+		inv, err := image.One[*inventory.InventoryEntry](in, image.Inventory, "")
+		if err != nil {
+			return 0, 0, err
+		}
+		ids = inv.GetRootIds()
 	}
-	saved, err := timens.Read(in, inv.GetRootIds())
+	saved, err := timens.Read(in, ids)
 	if saved == nil || err != nil {
 		return 0, 0, err
 	}

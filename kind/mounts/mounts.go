@@ -8,7 +8,9 @@
 // # What is saved
 //
 // Nothing. A container in which something was mounted is refused: it would
-// not be there again.
+// not be there again. Of mount namespaces made inside, which begin as copies of
+// the container's, ckpt-mounts-N.img has what a container tool mounts over the
+// copy: a /proc, with the pid namespace it shows, and a /dev/pts.
 //
 // # What is lost
 //
@@ -25,24 +27,35 @@ import (
 	"slices"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/procfs"
 )
 
-// Kind compares the container's mounts with those around ckpt, once.
+// Kind compares the container's mounts with those around ckpt, and those of
+// each mount namespace made inside with the container's, once each.
 func Kind() kind.Process {
-	done := false
+	done := map[uint32]bool{}
 	return kind.Process{
 		Name: "mounts",
-		Observe: func(d *kind.Dump, _ *kind.Proc) error {
-			if done {
+		Observe: func(d *kind.Dump, p *kind.Proc) error {
+			id := p.IDs.GetMntNsId()
+			if done[id] {
 				return nil
 			}
-			done = true
+			done[id] = true
+			if id > image.NamespaceID {
+				return observeInside(d, p)
+			}
 			return observe(int(d.InitHost))
 		},
 		Limits: "what was unmounted inside is there again",
 	}
+}
+
+// Inside is what is mounted in a mount namespace made inside.
+func Inside() kind.Namespace {
+	return kind.Namespace{Name: "mounts", Sort: "mnt", Dump: dump, Restore: restore}
 }
 
 func observe(init int) error {

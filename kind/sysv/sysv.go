@@ -45,12 +45,11 @@ package sysv
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 
-	"ckpt/image"
+	"ckpt/failure"
 	"ckpt/kernel"
 	"ckpt/kind"
 )
@@ -59,9 +58,23 @@ import (
 func Kind() kind.Namespace {
 	m := &maker{}
 	return kind.Namespace{
-		Name: "System V IPC", Dump: dump, Restore: m.restore, Finish: m.finish,
-		Limits: "times and last pids of System V objects are new; messages above 512 KiB and POSIX message queues are refused",
+		Name: "System V IPC", Sort: "ipc", Dump: dump, Finish: m.finish,
+		Restore: func(r *kind.Restore) error { return restore(m, r) },
+		Limits:  "times and last pids of System V objects are new; messages above 512 KiB and POSIX message queues are refused",
 	}
+}
+
+// restore fills a namespace. Of one made inside nothing is left to be finished:
+// it has no segments.
+func restore(m *maker, r *kind.Restore) error {
+	if r.Namespace == 0 {
+		return m.restore(r)
+	}
+	inner := &maker{}
+	if err := inner.restore(r); err != nil {
+		return err
+	}
+	return inner.finish(r)
 }
 
 func dump(d *kind.Dump) error {
@@ -72,8 +85,13 @@ func dump(d *kind.Dump) error {
 	if err := refuseQueues(d); err != nil {
 		return err
 	}
+	if d.Namespace != 0 {
+		if err := refuseObjects(d); err != nil {
+			return err
+		}
+	}
 	for _, f := range []func(*kind.Dump, string) error{dumpVars, dumpShm, dumpSem, dumpMsg} {
-		if err := f(d, strconv.Itoa(image.NamespaceID)); err != nil {
+		if err := f(d, d.NamespaceFile()); err != nil {
 			return err
 		}
 	}
@@ -108,6 +126,22 @@ func (m *maker) restore(r *kind.Restore) error {
 	for _, q := range queues {
 		if err := q.restore(r); err != nil {
 			return fmt.Errorf("message queue %d: %w", q.e.GetDesc().GetId(), err)
+		}
+	}
+	return nil
+}
+
+// refuseObjects: their ids, by which the memory kind and the undo values know
+// them, say nothing of the namespace.
+func refuseObjects(d *kind.Dump) error {
+	for _, s := range []sort{segments(), semaphores(), messageQueues()} {
+		_, n, err := s.count(d)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return failure.WithHint(failure.Unsupportedf("a %s in an ipc namespace made inside the container; these are not carried yet", s.name),
+				"remove it (ipcrm), or start the program without an ipc namespace of its own")
 		}
 	}
 	return nil

@@ -52,7 +52,7 @@ type Clocks struct {
 // be in the namespace before its offsets stood.
 func Kind() kind.Namespace {
 	return kind.Namespace{
-		Name: "clocks", Dump: dump,
+		Name: "clocks", Sort: "time", Dump: dump,
 		Restore: func(*kind.Restore) error { return nil },
 		Limits:  "CLOCK_MONOTONIC and CLOCK_BOOTTIME stand still between dump and restore; the clocks of the day do not",
 	}
@@ -68,7 +68,7 @@ func dump(d *kind.Dump) error {
 		return err
 	}
 	e := Save(Clocks{now.Monotonic + its.Monotonic, now.Boottime + its.Boottime})
-	return d.Out.Add(image.TimeNS, strconv.Itoa(image.NamespaceID), e)
+	return d.Out.Add(image.TimeNS, d.NamespaceFile(), e)
 }
 
 // Save turns clocks as they stand inside into what the image holds.

@@ -21,7 +21,6 @@ package uts
 import (
 	"bytes"
 	"fmt"
-	"strconv"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/utsns"
@@ -45,7 +44,7 @@ const (
 
 // Kind is the uts namespace.
 func Kind() kind.Namespace {
-	return kind.Namespace{Name: "host name", Dump: dump, Restore: restore}
+	return kind.Namespace{Name: "host name", Sort: "uts", Dump: dump, Restore: restore}
 }
 
 func dump(d *kind.Dump) error {
@@ -59,7 +58,7 @@ func dump(d *kind.Dump) error {
 		s.Note(s.Must(unix.SYS_UNAME, buf), "read the host name")
 		return nil
 	}, func(s *tracee.Script) error {
-		return d.Out.Add(image.UTSNS, strconv.Itoa(image.NamespaceID), parse(s.Bytes(buf, fieldSize*fields)))
+		return d.Out.Add(image.UTSNS, d.NamespaceFile(), parse(s.Bytes(buf, fieldSize*fields)))
 	})
 }
 

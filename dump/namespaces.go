@@ -1,0 +1,227 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/container"
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/tracee"
+)
+
+// sorts of namespaces that processes may have made inside (unshare(2)), as
+// /proc/PID/ns calls them; pid namespaces are the remap table's.
+var sorts = []struct {
+	file string
+	id   func(*kind.Proc) **uint32
+}{
+	{"mnt", func(p *kind.Proc) **uint32 { return &p.IDs.MntNsId }},
+	{"ipc", func(p *kind.Proc) **uint32 { return &p.IDs.IpcNsId }},
+	{"uts", func(p *kind.Proc) **uint32 { return &p.IDs.UtsNsId }},
+	{"time", func(p *kind.Proc) **uint32 { return &p.IDs.TimeNsId }},
+}
+
+// refusedSorts are those that every process must share with the container.
+var refusedSorts = []struct{ file, name string }{{"net", "network"}, {"user", "user"}, {"cgroup", "cgroup"}}
+
+// space is a namespace made inside the container.
+type space struct {
+	sort   string
+	id     uint32
+	holder *kind.Proc   // the first process in it
+	mounts map[int]bool // mnt: ids of all its mounts
+}
+
+// findNamespaces gives every process the ids of its namespaces, and gathers
+// those made inside.
+func (s *session) findNamespaces() error {
+	byLink := map[string]*space{}
+	for _, n := range sorts {
+		next := uint32(image.NamespaceID)
+		own, err := s.init.Lead().FS.Link("ns/" + n.file)
+		if n.file == "time" && !s.src.NoInit {
+			own, err = s.init.Lead().FS.Link("ns/time_for_children") // ckpt's init itself stays in the host's
+		}
+		if errors.Is(err, unix.ENOENT) {
+			continue // the kernel has none of this sort
+		}
+		if err != nil {
+			return s.fail(s.init, "read its namespaces", err)
+		}
+		byLink[own] = &space{sort: n.file, id: image.NamespaceID}
+		find := func(p *kind.Proc, link string) uint32 {
+			at := byLink[link]
+			if at == nil {
+				next++
+				at = &space{sort: n.file, id: next, holder: p}
+				byLink[link] = at
+				s.spaces = append(s.spaces, at)
+			}
+			return at.id
+		}
+		for _, p := range s.d.Procs {
+			*n.id(p) = proto.Uint32(image.NamespaceID)
+			if p.Zombie {
+				continue
+			}
+			link, err := p.Lead().FS.Link("ns/" + n.file)
+			children := link
+			if err == nil && n.file == "time" {
+				children, err = p.Lead().FS.Link("ns/time_for_children")
+			}
+			if s.out == nil && errors.Is(err, unix.ESRCH) {
+				continue // it has ended, while only checking
+			}
+			if err != nil {
+				return s.fail(p, "read its namespaces", err)
+			}
+			if children != link {
+				p.Extra.ChildrenTimeNs = find(p, children)
+			}
+			*n.id(p) = proto.Uint32(find(p, link))
+		}
+	}
+	return s.findMounts()
+}
+
+// findMounts reads which mounts each mount namespace made inside has.
+func (s *session) findMounts() error {
+	for _, at := range s.spaces {
+		if at.sort != "mnt" {
+			continue
+		}
+		all, err := at.holder.Lead().FS.MountInfo()
+		if err != nil && !(s.out == nil && errors.Is(err, unix.ESRCH)) {
+			return s.fail(at.holder, "read its mounts", err)
+		}
+		at.mounts = map[int]bool{}
+		for _, m := range all {
+			at.mounts[m.ID] = true
+		}
+	}
+	return nil
+}
+
+// mountSpace is the namespace made inside through whose mounts a file was
+// opened; nil: none.
+func (s *session) mountSpace(d *kind.Desc) *space {
+	for _, at := range s.spaces {
+		if at.mounts[d.Info.MntID] {
+			return at
+		}
+	}
+	return nil
+}
+
+// mountsOf is Dump.MountsOf.
+func (s *session) mountsOf(d *kind.Desc) pidns.HostPID {
+	if at := s.mountSpace(d); at != nil {
+		return at.holder.Lead().Host
+	}
+	return s.d.InitHost
+}
+
+// checkNamespaces refuses a process that has left those of the container's
+// namespaces that cannot be made inside, or whose own could not be made again.
+func (s *session) checkNamespaces(p *kind.Proc) error {
+	if p.Zombie {
+		return nil
+	}
+	for _, ns := range refusedSorts {
+		mine, err := p.Lead().FS.Link("ns/" + ns.file)
+		if err != nil {
+			return s.fail(p, "read its namespaces", err)
+		}
+		container, err := s.init.Lead().FS.Link("ns/" + ns.file)
+		if err != nil {
+			return s.fail(p, "read the container's namespaces", err)
+		}
+		if mine != container {
+			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("its %s namespace is not the container's; these are not carried yet", ns.name),
+				"start it without unshare(1), a container tool or a sandbox of its own"))
+		}
+	}
+	return s.checkSharing(p)
+}
+
+// checkSharing: setns(2) is refused to who shares its directories (mnt) or its
+// memory (time) with another process, and so it has to be born alone.
+func (s *session) checkSharing(p *kind.Proc) error {
+	for _, q := range s.d.Procs {
+		if q == p || q.Zombie {
+			continue
+		}
+		for _, c := range []struct {
+			shared bool
+			what   string
+		}{
+			{p.IDs.GetMntNsId() > image.NamespaceID && p.IDs.GetFsId() == q.IDs.GetFsId(), "is in a mount namespace made inside and shares its working directory"},
+			{p.IDs.GetTimeNsId() > image.NamespaceID && p.IDs.GetVmId() == q.IDs.GetVmId(), "is in a time namespace made inside and shares its memory"},
+			{p.Extra.ChildrenTimeNs != 0 && p.Extra.ChildrenTimeNs == q.Extra.ChildrenTimeNs, "has children in a time namespace made inside"},
+		} {
+			if c.shared {
+				return s.fail(p, "", failure.WithHint(failure.Unsupportedf("it %s with pid %d; that is not carried yet", c.what, q.VPID),
+					"start it without unshare(1), a container tool or a sandbox of its own"))
+			}
+		}
+	}
+	return nil
+}
+
+// saveNamespaces lets each kind save the container's namespace of its sort,
+// then those made inside.
+func (s *session) saveNamespaces() error {
+	for _, k := range s.kinds.Namespaces {
+		if err := k.Dump(s.d); err != nil {
+			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
+		}
+	}
+	for _, at := range s.spaces {
+		if err := s.saveSpace(at); err != nil {
+			return s.fail(at.holder, "its "+at.sort+" namespace", err)
+		}
+	}
+	return nil
+}
+
+// saveSpace saves a namespace made inside, through a bare child in all
+// namespaces of the first process in it.
+func (s *session) saveSpace(at *space) error {
+	hand, site, err := newHand(at.holder.Lead().Host)
+	if err != nil {
+		return err
+	}
+	d := *s.d
+	d.InitHost, d.Namespace, d.Hand = at.holder.Lead().Host, at.id, pidns.HostPID(hand.PID)
+	d.Inside = func(build, read func(*tracee.Script) error) error { return insideHand(hand, site, build, read) }
+	for _, k := range s.kinds.Namespaces {
+		if k.Sort == at.sort && err == nil {
+			if err = k.Dump(&d); err != nil {
+				err = fmt.Errorf("%s: %w", k.Name, err)
+			}
+		}
+	}
+	return errors.Join(err, hand.Kill())
+}
+
+// newHand starts a bare child in the namespaces of a process, with room for
+// calls: its own page has none for what System V messages take.
+func newHand(of pidns.HostPID) (*tracee.Thread, tracee.Site, error) {
+	hand, site, err := container.Join(int(of))
+	if err != nil {
+		return nil, site, err
+	}
+	area, err := hand.Syscall(site, unix.SYS_MMAP, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
+	if err != nil {
+		return nil, site, errors.Join(fmt.Errorf("make room for calls in the container's namespaces: %w", err), hand.Kill())
+	}
+	site.Base, site.Size = area, areaSize
+	return hand, site, nil
+}
