@@ -83,7 +83,7 @@ func (s *session) freezeOnce(ctx context.Context) error {
 			if !everybody && s.last.pids[pid] {
 				continue
 			}
-			ts, err := s.seizeAll(int(pid))
+			ts, err := s.seizeAll(ctx, int(pid))
 			fresh = append(fresh, ts...)
 			if err != nil {
 				return err
@@ -110,7 +110,7 @@ func (s *session) freezeOnce(ctx context.Context) error {
 
 // seizeAll attaches to the threads of pid that are not yet attached, and
 // returns them; they have been asked to stop.
-func (s *session) seizeAll(pid int) (fresh []*kind.Task, err error) {
+func (s *session) seizeAll(ctx context.Context, pid int) (fresh []*kind.Task, err error) {
 	p := s.procs[pid]
 	if p == nil {
 		fs, err := procfs.Open(pid)
@@ -133,12 +133,31 @@ func (s *session) seizeAll(pid int) (fresh []*kind.Task, err error) {
 		if err != nil {
 			return fresh, err
 		}
-		if t != nil {
-			p.Threads = append(p.Threads, t)
-			fresh = append(fresh, t)
+		if t == nil {
+			continue
+		}
+		p.Threads = append(p.Threads, t)
+		fresh = append(fresh, t)
+		// The stop makes such a call fail, until WaitStopped has seen to it: if
+		// ckpt were killed in between, the program would see that. So it is
+		// not left waiting until all others have been asked.
+		if nr, ok := callOf(t.Before.Syscall); ok && tracee.StopsWithEINTR(nr) {
+			if err := s.waitAll(ctx, fresh[len(fresh)-1:]); err != nil {
+				return fresh, err
+			}
+			if !t.Stopped { // it has ended
+				fresh = fresh[:len(fresh)-1]
+			}
 		}
 	}
 	return fresh, nil
+}
+
+// callOf is the number of the call that a thread is in, by /proc/TID/syscall.
+func callOf(text string) (uint64, bool) {
+	nr, _, _ := strings.Cut(text, " ")
+	n, err := strconv.ParseUint(nr, 10, 32)
+	return n, err == nil
 }
 
 // seize attaches to one thread. A thread that has exited, or exits now, is nil.
@@ -226,6 +245,9 @@ func before(fs *procfs.Proc) (b kind.Before) {
 // waitAll waits until the threads just seized have stopped.
 func (s *session) waitAll(ctx context.Context, fresh []*kind.Task) error {
 	for _, t := range fresh {
+		if t.Stopped {
+			continue
+		}
 		p := s.procs[t.Traced.PID]
 		err := s.willStop(ctx, t)
 		if err == nil {
@@ -249,8 +271,7 @@ func (s *session) willStop(ctx context.Context, t *kind.Task) error {
 		return err
 	}
 	call, _ := t.FS.Syscall()
-	nr, _, _ := strings.Cut(call, " ")
-	if n, nerr := strconv.ParseUint(nr, 10, 32); nerr == nil && tracee.Forks(n) {
+	if nr, ok := callOf(call); ok && tracee.Forks(nr) {
 		return errVfork
 	}
 	if err = t.Traced.WillStop(ctx, stopPatience); errors.Is(err, tracee.ErrDeaf) {

@@ -58,6 +58,17 @@ func RestartsEINTR(nr uint64) bool {
 	return false
 }
 
+// StopsWithEINTR tells whether nr is one of those calls that fails so whenever
+// its thread is stopped while it waits.
+func StopsWithEINTR(nr uint64) bool {
+	switch nr {
+	case unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_RT_SIGTIMEDWAIT,
+		unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP, unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS:
+		return true
+	}
+	return false
+}
+
 // restartEINTR turns such an EINTR into the mark for "restart, unless a
 // handler is to run", and tells whether it did.
 func restartEINTR(r *Regs) bool {

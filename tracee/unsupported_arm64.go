@@ -35,6 +35,9 @@ func stubSite() Site                                  { return Site{} }
 func reaperRegs(r Regs, _, _ int) Regs                { return r }
 func restartEINTR(*Regs) bool                         { return false }
 
+// StopsWithEINTR tells nothing on this architecture.
+func StopsWithEINTR(uint64) bool { return false }
+
 // RestartsEINTR tells nothing on this architecture.
 func RestartsEINTR(uint64) bool { return false }
 
