@@ -13,6 +13,8 @@ type Request struct {
 	Name    string          `json:"name"`
 	Start   *StartRequest   `json:"start,omitempty"`
 	Restore *RestoreRequest `json:"restore,omitempty"`
+	// Tasks is how many processes and threads the container begins with.
+	Tasks int `json:"tasks"`
 	// Log is the least slog.Level the supervisor tells while it works.
 	Log     int  `json:"log"`
 	LogJSON bool `json:"log_json,omitempty"`

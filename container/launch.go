@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
+	"ckpt/tracee"
 )
 
 // Descriptors of a supervisor beside the standard three.
@@ -36,6 +38,9 @@ func supervisorArgs(name string) []string { return []string{"ckpt", Supervisor, 
 // it has answered. What it logs goes to stderr. When ctx ends it undoes its work,
 // and so it does when the caller is killed.
 func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error) {
+	if err := room(req.Tasks); err != nil {
+		return nil, err
+	}
 	asRoot, err := privileged()
 	if err != nil {
 		return nil, err
@@ -90,6 +95,22 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 		return nil, fromWire(a.Failure)
 	}
 	return a, cmd.Process.Release()
+}
+
+// ownTasks is how many processes and threads it takes to make a container
+// beside those in it: mostly the Go runtime's of the supervisor, which aborts
+// where it is refused one.
+const ownTasks = 24
+
+// room makes sure that there are pids for a container with so many tasks.
+func room(tasks int) error {
+	need := tasks + ownTasks
+	free, max, err := kernel.FreePIDs(need)
+	if err != nil || free >= need {
+		return err
+	}
+	return failure.WithHint(fmt.Errorf("making the container takes %d pids for a moment, and about %d are free here (kernel.pid_max is %d)", need, free, max),
+		fmt.Sprintf("end some programs, or allow more: sysctl -w kernel.pid_max=%d", 4*max))
 }
 
 func how(err error) string {
@@ -161,6 +182,9 @@ func ownUserNamespace(a *syscall.SysProcAttr) error {
 func noUserNamespace(err error, asRoot bool) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pe.Err
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("start a supervisor: %w", tracee.NoMore(err))
 	}
 	if asRoot {
 		return fmt.Errorf("start a supervisor: %w", err)

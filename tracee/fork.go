@@ -2,9 +2,12 @@ package tracee
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // ForkOptions of ForkStub.
@@ -50,15 +53,25 @@ func ForkStub(parent *Thread, site Site, o ForkOptions) (*Thread, error) {
 	parent.born = nil
 	if _, err := parent.Syscall(site, unix.SYS_CLONE3, site.Base, cloneArgs); err != nil {
 		if len(ids) > 0 {
-			return nil, fmt.Errorf("fork with id %d (clone3): %w", ids[0], err)
+			return nil, fmt.Errorf("fork with id %d (clone3): %w", ids[0], NoMore(err))
 		}
-		return nil, fmt.Errorf("fork (clone3): %w", err)
+		return nil, fmt.Errorf("fork (clone3): %w", NoMore(err))
 	}
 	born := parent.Born()
 	if len(born) != 1 {
 		return nil, fmt.Errorf("fork (clone3): %d children were reported instead of one", len(born))
 	}
 	return Adopt(parent, born[0])
+}
+
+// NoMore tells what to do about EAGAIN of fork(2); another error is returned
+// as it is.
+func NoMore(err error) error {
+	if !errors.Is(err, unix.EAGAIN) {
+		return err
+	}
+	return failure.WithHint(fmt.Errorf("no more processes are allowed here: %w", err),
+		"end some, or raise what limits them: sysctl kernel.pid_max, pids.max of the cgroup (systemctl set-property ... TasksMax=), ulimit -u")
 }
 
 // Adopt waits for the first stop of a child that parent made (Born) and that

@@ -73,7 +73,7 @@ func execStub(o StubOptions) (pid int, err error) {
 		SysProcAttr: &attr,
 	}
 	if err := c.Start(); err != nil {
-		return 0, fmt.Errorf("start bare child: %w", err)
+		return 0, fmt.Errorf("start bare child: %w", NoMore(err))
 	}
 	pid = c.Process.Pid
 	return pid, c.Process.Release() // waiting is ptrace's business

@@ -55,7 +55,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	case o.attach:
 		return notYet("restore -a: staying attached to a container", "`ckpt logs -f NAME` follows what it writes")
 	}
-	name, err := nameFor(o.name, dir)
+	name, tasks, err := nameFor(o.name, dir)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
-	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name,
+	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
 		Log: int(level), LogJSON: a.global.logFormat == "json",
 		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: o.allowChanged}}, a.err)
 	if err != nil {
@@ -93,25 +93,29 @@ type restoreJSON struct {
 	Total     time.Duration `json:"total_ns"`
 }
 
-// nameFor is the name to restore under: the one asked for, or the image's.
-func nameFor(asked, dir string) (string, error) {
-	if asked != "" {
-		return asked, container.CheckName(asked)
+// nameFor is the name to restore under, the one asked for or the image's, and
+// how many processes and threads there will be.
+func nameFor(asked, dir string) (name string, tasks int, err error) {
+	if err := container.CheckName(asked); asked != "" && err != nil {
+		return "", 0, err
 	}
 	r, err := image.Open(dir)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	defer r.Close()
 	m := r.Manifest()
-	if m == nil {
-		return "", usage(fmt.Errorf("restore %s: the image is one of criu's and names no container", dir),
+	switch {
+	case asked != "":
+		return asked, len(m.GetTable()), nil
+	case m == nil:
+		return "", 0, usage(fmt.Errorf("restore %s: the image is one of criu's and names no container", dir),
 			fmt.Sprintf("ckpt restore %s --name NAME", dir))
 	}
 	if err := container.CheckName(m.Name); err != nil {
-		return "", failure.Damagedf("%s: %w", dir, err)
+		return "", 0, failure.Damagedf("%s: %w", dir, err)
 	}
-	return m.Name, nil
+	return m.Name, len(m.GetTable()), nil
 }
 
 // restoreFailed makes the hints fit the command that failed.

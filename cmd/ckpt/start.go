@@ -83,7 +83,7 @@ func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
 		return err
 	}
 	ans, err := container.Launch(cmd.Context(), container.Request{
-		State: s.Dir(), Name: name, Log: int(level), LogJSON: a.global.logFormat == "json",
+		State: s.Dir(), Name: name, Tasks: 1, Log: int(level), LogJSON: a.global.logFormat == "json",
 		Start: &container.StartRequest{Path: path, Command: argv, Env: env,
 			Hostname: o.hostname, OwnNet: o.net == "none", NoInit: o.noInit},
 	}, a.err)

@@ -12,6 +12,7 @@
  *     `-- lone init (1), whose namespace has nobody else
  */
 #include "state.h"
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -65,7 +66,7 @@ static void attend(int who, void (*look)(void), void (*finish)(void))
 	for (int n = 0;;) {
 		int ask = __atomic_load_n(&all->ask, __ATOMIC_SEQ_CST);
 		if (n == ask) {
-			usleep(500);
+			syscall(SYS_futex, &all->ask, FUTEX_WAIT, ask, NULL, NULL, 0);
 			continue;
 		}
 		fact_ids(name_of[who]);
@@ -173,7 +174,8 @@ static void init_finish(void)
 {
 	int status = 0;
 	expect(waitpid(zombie, &status, 0) == zombie && WEXITSTATUS(status) == 9, "init: wait for the zombie: %x", status);
-	comes(&all->done[ORPHAN], all->ask);
+	for (int i = CHILD; i <= DEEPER; i++) /* they look at each other */
+		comes(&all->done[i], all->ask);
 	kill(all->own[ORPHAN], SIGKILL);
 	expect(waitpid(all->own[ORPHAN], &status, 0) == all->own[ORPHAN], "init: the orphan is not its child: %s", strerror(errno));
 }
@@ -238,6 +240,7 @@ static void look(void)
 	fact_ids("first");
 	fact("first: children", "%d %d", waiting, lone);
 	int want = __atomic_add_fetch(&all->ask, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &all->ask, FUTEX_WAKE, WHO, NULL, NULL, 0);
 	for (int i = 0; i < WHO; i++)
 		expect(comes(&all->done[i], want), "%s does not answer", name_of[i]);
 	char path[64];

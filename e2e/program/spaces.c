@@ -4,6 +4,7 @@
  * the others are in, and with what the first one sees.
  */
 #include "state.h"
+#include <linux/futex.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -77,7 +78,7 @@ static void attend(int who, void (*look)(void))
 	for (int n = 0;;) {
 		int ask = __atomic_load_n(&all->ask, __ATOMIC_SEQ_CST);
 		if (n == ask) {
-			usleep(500);
+			syscall(SYS_futex, &all->ask, FUTEX_WAIT, ask, NULL, NULL, 0);
 			continue;
 		}
 		fact_world(name_of[who]);
@@ -147,6 +148,7 @@ static void look(void)
 {
 	fact_world("first");
 	int want = __atomic_add_fetch(&all->ask, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &all->ask, FUTEX_WAKE, WHO, NULL, NULL, 0);
 	for (int i = 0; i < WHO; i++)
 		expect(comes(&all->done[i], want), "%s does not answer", name_of[i]);
 	fact_common("first and apart", getpid(), all->pid[APART]);
