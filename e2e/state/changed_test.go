@@ -25,7 +25,7 @@ func dumpHolder(t *testing.T, user string) *changedFiles {
 	}
 	e.Mkdir("directory")
 	c := e.Start("holder", nil, harness.Program(t, "holder.c"), "rread", "wwritten", "alog", "mmapped", "rgone", "wother", "rkept", "ddirectory")
-	said(t, c, "ready")
+	c.Says("ready")
 	f := &changedFiles{e, e.Join("image")}
 	c.Dump(f.image)
 	return f
@@ -98,7 +98,7 @@ func TestChanged(t *testing.T) {
 			c.Name = "holder"
 			c.Kill("USR1")
 			for _, line := range []string{"read 8192", "log 33", "gone 4096", "kept 4096", "held"} {
-				said(t, c, line)
+				c.Says(line)
 			}
 		})
 	}

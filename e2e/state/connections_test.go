@@ -20,12 +20,12 @@ func TestConnections(t *testing.T) {
 			t.Run(fmt.Sprintf("as %s %v", user, flags), func(t *testing.T) {
 				e := harness.New(t, user)
 				c := e.Start("connections", flags, harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "connections.py"))
-				said(t, c, "ready")
+				c.Says("ready")
 				check := func(n int) {
 					t.Helper()
 					c.Kill("USR1")
-					said(t, c, fmt.Sprintf("good %d", n))
-					said(t, c, fmt.Sprintf("ready %d", n))
+					c.Says(fmt.Sprintf("good %d", n))
+					c.Says(fmt.Sprintf("ready %d", n))
 				}
 				for n := range 3 {
 					image := e.Join(fmt.Sprintf("image%d", n))
@@ -46,7 +46,7 @@ func TestAccepting(t *testing.T) {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			c := e.Start("accepting", []string{"--net", "none"}, harness.Program(t, "accepting.c"))
-			said(t, c, "ready")
+			c.Says("ready")
 			for n := range 4 {
 				image := e.Join(fmt.Sprintf("image%d", n))
 				c.Dump(image, "--leave-running")
@@ -55,7 +55,7 @@ func TestAccepting(t *testing.T) {
 				e.Restore(image, "")
 			}
 			c.Kill("USR1")
-			said(t, c, "done")
+			c.Says("done")
 		})
 	}
 }
@@ -66,7 +66,7 @@ func TestClosedConnections(t *testing.T) {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			c := e.Start("closed", nil, harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "closed.py"))
-			said(t, c, "ready")
+			c.Says("ready")
 			image := e.Join("image")
 			c.Dump(image)
 			if e.Root() {

@@ -17,7 +17,7 @@ func TestShared(t *testing.T) {
 			goOn := func() {
 				t.Helper()
 				from := strings.Count(c.Log(), "ok ")
-				said(t, c, fmt.Sprintf(" %d 0", from+3)) // none of "BAD" meanwhile
+				c.Says(fmt.Sprintf(" %d 0", from+3)) // none of "BAD" meanwhile
 			}
 			goOn()
 			before := c.Ps()

@@ -65,25 +65,25 @@ func (p program) name() string {
 }
 
 // course is what a program lives through between its looks.
-type course func(s *subject)
+type course func(s *harness.Subject)
 
 var courses = map[string]course{
-	"restored": func(s *subject) {
-		s.generation()
-		s.look()
-		s.generation()
-		s.generation() // it may hardly have run in between
-		s.look()
+	"restored": func(s *harness.Subject) {
+		s.Generation()
+		s.Look()
+		s.Generation()
+		s.Generation() // it may hardly have run in between
+		s.Look()
 	},
-	"left running": func(s *subject) {
-		s.c.Dump(s.image(), "--leave-running")
-		s.look()
-		s.c.Dump(s.image(), "--leave-running")
-		s.c.Dump(s.image(), "--leave-running")
+	"left running": func(s *harness.Subject) {
+		s.Dump(s.Image(), "--leave-running")
+		s.Look()
+		s.Dump(s.Image(), "--leave-running")
+		s.Dump(s.Image(), "--leave-running")
 	},
-	"left running, then restored": func(s *subject) {
-		s.c.Dump(s.image(), "--leave-running")
-		s.generation()
+	"left running, then restored": func(s *harness.Subject) {
+		s.Dump(s.Image(), "--leave-running")
+		s.Generation()
 	},
 }
 
@@ -99,42 +99,12 @@ func TestState(t *testing.T) {
 						t.Parallel()
 					}
 					e := harness.New(t, user)
-					s := &subject{t: t, e: e}
-					s.c = e.Start("state", p.flags, append([]string{harness.Program(t, p.source)}, p.args...)...)
-					said(t, s.c, "ready")
-					s.look()
+					s := e.Watch("state", p.flags, append([]string{harness.Program(t, p.source)}, p.args...)...)
+					s.Look()
 					through(s)
-					s.c.Kill("USR2")
-					said(t, s.c, "done")
+					s.Finish()
 				})
 			}
 		}
 	}
-}
-
-// subject is a running program.
-type subject struct {
-	t             *testing.T
-	e             *harness.Env
-	c             *harness.Container
-	looks, images int
-}
-
-func (s *subject) look() {
-	s.t.Helper()
-	s.looks++
-	s.c.Kill("USR1")
-	said(s.t, s.c, fmt.Sprintf("good %d", s.looks))
-}
-
-func (s *subject) image() string {
-	s.images++
-	return s.e.Join(fmt.Sprintf("image%d", s.images))
-}
-
-func (s *subject) generation() {
-	s.t.Helper()
-	image := s.image()
-	s.c.Dump(image)
-	s.e.Restore(image, "")
 }

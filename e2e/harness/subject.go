@@ -1,0 +1,70 @@
+package harness
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Says waits until the container's log has a line. What a program says is
+// wrong ends the test at once.
+func (c *Container) Says(line string) {
+	c.Env.T.Helper()
+	Eventually(c.Env.T, "it says "+line, func() error {
+		log := c.Log()
+		if strings.Contains(log, "BAD") {
+			c.Env.T.Fatalf("it says:\n%s", log)
+		}
+		if strings.Contains(log, line+"\n") {
+			return nil
+		}
+		if err := c.Alive(); err != nil {
+			return err
+		}
+		return fmt.Errorf("so far: %q", log)
+	})
+}
+
+// Subject is a container whose program looks at itself whenever it is asked
+// (e2e/program/state.h).
+type Subject struct {
+	*Container
+	looks, images int
+}
+
+// Watch starts a Subject, which has had its first look when Watch returns.
+func (e *Env) Watch(name string, flags []string, command ...string) *Subject {
+	e.T.Helper()
+	s := &Subject{Container: e.Start(name, flags, command...)}
+	s.Says("ready")
+	return s
+}
+
+// Look has the program look again; what differs from the first look ends the
+// test.
+func (s *Subject) Look() {
+	s.Env.T.Helper()
+	s.looks++
+	s.Kill("USR1")
+	s.Says(fmt.Sprintf("good %d", s.looks))
+}
+
+// Finish has it look for the last time, at what only a last look can see.
+func (s *Subject) Finish() {
+	s.Env.T.Helper()
+	s.Kill("USR2")
+	s.Says("done")
+}
+
+// Image is where the next image goes.
+func (s *Subject) Image() string {
+	s.images++
+	return s.Env.Join(fmt.Sprintf("image%d", s.images))
+}
+
+// Generation saves the container and brings it back.
+func (s *Subject) Generation() {
+	s.Env.T.Helper()
+	image := s.Image()
+	s.Dump(image)
+	s.Env.Restore(image, "")
+}
