@@ -69,8 +69,8 @@ func Ckpt() string { return filepath.Join(built, "ckpt") }
 var programs sync.Map
 
 // Program gives the path of a program of e2e/program, built if it is source:
-// "x.c" a C program, "X.java" the directory of its classes, "x" the Go package
-// of that name, anything else a script.
+// "x.c" a C program ("folder/x.c" too), "X.java" the directory of its classes,
+// "x" the Go package of that name, anything else a script.
 func Program(t testing.TB, source string) string {
 	t.Helper()
 	build, _ := programs.LoadOrStore(source, sync.OnceValues(func() (string, error) { return buildProgram(source) }))
@@ -90,6 +90,9 @@ func buildProgram(source string) (string, error) {
 	to := filepath.Join(built, name)
 	switch filepath.Ext(source) {
 	case ".c":
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return "", err
+		}
 		return to, command("", nil, "gcc", "-O1", "-Wall", "-Werror", "-pthread", "-o", to, from)
 	case ".java":
 		return to, command("", nil, "javac", "-d", to, from)
