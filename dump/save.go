@@ -65,23 +65,29 @@ func (s *session) examine() error {
 	}
 	refused = append(refused, s.checkTree()...)
 	for _, p := range s.d.Procs {
-		if p.Zombie {
-			continue
-		}
 		for _, k := range s.kinds.All() {
-			if k.Observe != nil {
+			if k.Observe != nil && !p.Zombie {
 				refused = append(refused, s.fail(p, k.Name, k.Observe(s.d, p)))
 			}
 		}
 		for _, t := range p.Threads {
-			for _, k := range s.kinds.Threads {
-				if k.Observe != nil && !t.Extra.Dead {
-					refused = append(refused, s.failThread(p, t, k.Name, k.Observe(s.d, p, t)))
-				}
-			}
+			refused = append(refused, s.observeThread(p, t)...)
 		}
 	}
 	return errors.Join(refused...)
+}
+
+func (s *session) observeThread(p *kind.Proc, t *kind.Task) (refused []error) {
+	for _, k := range s.kinds.Threads {
+		observe := k.Observe
+		if t.Extra.Dead {
+			observe = k.ObserveDead
+		}
+		if observe != nil {
+			refused = append(refused, s.failThread(p, t, k.Name, observe(s.d, p, t)))
+		}
+	}
+	return refused
 }
 
 // readable refuses processes that have made themselves undumpable: what stands

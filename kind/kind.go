@@ -107,8 +107,13 @@ type Thread struct {
 	// at the site; afterwards no code of ckpt runs in the thread, but for one
 	// munmap(2) in the leading one, after which its registers are set again.
 	// May be nil.
-	Final  func(tracee.Site, *Target, *TargetThread) error
-	Limits string
+	Final func(tracee.Site, *Target, *TargetThread) error
+	// ObserveDead and RestoreDead are Observe and Restore for a zombie, and for
+	// a leading thread that has ended while others go on: the calls are run by
+	// who then ends in its place. May be nil.
+	ObserveDead func(*Dump, *Proc, *Task) error
+	RestoreDead func(*Restore, *Target, *TargetThread) error
+	Limits      string
 }
 
 // Namespace is the contents of one sort of namespace of the container.

@@ -37,6 +37,8 @@ func inContainer(t *testing.T, vpids ...int) *session {
 	t.Cleanup(func() { must(t, root.Destroy()) })
 	s := &session{root: root, born: map[pidns.VPID]pidns.Chain{}, stubs: map[pidns.VPID]*tracee.Thread{pidns.Init: root.Thread}, ended: map[pidns.VPID]bool{},
 		r: &kind.Restore{Manifest: &image.Manifest{LastPid: 1000}}}
+	must(t, s.enter())
+	t.Cleanup(s.close)
 	for _, v := range vpids {
 		s.r.Targets = append(s.r.Targets, &kind.Target{VPID: pidns.VPID(v), IDs: &criu_core.TaskKobjIdsEntry{}, Extra: &image.Task{ExitSignal: uint32(unix.SIGCHLD)},
 			TC:      &criu_core.TaskCoreEntry{Comm: proto.String("program")},

@@ -168,9 +168,7 @@ func (s *session) call(p pidns.VPID, nr uintptr, args ...uint64) error {
 func (s *session) exit(st tree.Exit) error {
 	stub := s.stubs[st.P]
 	if t := s.target(st.P); t != nil {
-		sc := tracee.NewScript(s.root.Site.Base)
-		sc.Must(unix.SYS_PRCTL, unix.PR_SET_NAME, sc.Str(t.TC.GetComm()))
-		if err := stub.Run(s.root.Site, sc); err != nil {
+		if err := s.zombie(t, stub); err != nil {
 			return err
 		}
 	}
@@ -184,6 +182,31 @@ func (s *session) exit(st tree.Exit) error {
 		delete(s.stubs, st.P) // another helper may get the number
 	} else {
 		s.ended[st.P] = true
+	}
+	return nil
+}
+
+// zombie makes a bare child what is seen of a process that has ended.
+func (s *session) zombie(t *kind.Target, stub *tracee.Thread) error {
+	t.Host = pidns.HostPID(stub.PID)
+	tt := t.Threads[0]
+	tt.Script = tracee.NewScript(s.root.Site.Base)
+	if err := s.within(func() error { return s.dead(t, tt) }); err != nil {
+		return err
+	}
+	return stub.Run(s.root.Site, tt.Script)
+}
+
+// dead adds to a thread's script what is left of one that has ended.
+func (s *session) dead(t *kind.Target, tt *kind.TargetThread) error {
+	tt.Script.Must(unix.SYS_PRCTL, unix.PR_SET_NAME, tt.Script.Str(t.TC.GetComm()))
+	for _, k := range s.kinds.Threads {
+		if k.RestoreDead == nil {
+			continue
+		}
+		if err := k.RestoreDead(s.r, t, tt); err != nil {
+			return s.failThread(t, tt, k.Name, err)
+		}
 	}
 	return nil
 }

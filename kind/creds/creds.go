@@ -39,6 +39,7 @@ import (
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/creds"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -63,10 +64,12 @@ func New() (kind.Process, kind.Thread) {
 		Restore: restoreDumpable,
 	}
 	thread := kind.Thread{
-		Name:    "credentials",
-		Observe: d.observe,
-		Ask:     ask,
-		Restore: m.restore,
+		Name:        "credentials",
+		Observe:     d.observe,
+		Ask:         ask,
+		Restore:     m.restore,
+		ObserveDead: d.observeDead,
+		RestoreDead: m.restoreDead,
 		Limits: "capabilities that whoever restores lacks are not given, and the log names them; session keyrings are not carried; " +
 			"Landlock's rules cannot be seen, and a restored program is free of them",
 	}
@@ -176,6 +179,16 @@ func (s *saver) observe(d *kind.Dump, _ *kind.Proc, t *kind.Task) error {
 	t.Core.ThreadCore.Creds = e
 	t.Extra.CapAmb, t.Extra.NoNewPrivs = t.Status.CapAmb, t.Status.NoNewPrivs
 	return nil
+}
+
+// observeDead: those of a zombie are still seen: in wait(2) and SIGCHLD
+// (si_uid), in /proc, and by who asks whether he may look at it.
+func (s *saver) observeDead(d *kind.Dump, p *kind.Proc, t *kind.Task) error {
+	if t.Core != nil {
+		// The message wants these of a living one.
+		t.Core.ThreadCore = &criu_core.ThreadCoreEntry{FutexRla: proto.Uint64(0), FutexRlaLen: proto.Uint32(0)}
+	}
+	return s.observe(d, p, t)
 }
 
 // entry translates the ids and splits the capability sets as CRIU does, in

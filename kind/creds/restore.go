@@ -92,6 +92,22 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) 
 	return nil
 }
 
+// restoreDead: images from before have none, and criu's.
+func (m *maker) restoreDead(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
+	if tt.Core.GetThreadCore().GetCreds() == nil {
+		return nil
+	}
+	if err := m.restore(r, t, tt); err != nil {
+		return err
+	}
+	if t.Zombie {
+		// Nobody sees that one was not; and a bare child whose ids or
+		// capabilities changed is not.
+		prctl(tt.Script, "set dumpable", unix.PR_SET_DUMPABLE, 1)
+	}
+	return nil
+}
+
 func (m *maker) identity() identity {
 	b := &m.bare
 	return identity{uid: b.Uid, gid: b.Gid, groups: b.Groups, inh: b.CapInh, prm: b.CapPrm, eff: b.CapEff, bnd: b.CapBnd, amb: b.CapAmb,
