@@ -34,11 +34,12 @@ type passing struct{ what, hint string }
 
 func (p *passing) Error() string { return p.what }
 
+const vforkHint = "try again once that child has run its program or ended"
+
 var (
 	// A process waits in vfork(2) for its child to exec, deaf, and the child
 	// has been stopped by us before it did.
-	errVfork error = &passing{"it waits in vfork for its child to run a program",
-		"try again once that child has run its program or ended"}
+	errVfork error = &passing{"it waits in vfork for its child to run a program", vforkHint}
 	// See tracee.GoingHome.
 	errGoingHome error = &passing{"it has yet to leave the code of a ckpt that was killed during a dump",
 		"let it go on, if it is stopped (ckpt kill -s CONT), and try again"}
@@ -270,8 +271,7 @@ func (s *session) willStop(ctx context.Context, t *kind.Task) error {
 	if !errors.Is(err, tracee.ErrDeaf) {
 		return err
 	}
-	call, _ := t.FS.Syscall()
-	if nr, ok := callOf(call); ok && tracee.Forks(nr) {
+	if forking(t) {
 		return errVfork
 	}
 	if err = t.Traced.WillStop(ctx, stopPatience); errors.Is(err, tracee.ErrDeaf) {
@@ -279,6 +279,14 @@ func (s *session) willStop(ctx context.Context, t *kind.Task) error {
 			"try again when the disk or network it waits for answers")
 	}
 	return err
+}
+
+// forking tells whether a thread is in a call that makes a process: one that
+// does not stop there is in vfork(2).
+func forking(t *kind.Task) bool {
+	call, _ := t.FS.Syscall()
+	nr, ok := callOf(call)
+	return ok && tracee.Forks(nr)
 }
 
 // stopped takes the stop, and the registers at once: whatever happens from
@@ -383,6 +391,14 @@ func (s *session) release() error {
 			err := t.Traced.WillStop(context.Background(), time.Millisecond)
 			if errors.Is(err, tracee.ErrDeaf) && !late {
 				return false
+			}
+			if errors.Is(err, tracee.ErrDeaf) && forking(t) {
+				// It goes on by itself: the kernel detaches from it, and drops
+				// the stop asked for, when the tracing thread ends.
+				p.RemoveTask(t)
+				err = failure.WithHint(failure.Unsupportedf("%w", errVfork), vforkHint)
+				errs = append(errs, s.fail(p, "", err))
+				return true
 			}
 			if err == nil {
 				err = s.stopped(p, t)
