@@ -52,13 +52,14 @@ func Kind() kind.Process {
 		Name:    "file locks",
 		Observe: s.observe,
 		Restore: r.restore,
-		Limits:  "locks are free between the dump and the restore; /proc/locks shows another process as the taker of an flock(2)",
+		Limits:  "locks are free between the dump and the restore; /proc/locks shows another process as the taker of an flock(2) if he holds the file no more",
 	}
 }
 
 // lock is one lock, as fdinfo shows it.
 type lock struct {
 	flag       uint32
+	taker      pidns.HostPID // 0 or less: not told
 	typ        uint32 // F_RDLCK, F_WRLCK
 	start, len int64  // len 0: to the end of the file, however it grows
 }
@@ -78,6 +79,9 @@ func parse(line string) (l lock, ok bool, err error) {
 	}
 	if len(f) != 9 {
 		return l, false, fmt.Errorf("%q: %d words, want 9", line, len(f))
+	}
+	if n, err := strconv.Atoi(f[5]); err == nil {
+		l.taker = pidns.HostPID(n)
 	}
 	switch f[4] {
 	case "READ":
@@ -153,7 +157,7 @@ func (s *saver) of(d *kind.Dump, p *kind.Proc) (out []*filelock.FileLockEntry, e
 				return nil, err
 			case !ok:
 			case l.flag != posix && first:
-				out = append(out, l.entry(p, fd.FD))
+				out = append(out, l.entry(l.holder(d, p, fd)))
 			case l.flag == posix && own:
 				// Every descriptor of the file shows it.
 				k := posixKey{fd.Desc.Stat.Dev, fd.Desc.Stat.Ino, l}
@@ -171,7 +175,7 @@ func (s *saver) of(d *kind.Dump, p *kind.Proc) (out []*filelock.FileLockEntry, e
 		if at[k] == nil {
 			return nil, failure.Unsupportedf("no descriptor is left by which its POSIX lock could be taken again")
 		}
-		out = append(out, k.lock.entry(p, at[k].FD))
+		out = append(out, k.lock.entry(k.lock.holder(d, p, at[k])))
 	}
 	return out, nil
 }
@@ -188,6 +192,29 @@ func (l lock) fits(flags int) bool {
 		other = unix.O_RDONLY
 	}
 	return flags&unix.O_ACCMODE != other && flags&unix.O_PATH == 0
+}
+
+// holder is the process that took the lock, and is to take it again, with a
+// descriptor there; or else p, which has it as fd.
+func (l lock) holder(d *kind.Dump, p *kind.Proc, fd *kind.Descriptor) (*kind.Proc, int) {
+	for _, q := range d.Procs {
+		if q.Host != l.taker || q.Zombie {
+			continue
+		}
+		table := q
+		if q.SharesFiles != nil {
+			table = q.SharesFiles
+		}
+		if table == p {
+			return q, fd.FD
+		}
+		for _, other := range table.Fds {
+			if l.flag != posix && other.Desc == fd.Desc {
+				return q, other.FD
+			}
+		}
+	}
+	return p, fd.FD
 }
 
 func (l lock) entry(p *kind.Proc, fd int) *filelock.FileLockEntry {
