@@ -8,17 +8,23 @@ import (
 
 // Values of fcntl(2) that x/sys lacks (include/uapi/asm-generic/fcntl.h).
 const (
-	fSetSig       = 10
+	FSetSig       = 10
 	fGetSig       = 11
-	fSetOwnEx     = 15
+	FSetOwnEx     = 15
 	fGetOwnEx     = 16
 	fGetOwnerUIDs = 17 // CONFIG_CHECKPOINT_RESTORE
+)
+
+// Types of an Owner: F_OWNER_TID and F_OWNER_PGRP of fcntl(2).
+const (
+	OwnerThread = 0
+	OwnerGroup  = 2
 )
 
 // Owner is who gets SIGIO of an open file description (F_SETOWN_EX, F_SETSIG
 // of fcntl(2)). PID is a number of the caller's pid namespace; 0: nobody.
 type Owner struct {
-	Type      int32 // F_OWNER_TID 0, F_OWNER_PID 1, F_OWNER_PGRP 2
+	Type      int32 // OwnerThread, F_OWNER_PID 1, OwnerGroup
 	PID       int32
 	Signal    int // 0: SIGIO
 	UID, EUID uint32
@@ -45,11 +51,11 @@ func FileOwner(fd uintptr) (Owner, error) {
 func SetFileOwner(fd uintptr, o Owner) error {
 	if o.PID != 0 {
 		ex := struct{ kind, pid int32 }{o.Type, o.PID}
-		if err := fcntl(fd, fSetOwnEx, unsafe.Pointer(&ex)); err != nil {
+		if err := fcntl(fd, FSetOwnEx, unsafe.Pointer(&ex)); err != nil {
 			return err
 		}
 	}
-	_, err := unix.FcntlInt(fd, fSetSig, o.Signal)
+	_, err := unix.FcntlInt(fd, FSetSig, o.Signal)
 	return err
 }
 

@@ -37,6 +37,10 @@ type Restore struct {
 	Chain func(pidns.VPID) pidns.Chain
 	// Privileged: ckpt is root in the first user namespace.
 	Privileged bool
+	// Bear makes a thread that is not there yet, as none but the leading ones
+	// are while files are made: for what refers to a thread itself (a pidfd).
+	// A process is there. May be nil.
+	Bear func(pidns.VPID) error
 	// AllowChanged: paths whose files may differ from what the image says.
 	AllowChanged func(path string) bool
 	// LogFile is the new container's log.
@@ -50,6 +54,9 @@ type Restore struct {
 	// are made and linked, or in the container's init: for what the kernel
 	// records of its caller (SO_PEERCRED). May be nil.
 	As func(v pidns.VPID, build func(*tracee.Script) error, read func(*tracee.Script) error) error
+	// Take adds the call that brings f into vpid 1 or a process that is still
+	// bare; its result is the descriptor there.
+	Take func(s *tracee.Script, f *os.File) tracee.Step
 	// File makes, or gives again, the open file description of an entry.
 	// The driver owns and closes it.
 	File func(id uint32) (*os.File, error)
@@ -125,6 +132,17 @@ type TargetThread struct {
 	Last   *tracee.Script
 	// Regs are set when all scripts have run.
 	Regs tracee.Regs
+}
+
+// Thread is HostPID for what refers to a thread, or to a process, itself.
+func (r *Restore) Thread(v pidns.VPID) (pidns.HostPID, bool, error) {
+	if r.Bear != nil {
+		if err := r.Bear(v); err != nil {
+			return 0, false, err
+		}
+	}
+	h, ok := r.HostPID(v)
+	return h, ok, nil
 }
 
 // RestoreOwner sets F_SETOWN_EX and F_SETSIG of f as the image says.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/procfs"
 	"ckpt/tracee"
 )
@@ -63,7 +64,7 @@ func (s *session) live() (out []*kind.Target) {
 // then its threads.
 func (s *session) rebuild(t *kind.Target) error {
 	if err := s.prepare(t); err != nil {
-		return s.fail(t, "", err)
+		return err
 	}
 	if err := s.within(func() error { return s.compile(t) }); err != nil {
 		return err
@@ -76,46 +77,110 @@ func (s *session) rebuild(t *kind.Target) error {
 			return s.fail(t, "", err)
 		}
 	}
-	site := s.siteOf(t)
-	for _, tt := range t.Threads[1:] {
-		var err error
-		tt.Traced, err = tracee.ForkStub(t.Threads[0].Traced, site, tracee.ForkOptions{SetTID: setTID(tt.Chain),
-			Flags: unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM})
-		if err != nil {
-			return s.fail(t, fmt.Sprintf("make thread %d", tt.VTID), err)
-		}
-		s.stubs[tt.VTID] = tt.Traced
+	if err := s.bearThreads(t); err != nil {
+		return err
 	}
 	return s.threads(t)
 }
 
+// bearThreads makes the threads of t that are not there yet. That is done
+// after Main, which is quicker in a process of one thread: the kernel waits
+// for all CPUs (synchronize_rcu()) where a table of descriptors grows that
+// threads share, and where one registers with membarrier(2).
+func (s *session) bearThreads(t *kind.Target) error {
+	for _, tt := range t.Threads[1:] {
+		if tt.Traced != nil {
+			continue
+		}
+		if err := s.bearThread(tt, t.Threads[0].Traced, s.siteOf(t)); err != nil {
+			return s.fail(t, fmt.Sprintf("make thread %d", tt.VTID), err)
+		}
+	}
+	return nil
+}
+
+func (s *session) bearThread(tt *kind.TargetThread, leader *tracee.Thread, site tracee.Site) (err error) {
+	tt.Traced, err = tracee.ForkStub(leader, site, tracee.ForkOptions{SetTID: setTID(tt.Chain),
+		Flags: unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM})
+	if err == nil {
+		s.stubs[tt.VTID] = tt.Traced
+	}
+	return err
+}
+
+// bear is Restore.Bear. Called on the inner thread.
+func (s *session) bear(v pidns.VPID) error {
+	t := s.threadOf(v)
+	if t == nil || s.stubs[v] != nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	s.ask <- func() {
+		err := s.prepare(t)
+		if err == nil {
+			err = s.bearThreads(t)
+		}
+		done <- err
+	}
+	return <-done
+}
+
+// threadOf is the process that has the thread.
+func (s *session) threadOf(v pidns.VPID) *kind.Target {
+	for _, t := range s.live() {
+		for _, tt := range t.Threads {
+			if tt.VTID == v {
+				return t
+			}
+		}
+	}
+	return nil
+}
+
 // prepare gives the child a place for code and scripts that its future
 // mappings leave free, unless it shares the address space of one that has it.
+// It does so once.
 func (s *session) prepare(t *kind.Target) error {
+	if t.Main != nil {
+		return nil
+	}
+	var err error
 	if t.OwnsVM {
-		lead := t.Threads[0].Traced
-		size := s.r.Park.Start - s.area.Start
-		if _, err := lead.Syscall(s.root.Site, unix.SYS_MMAP, s.area.Start, s.area.Len(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC,
-			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0); err != nil {
-			return fmt.Errorf("make room for scripts at %#x: %w", s.area.Start, err)
+		err = s.fail(t, "", s.makeSite(t))
+	}
+	for _, o := range s.live() { // one that has a thread made early may come before its owner
+		if !t.OwnsVM && o.OwnsVM && o.IDs.GetVmId() == t.IDs.GetVmId() {
+			err = s.prepare(o)
 		}
-		site, err := tracee.InstallSite(int(t.Host), s.area.Start, size)
-		if err != nil {
-			return err
-		}
-		s.sites[t.IDs.GetVmId()] = site
-		p, err := procfs.Open(int(t.Host))
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		if t.StubMaps, err = p.MapsOnly(); err != nil {
-			return err
-		}
+	}
+	if err != nil {
+		return err
 	}
 	base := s.siteOf(t).Base
 	t.Main, t.Late = tracee.NewScript(base), tracee.NewScript(base)
 	return nil
+}
+
+// makeSite makes that place in the address space of t.
+func (s *session) makeSite(t *kind.Target) error {
+	lead := t.Threads[0].Traced
+	size := s.r.Park.Start - s.area.Start
+	if _, err := lead.Syscall(s.root.Site, unix.SYS_MMAP, s.area.Start, s.area.Len(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0); err != nil {
+		return fmt.Errorf("make room for scripts at %#x: %w", s.area.Start, err)
+	}
+	site, err := tracee.InstallSite(int(t.Host), s.area.Start, size)
+	if err != nil {
+		return err
+	}
+	s.sites[t.IDs.GetVmId()] = site
+	p, err := procfs.Open(int(t.Host))
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	t.StubMaps, err = p.MapsOnly()
+	return err
 }
 
 func (s *session) siteOf(t *kind.Target) tracee.Site { return s.sites[t.IDs.GetVmId()] }
@@ -185,7 +250,9 @@ func (s *session) threads(t *kind.Target) error {
 	for _, tt := range t.Threads {
 		tt.Script, tt.Last = tracee.NewScript(base), tracee.NewScript(base)
 		if tt.Extra.GetDead() {
-			tt.Script.Must(unix.SYS_PRCTL, unix.PR_SET_NAME, tt.Script.Str(t.TC.GetComm()))
+			if err := s.within(func() error { return s.dead(t, tt) }); err != nil {
+				return err
+			}
 			if err := s.run(t, tt, tt.Script); err != nil {
 				return err
 			}

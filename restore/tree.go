@@ -138,11 +138,7 @@ func (s *session) lead(leader pidns.VPID) error {
 		return nil // it dies again, and with it all that
 	}
 	sc := tracee.NewScript(s.root.Site.Base)
-	fetch := func(f *os.File) tracee.Step {
-		step := sc.Must(unix.SYS_PIDFD_GETFD, container.SelfFD, uint64(f.Fd()), 0)
-		sc.Note(step, "take "+f.Name())
-		return step
-	}
+	fetch := func(f *os.File) tracee.Step { return takeFile(sc, f) }
 	if err := s.within(func() error {
 		for _, k := range s.kinds.All() {
 			if k.Lead == nil {
@@ -157,6 +153,13 @@ func (s *session) lead(leader pidns.VPID) error {
 		return err
 	}
 	return s.stubs[leader].Run(s.root.Site, sc)
+}
+
+// takeFile is Restore.Take.
+func takeFile(sc *tracee.Script, f *os.File) tracee.Step {
+	step := sc.Must(unix.SYS_PIDFD_GETFD, container.SelfFD, uint64(f.Fd()), 0)
+	sc.Note(step, "take "+f.Name())
+	return step
 }
 
 func (s *session) call(p pidns.VPID, nr uintptr, args ...uint64) error {

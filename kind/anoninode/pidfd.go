@@ -38,15 +38,7 @@ func pidOf(d *kind.Dump, desc *kind.Desc) (pidns.VPID, error) {
 	if !ok {
 		return 0, failure.WithHint(failure.Unsupportedf("a pidfd of host pid %d, outside the container", n), "close it before the dump")
 	}
-	for _, p := range d.Procs {
-		if p.VPID == v {
-			return v, nil
-		}
-	}
-	if desc.Info.Flags&thread != 0 {
-		return 0, failure.WithHint(failure.Unsupportedf("a pidfd of thread %d (PIDFD_THREAD)", v), "close it before the dump")
-	}
-	return v, nil // ckpt's own init
+	return v, nil
 }
 
 func dumpPidfd(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
@@ -66,7 +58,10 @@ func dumpPidfd(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 }
 
 func restorePidfd(r *kind.Restore, e *ext_file.ExtFileEntry, x *image.FileExtra) (*os.File, error) {
-	host, ok := r.HostPID(pidns.VPID(x.GetPidfdVpid()))
+	host, ok, err := r.Thread(pidns.VPID(x.GetPidfdVpid()))
+	if err != nil {
+		return nil, err
+	}
 	if !ok {
 		return nil, failure.Damagedf("a pidfd of pid %d, which the image does not hold", x.GetPidfdVpid())
 	}
