@@ -123,6 +123,11 @@ func (s *session) fillTable(byHost map[int]*kind.Proc) error {
 		return err
 	}
 	s.table = pidns.New()
+	if !s.src.NoInit { // it is not saved, but a pidfd or a file's owner may be it
+		if err := s.table.Add(pidns.Row{ID: pidns.Init, Host: s.init.Host, TGID: pidns.Init, PGID: s.init.PGID, SID: s.init.SID}); err != nil {
+			return s.fail(s.init, "", err)
+		}
+	}
 	for _, p := range s.d.Procs {
 		row := pidns.Row{TGID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie, Space: p.Space}
 		if parent := byHost[p.Stat.PPid]; parent != nil {
