@@ -113,7 +113,36 @@ func (s *session) arrange() error {
 	if main < 0 || s.d.Procs[main].Zombie {
 		return &failure.Error{Doing: "dump", Err: errors.New("its command has just ended")}
 	}
+	if err := s.findParentThreads(byHost); err != nil {
+		return err
+	}
 	return s.findShared()
+}
+
+// findParentThreads notes whose child each process is where that is not its
+// parent's leading thread.
+func (s *session) findParentThreads(byHost map[int]*kind.Proc) error {
+	isParent := map[*kind.Proc]bool{}
+	for _, p := range s.d.Procs {
+		isParent[byHost[p.Stat.PPid]] = true
+	}
+	for _, p := range s.d.Procs {
+		for _, t := range p.Threads {
+			if t.VTID == p.VPID || !isParent[p] {
+				continue
+			}
+			children, err := t.FS.Children()
+			if err = ignoreGone(err); err != nil {
+				return s.failThread(p, t, "find its children", err)
+			}
+			for _, c := range children {
+				if child := byHost[c]; child != nil && child.Extra != nil {
+					child.Extra.ParentThread = uint32(t.VTID)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // fillTable makes the remap table of what is saved.
@@ -124,7 +153,7 @@ func (s *session) fillTable(byHost map[int]*kind.Proc) error {
 	}
 	s.table = pidns.New()
 	if !s.src.NoInit { // it is not saved, but a pidfd or a file's owner may be it
-		if err := s.table.Add(pidns.Row{ID: pidns.Init, Host: s.init.Host, TGID: pidns.Init, PGID: s.init.PGID, SID: s.init.SID}); err != nil {
+		if err := s.table.Add(pidns.Row{ID: pidns.Init, Host: s.init.Host, TGID: pidns.Init, PGID: s.init.PGID, SID: s.init.SID, Space: pidns.Init}); err != nil {
 			return s.fail(s.init, "", err)
 		}
 	}

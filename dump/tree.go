@@ -40,6 +40,7 @@ func (s *session) rows() []tree.Row {
 		if p.Zombie {
 			r.Status = unix.WaitStatus(p.Stat.ExitCode)
 		}
+		r.ByThread = pidns.VPID(p.Extra.GetParentThread())
 		if p.Parent != nil {
 			r.PPID = p.Parent.VPID
 		} else if p.VPID != pidns.Init {

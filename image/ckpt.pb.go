@@ -569,6 +569,7 @@ type Task struct {
 	ChildrenUnborn bool                   `protobuf:"varint,73,opt,name=children_unborn,json=childrenUnborn,proto3" json:"children_unborn,omitempty"`       // it has made a pid namespace (unshare(2)), whose first process is yet to be born
 	ChildrenTimeNs uint32                 `protobuf:"varint,75,opt,name=children_time_ns,json=childrenTimeNs,proto3" json:"children_time_ns,omitempty"`     // time_ns_id of its children, if another than its own (unshare(2) with CLONE_NEWTIME)
 	SpaceLastPid   uint32                 `protobuf:"varint,74,opt,name=space_last_pid,json=spaceLastPid,proto3" json:"space_last_pid,omitempty"`           // of the first process of a pid namespace below the container's: its ns_last_pid
+	ParentThread   uint32                 `protobuf:"varint,80,opt,name=parent_thread,json=parentThread,proto3" json:"parent_thread,omitempty"`             // the thread of its parent that it is a child of, if not the leading one
 	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`                   // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -726,6 +727,13 @@ func (x *Task) GetChildrenTimeNs() uint32 {
 func (x *Task) GetSpaceLastPid() uint32 {
 	if x != nil {
 		return x.SpaceLastPid
+	}
+	return 0
+}
+
+func (x *Task) GetParentThread() uint32 {
+	if x != nil {
+		return x.ParentThread
 	}
 	return 0
 }
@@ -1814,7 +1822,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xba\x05\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xdf\x05\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1838,7 +1846,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x0echildren_space\x18H \x01(\rR\rchildrenSpace\x12'\n" +
 	"\x0fchildren_unborn\x18I \x01(\bR\x0echildrenUnborn\x12(\n" +
 	"\x10children_time_ns\x18K \x01(\rR\x0echildrenTimeNs\x12$\n" +
-	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12\x1f\n" +
+	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12#\n" +
+	"\rparent_thread\x18P \x01(\rR\fparentThread\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +
 	"\x10_coredump_filter\"S\n" +

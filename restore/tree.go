@@ -40,6 +40,7 @@ func (s *session) tree() error {
 			return &failure.Error{Doing: "restore", What: step.String(), Err: err}
 		}
 	}
+	s.tellThreads(steps)
 	for _, t := range s.r.Targets {
 		stub := s.stubs[t.VPID]
 		if stub == nil && !t.Zombie {
@@ -63,6 +64,7 @@ func (s *session) rows() []tree.Row {
 		if t.Zombie {
 			r.Status = unix.WaitStatus(t.TC.GetExitCode())
 		}
+		r.ByThread = pidns.VPID(t.Extra.GetParentThread())
 		r.Space, r.Nested = s.ids.space(t.VPID), s.ids.chain(t.VPID).Nested()
 		r.GroupNested, r.SessionNested = s.ids.seen(r.Space, r.PGID), s.ids.seen(r.Space, r.SID)
 		for _, tt := range t.Threads {
@@ -78,7 +80,11 @@ func (s *session) rows() []tree.Row {
 func (s *session) take(step tree.Step) error {
 	switch st := step.(type) {
 	case tree.Fork:
-		child, err := tracee.ForkStub(s.stubs[st.Parent], s.root.Site,
+		by, err := s.forker(st)
+		if err != nil {
+			return err
+		}
+		child, err := tracee.ForkStub(by, s.root.Site,
 			tracee.ForkOptions{SetTID: setTID(append(pidns.Chain{st.Child}, st.Nested...)), Flags: st.Flags, ExitSignal: st.ExitSignal})
 		if err != nil {
 			return err
@@ -110,6 +116,42 @@ func (s *session) take(step tree.Step) error {
 		return s.call(st.P, unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, on)
 	}
 	return fmt.Errorf("unknown step %T", step)
+}
+
+// tellThreads tells of processes that have become children of the leading
+// thread.
+func (s *session) tellThreads(steps []tree.Step) {
+	by := map[pidns.VPID]pidns.VPID{}
+	for _, step := range steps {
+		if f, ok := step.(tree.Fork); ok {
+			by[f.Child] = f.Thread
+		}
+	}
+	for _, t := range s.r.Targets {
+		if th := pidns.VPID(t.Extra.GetParentThread()); th != by[t.VPID] {
+			s.o.Log.Warn("the end of a thread will not be told as that of a parent (PR_SET_PDEATHSIG): "+
+				"its child has become one of the leading thread", "vpid", t.VPID, "thread", th)
+		}
+	}
+}
+
+// forker is the thread that forks.
+func (s *session) forker(st tree.Fork) (*tracee.Thread, error) {
+	if st.Thread == 0 {
+		return s.stubs[st.Parent], nil
+	}
+	for _, tt := range s.target(st.Parent).Threads {
+		if tt.VTID != st.Thread {
+			continue
+		}
+		if tt.Traced == nil {
+			if err := s.bearThread(tt, s.stubs[st.Parent], s.root.Site); err != nil {
+				return nil, fmt.Errorf("make thread %d: %w", tt.VTID, err)
+			}
+		}
+		return tt.Traced, nil
+	}
+	return nil, failure.Damagedf("pid %d is a child of thread %d, which pid %d has not", st.Child, st.Thread, st.Parent)
 }
 
 // known is the number by which a bare child knows another, or a group.

@@ -336,7 +336,7 @@ func normal(rows []Row) []Row {
 		}
 	}
 	for i := range rows {
-		rows[i].Threads = nil
+		rows[i].Threads, rows[i].ByThread = nil, 0
 		if rows[i].PPID == 0 && rows[i].VPID != 1 {
 			rows[i].PPID = 1
 		}

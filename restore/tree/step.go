@@ -21,6 +21,9 @@ type Step interface {
 // CLONE_NEWPID). The child has the session and group Parent has at that moment.
 type Fork struct {
 	Parent, Child pidns.VPID
+	// Thread of Parent makes the call, which is to be made before if it is not
+	// there; 0: the leading thread.
+	Thread pidns.VPID
 	// Nested are the child's ids in the pid namespaces below the container's,
 	// outer ones first.
 	Nested []pidns.VPID
@@ -79,7 +82,11 @@ func (s Fork) String() string {
 	for _, id := range s.Nested {
 		nested += fmt.Sprintf("/%d", id)
 	}
-	return fmt.Sprintf("pid %d forks %s %d%s%s", s.Parent, who, s.Child, nested, flagNames(s.Flags))
+	thread := ""
+	if s.Thread != 0 {
+		thread = fmt.Sprintf(", thread %d,", s.Thread)
+	}
+	return fmt.Sprintf("pid %d%s forks %s %d%s%s", s.Parent, thread, who, s.Child, nested, flagNames(s.Flags))
 }
 func (s Setsid) String() string { return fmt.Sprintf("pid %d starts session %d", s.P, s.P) }
 func (s Setpgid) String() string {

@@ -65,6 +65,10 @@ type Row struct {
 	PPID pidns.VPID
 	PGID pidns.VPID
 	SID  pidns.VPID
+	// ByThread is the thread of its parent that it is a child of, for the
+	// kernel knows which: it tells PR_SET_PDEATHSIG and __WNOTHREAD whose end
+	// and whose wait is meant. 0 is the leading thread.
+	ByThread pidns.VPID
 	// Threads are the ids of its threads; the leader's may be among them.
 	Threads []pidns.VPID
 	// Space is the pid namespace it lives in, by the id of that one's first

@@ -32,6 +32,7 @@ func sighand(id uint64) func(*Row)           { return func(r *Row) { r.Sighand =
 func files(id uint64) func(*Row)             { return func(r *Row) { r.Files = id } }
 func fs(id uint64) func(*Row)                { return func(r *Row) { r.FS = id } }
 func threads(ids ...pidns.VPID) func(r *Row) { return func(r *Row) { r.Threads = ids } }
+func by(thread pidns.VPID) func(*Row)        { return func(r *Row) { r.ByThread = thread } }
 
 // in puts a process into the pid namespace of first, below the container's own
 // in one or more others: ids, group and session are what it sees of them there.
@@ -60,6 +61,17 @@ pid 2 forks pid 5
 pid 2 forks pid 6
 pid 5 joins group 5
 pid 6 joins group 5`},
+		{"child of a thread", []Row{row(2, 1, 2, 2, threads(2, 3)), row(5, 2, 2, 2, by(3))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2, thread 3, forks pid 5`},
+		{"child of a thread of a process that unshares", []Row{row(2, 1, 2, 2, files(1)), row(3, 2, 2, 2, files(2), threads(3, 4)),
+			row(5, 3, 2, 2, files(1), by(4))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3 +files
+pid 3 forks pid 5 +files
+pid 3 unshares +files`},
 		{"child of the time before setsid", []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 3, 2, 2)}, `
 pid 1 forks pid 2
 pid 2 starts session 2
