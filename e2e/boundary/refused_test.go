@@ -1,0 +1,115 @@
+package boundary
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/e2e/harness"
+)
+
+// refusal is what a dump does not carry, and says so.
+type refusal struct {
+	number int // in docs/pid-boundaries.md
+	what   string
+	root   bool // only he can make it
+	user   bool // only an ordinary user is refused it
+	says   string
+	// give is a descriptor from outside that the program holds.
+	give func(*testing.T) *os.File
+}
+
+var refusals = []refusal{
+	{number: 5, what: "given /proc", says: "is a file of /proc of a process that has ended, or not of the container's /proc", give: hostProc},
+	{number: 5, what: "dead", says: "is a file of /proc of a process that has ended"},
+	{number: 6, what: "given owner", says: "its owner (F_SETOWN) is host pid ", give: hostOwner},
+	{number: 7, what: "credentials", user: true, says: "a message with the credentials of pid 2 waits to be read"},
+	{number: 15, what: "given pidfd", says: "a pidfd of host pid ", give: hostPidfd},
+	{number: 16, what: "traced", says: "it is being traced by pid 2 (edges)"},
+	{number: 18, what: "packet", root: true, says: "a socket of AF_PACKET"},
+	{number: 21, what: "vfork", says: "it waits in vfork for its child to run a program"},
+	{number: 22, what: "fanotify", root: true, says: "fanotify"},
+}
+
+func hostProc(t *testing.T) *os.File {
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func hostOwner(t *testing.T) *os.File {
+	fd, err := unix.Eventfd(0, 0)
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETOWN, os.Getpid())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "eventfd")
+}
+
+func hostPidfd(t *testing.T) *os.File {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd")
+}
+
+// TestRefused: a dump that refuses says what, and the program goes on.
+func TestRefused(t *testing.T) {
+	for _, r := range refusals {
+		for _, user := range harness.Users() {
+			if r.root && !harness.AsRoot(user) || r.user && harness.AsRoot(user) {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d %s/as %s", r.number, r.what, user), func(t *testing.T) {
+				t.Parallel()
+				e := harness.New(t, user)
+				if r.give != nil {
+					give(e, r.give(t))
+				}
+				what, _, _ := strings.Cut(r.what, " ")
+				s := e.Watch("boundary", nil, harness.Program(t, "boundary/edges.c"), what)
+				if d := e.Try("dump", s.Name, s.Image()); d.Code != 3 || !strings.Contains(d.Err, r.says) || !strings.Contains(d.Err, "ckpt: hint: ") {
+					t.Errorf("want exit code 3, %q and a hint: %v", r.says, d)
+				}
+				s.Look()
+				s.Finish()
+			})
+		}
+	}
+}
+
+// give sends f to the first who connects to "edge" in the test's directory.
+func give(e *harness.Env, f *os.File) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: e.Join("edge"), Net: "unix"})
+	if err == nil {
+		err = os.Chmod(e.Join("edge"), 0o777)
+	}
+	if err != nil {
+		e.T.Fatal(err)
+	}
+	done := make(chan error, 1)
+	e.T.Cleanup(func() {
+		l.Close()
+		if err := <-done; err != nil {
+			e.T.Error(err)
+		}
+	})
+	go func() {
+		defer f.Close()
+		c, err := l.AcceptUnix()
+		if err == nil {
+			defer c.Close()
+			_, _, err = c.WriteMsgUnix([]byte("x"), unix.UnixRights(int(f.Fd())), nil)
+		}
+		done <- err
+	}()
+}

@@ -1,0 +1,96 @@
+/*
+ * edges WHAT: holds what refers to a process in a way that cannot be carried,
+ * or to a process outside, and goes on all the same.
+ */
+#include "../state.h"
+#include "other.h"
+#include <linux/if_packet.h>
+#include <sys/fanotify.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+static struct other *it;
+static void act(struct other *o, int order) { o->word[0]++; }
+
+static void traced(void)
+{
+	check(ptrace(PTRACE_SEIZE, it->pid, NULL, NULL) == 0, "PTRACE_SEIZE");
+}
+
+/* Its child has neither ended nor run a program, and will not. */
+static void in_vfork(void)
+{
+	if (fork() == 0 && vfork() == 0)
+		for (;;)
+			pause();
+}
+
+static void fanotify(void)
+{
+	int fd = fanotify_init(FAN_CLASS_NOTIF, O_RDONLY);
+	check(fd >= 0 && fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, ".") == 0, "fanotify");
+}
+
+/* Its fanout group is by default numbered by the pid. */
+static void packet(void)
+{
+	int group = getpid() & 0xffff, fd = socket(AF_PACKET, SOCK_RAW, 0);
+	struct sockaddr_ll a = { .sll_family = AF_PACKET, .sll_ifindex = 1, .sll_protocol = 0x0300 };
+	check(fd >= 0 && bind(fd, (void *)&a, sizeof(a)) == 0, "packet socket");
+	check(setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof(group)) == 0, "PACKET_FANOUT");
+}
+
+/* Somebody outside gives it a descriptor of his. */
+static void given(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = "edge" };
+	int s = socket(AF_UNIX, SOCK_STREAM, 0);
+	char b, c[64];
+	struct iovec v = { &b, 1 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = c, .msg_controllen = sizeof(c) };
+	check(connect(s, (void *)&a, sizeof(a)) == 0 && recvmsg(s, &m, 0) == 1 && CMSG_FIRSTHDR(&m), "descriptor");
+	close(s);
+}
+
+static void dead(void)
+{
+	char path[64];
+	pid_t pid = fork();
+	if (pid == 0)
+		for (;;)
+			pause();
+	sprintf(path, "/proc/%d/stat", pid);
+	check(open(path, O_RDONLY) >= 0, "open %s", path);
+	kill(pid, SIGKILL);
+	ended(pid, SIGKILL);
+}
+
+static void credentials(void)
+{
+	int p[2], one = 1;
+	check(socketpair(AF_UNIX, SOCK_DGRAM, 0, p) == 0 && setsockopt(p[0], SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) == 0 &&
+	      send(p[1], "x", 1, 0) == 1, "credentials");
+}
+
+static const struct { const char *name; void (*hold)(void); } edges[] = {
+	{ "traced", traced }, { "vfork", in_vfork }, { "fanotify", fanotify }, { "packet", packet }, { "given", given },
+	{ "dead", dead }, { "credentials", credentials },
+};
+
+static void look(void)
+{
+	long had = it->word[0];
+	does(it, 1);
+	expect(it->word[0] == had + 1, "the other has not run once: %ld", it->word[0] - had);
+}
+
+int main(int argc, char **argv)
+{
+	begin();
+	it = other(act);
+	for (unsigned i = 0; i < sizeof(edges) / sizeof(*edges); i++)
+		if (argc > 1 && strcmp(argv[1], edges[i].name) == 0)
+			edges[i].hold();
+	serve(look, NULL);
+}
