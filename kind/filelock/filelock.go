@@ -60,8 +60,8 @@ func Kind() kind.Process {
 type lock struct {
 	flag       uint32
 	taker      pidns.HostPID // 0 or less: not told
-	typ        uint32 // F_RDLCK, F_WRLCK
-	start, len int64  // len 0: to the end of the file, however it grows
+	typ        uint32        // F_RDLCK, F_WRLCK
+	start, len int64         // len 0: to the end of the file, however it grows
 }
 
 // parse reads a line of fdinfo; ok is false for a line that is none of the
