@@ -4,7 +4,7 @@
  * cancelling, waiting; and handlers that were running on an alternate stack.
  */
 #include "state.h"
-#include <pthread.h>
+#include "mutex.h"
 #include <semaphore.h>
 #include <sys/syscall.h>
 
@@ -21,16 +21,6 @@ static pthread_t joined, detached, cancelled, owner, waiter[5];
 static volatile int go, started, cleaned, freed, woken[5];
 static pthread_key_t key;
 static pid_t child;
-
-static void init(pthread_mutex_t *m, int robust, int protocol)
-{
-	pthread_mutexattr_t a;
-	pthread_mutexattr_init(&a);
-	pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
-	pthread_mutexattr_setrobust(&a, robust);
-	pthread_mutexattr_setprotocol(&a, protocol);
-	check(pthread_mutex_init(m, &a) == 0, "pthread_mutex_init");
-}
 
 static void hold_on(void)
 {

@@ -4,18 +4,10 @@
  */
 #include "../state.h"
 #include "other.h"
-#include <pthread.h>
 
 static struct other *child;
-static volatile pid_t of_thread;
+static pid_t of_thread;
 static void act(struct other *o, int order) {}
-static void *thread(void *arg)
-{
-	of_thread = gettid();
-	for (;;)
-		pause();
-	return NULL;
-}
 
 static int has(const char *path, pid_t pid)
 {
@@ -68,9 +60,6 @@ int main(void)
 {
 	begin();
 	child = other(act);
-	pthread_t t;
-	pthread_create(&t, NULL, thread, NULL);
-	while (!of_thread)
-		usleep(1000);
+	of_thread = resting();
 	serve(look, NULL);
 }

@@ -4,7 +4,6 @@
  */
 #include "../state.h"
 #include "other.h"
-#include <pthread.h>
 #include <sys/prctl.h>
 
 static struct other *parent, *of_parent, *of_thread, *of_main, *of_leaderless;

@@ -4,9 +4,9 @@
  * word by which a thread is joined.
  */
 #include "../state.h"
+#include "../mutex.h"
 #include "other.h"
 #include <linux/futex.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 
 static struct {
@@ -18,16 +18,6 @@ static struct other *owner;
 static pthread_t joined;
 static volatile pid_t joined_tid;
 static volatile int go;
-
-static void init(pthread_mutex_t *m, int robust, int protocol)
-{
-	pthread_mutexattr_t a;
-	pthread_mutexattr_init(&a);
-	pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
-	pthread_mutexattr_setrobust(&a, robust);
-	pthread_mutexattr_setprotocol(&a, protocol);
-	check(pthread_mutex_init(m, &a) == 0, "pthread_mutex_init");
-}
 
 static void act(struct other *o, int order)
 {

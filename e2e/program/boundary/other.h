@@ -3,6 +3,27 @@
  * included after state.h.
  */
 
+#include <pthread.h>
+
+static inline void *rests(void *tid)
+{
+	*(volatile pid_t *)tid = gettid();
+	for (;;)
+		pause();
+	return NULL;
+}
+/* Another thread of the caller's, which does nothing; its id. */
+static inline pid_t resting(void)
+{
+	static volatile pid_t tid;
+	pthread_t t;
+	tid = 0;
+	check(pthread_create(&t, NULL, rests, (void *)&tid) == 0, "thread");
+	while (tid == 0)
+		usleep(1000);
+	return tid;
+}
+
 struct other {
 	volatile int order; /* 0: it waits for one */
 	volatile int up;

@@ -4,7 +4,6 @@
  */
 #include "../state.h"
 #include "other.h"
-#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -25,23 +24,13 @@ static void take_signals(void)
 	sigaction(34, &sa, NULL);
 	sigaction(SIGIO, &sa, NULL);
 }
-static void *thread(void *arg)
-{
-	self->word[3] = gettid();
-	for (;;)
-		pause();
-	return NULL;
-}
 static void act(struct other *o, int order)
 {
 	if (order == 0) {
 		self = o;
 		take_signals();
 		setpgid(0, 0);
-		pthread_t t;
-		pthread_create(&t, NULL, thread, NULL);
-		while (!o->word[3])
-			usleep(1000);
+		o->word[3] = resting();
 	}
 }
 static void member_act(struct other *o, int order)

@@ -5,7 +5,6 @@
  */
 #include "../state.h"
 #include "other.h"
-#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 

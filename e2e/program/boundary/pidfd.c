@@ -6,7 +6,6 @@
 #include "other.h"
 #include <linux/sched.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -35,22 +34,12 @@ static int n;
 
 static struct other *self;
 static void on_signal(int sig) { self->word[0] = gettid(); }
-static void *rests(void *arg)
-{
-	*(volatile long *)arg = gettid();
-	for (;;)
-		pause();
-	return NULL;
-}
 static void act(struct other *o, int order)
 {
 	if (order == 0) {
 		self = o;
 		signal(SIGRTMIN, on_signal);
-		pthread_t t;
-		pthread_create(&t, NULL, rests, (void *)&o->word[1]);
-		while (!o->word[1])
-			usleep(1000);
+		o->word[1] = resting();
 	}
 }
 
@@ -145,12 +134,8 @@ static void finish(void)
 int main(void)
 {
 	begin();
-	static volatile long mine;
 	child = other(act);
-	pthread_t t;
-	pthread_create(&t, NULL, rests, (void *)&mine);
-	while (!mine)
-		usleep(1000);
+	pid_t mine = resting();
 	if ((zombie = fork()) == 0)
 		_exit(5);
 	check(waitid(P_PID, zombie, &(siginfo_t){ 0 }, WEXITED | WNOWAIT) == 0, "waitid");

@@ -5,7 +5,6 @@
 #include "../state.h"
 #include "other.h"
 #include <dirent.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 
 static struct other *it;
@@ -18,21 +17,10 @@ static struct held {
 } held[32];
 static int n, mem; /* mem: of the other's memory */
 
-static void *rests(void *arg)
-{
-	*(volatile long *)arg = gettid();
-	for (;;)
-		pause();
-	return NULL;
-}
 static void act(struct other *o, int order)
 {
-	pthread_t t;
-	if (order == 0) {
-		pthread_create(&t, NULL, rests, (void *)&o->word[1]);
-		while (!o->word[1])
-			usleep(1000);
-	}
+	if (order == 0)
+		o->word[1] = resting();
 }
 
 static void hold(const char *name, const char *format, pid_t a, pid_t b)
@@ -173,11 +161,7 @@ int main(int argc, char **argv)
 	me = getpid();
 	it = other(act);
 	of_it = it->word[1];
-	static volatile long mine;
-	pthread_t t;
-	pthread_create(&t, NULL, rests, (void *)&mine);
-	while (!mine)
-		usleep(1000);
+	pid_t mine = resting();
 	hold("self", "/proc/self/stat", 0, 0);
 	hold("thread-self", "/proc/thread-self/stat", 0, 0);
 	hold("own thread", "/proc/self/task/%d/stat", mine, 0);

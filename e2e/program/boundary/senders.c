@@ -5,7 +5,6 @@
  */
 #include "../state.h"
 #include "other.h"
-#include <pthread.h>
 #include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -19,14 +18,6 @@ static struct report {
 enum { SEND = 1, TAKE };
 
 static int sfd;
-static volatile pid_t deaf;
-static void *thread(void *arg)
-{
-	deaf = gettid();
-	for (;;)
-		pause();
-	return NULL;
-}
 static void act(struct other *o, int order)
 {
 	static pid_t child;
@@ -37,11 +28,7 @@ static void act(struct other *o, int order)
 		sigemptyset(&all);
 		sigaddset(&all, SIGRTMIN + 5);
 		sfd = signalfd(-1, &all, SFD_NONBLOCK);
-		pthread_t t;
-		pthread_create(&t, NULL, thread, NULL);
-		while (!deaf)
-			usleep(1000);
-		o->word[0] = deaf;
+		o->word[0] = resting();
 		if ((child = fork()) == 0)
 			_exit(6); /* its SIGCHLD waits */
 		o->word[1] = child;

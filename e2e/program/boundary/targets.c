@@ -6,7 +6,6 @@
 #include "other.h"
 #include <linux/capability.h>
 #include <linux/kcmp.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -28,13 +27,6 @@ static void got(int sig, siginfo_t *si, void *context)
 	self->word[2] = si->si_value.sival_int;
 	self->up = 1 + sig;
 }
-static void *thread(void *arg)
-{
-	self->word[3] = gettid();
-	for (;;)
-		pause();
-	return NULL;
-}
 static void act(struct other *o, int order)
 {
 	struct rlimit r;
@@ -46,10 +38,7 @@ static void act(struct other *o, int order)
 		struct sigaction sa = { .sa_sigaction = got, .sa_flags = SA_SIGINFO | SA_RESTART };
 		for (int s = SIGRTMIN; s < SIGRTMIN + 6; s++)
 			sigaction(s, &sa, NULL);
-		pthread_t t;
-		pthread_create(&t, NULL, thread, NULL);
-		while (o->word[3] == 0)
-			usleep(1000);
+		o->word[3] = resting();
 		break;
 	case WHO:
 		o->word[0] = getpid(), o->word[1] = getppid(), o->word[2] = getpgrp(), o->word[4] = getsid(0);

@@ -4,7 +4,6 @@
  */
 #include "../state.h"
 #include "other.h"
-#include <pthread.h>
 #include <sys/syscall.h>
 
 #define PERIOD 3000000 /* ns */
@@ -21,13 +20,6 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 	came[i]++;
 	if (gettid() != threads[i] || si->si_code != SI_TIMER || si->si_timerid != ids[i])
 		wrong_thread = gettid();
-}
-static void *thread(void *arg)
-{
-	*(volatile pid_t *)arg = gettid();
-	for (;;)
-		pause();
-	return NULL;
 }
 static void act(struct other *o, int order)
 {
@@ -68,10 +60,8 @@ int main(void)
 	child = other(act);
 	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART };
 	for (int i = 0; i < 2; i++) {
-		pthread_t t;
-		check(sigaction(SIGRTMIN + i, &sa, NULL) == 0 && pthread_create(&t, NULL, thread, (void *)&threads[i]) == 0, "thread");
-		while (!threads[i])
-			usleep(1000);
+		check(sigaction(SIGRTMIN + i, &sa, NULL) == 0, "sigaction");
+		threads[i] = resting();
 		create(CLOCK_MONOTONIC, SIGRTMIN + i, threads[i], &ids[i]);
 	}
 	check(clock_getcpuclockid(child->pid, &of_child) == 0, "clock_getcpuclockid");

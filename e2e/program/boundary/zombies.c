@@ -4,7 +4,6 @@
  */
 #include "../state.h"
 #include "other.h"
-#include <pthread.h>
 
 static void exits(int code) { _exit(code); }
 static void is_killed(int sig)
@@ -28,16 +27,9 @@ static void is_another(int code) /* which only root can be */
 		check(setresgid(1, 2, 3) == 0 && setresuid(65534, 65534, 7) == 0, "setresuid");
 	_exit(code);
 }
-static void *rests(void *arg)
-{
-	for (;;)
-		pause();
-	return NULL;
-}
 static void has_thread(int code)
 {
-	pthread_t t;
-	pthread_create(&t, NULL, rests, NULL);
+	resting();
 	exit(code);
 }
 static void has_child(int code) /* which goes to pid 1 */
