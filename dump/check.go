@@ -22,7 +22,7 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 		return nil, err
 	}
 	defer s.close()
-	pids, err := pidns.Walk(src.InitHost)
+	pids, err := pidns.Walk(src.Root)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/procfs"
@@ -15,14 +14,8 @@ import (
 // killed meanwhile (SIGKILL ends even a stopped one): what is read of it then
 // fails in as many ways as there are things to read.
 func (s *session) died(err error) error {
-	if s.init == nil {
-		if _, _, e := living(s.src.InitHost); e != nil {
-			return &failure.Error{Doing: "dump", Err: errors.New("the container ended meanwhile")}
-		}
-		return err
-	}
-	if ended(s.init) {
-		return &failure.Error{Doing: "dump", Err: container.ErrKilled}
+	if cause := s.origin.died(); cause != nil {
+		return &failure.Error{Doing: "dump", Err: cause}
 	}
 	for _, p := range s.d.Procs {
 		if !p.Zombie && ended(p) {

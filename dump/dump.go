@@ -25,7 +25,7 @@ import (
 type Source struct {
 	Name     string
 	Command  []string
-	InitHost pidns.HostPID // host pid of vpid 1
+	Root     pidns.HostPID // vpid 1
 	MainVPID pidns.VPID
 	NoInit   bool // vpid 1 is the command itself and part of the image
 	OwnNet   bool
@@ -157,11 +157,12 @@ func save(ctx context.Context, src Source, log *slog.Logger, out *image.Writer, 
 	return s, nil
 }
 
-// end kills the container. Its pid namespace dies with vpid 1
-// (pid_namespaces(7)); threads that ckpt traces stay zombies until ckpt has
-// waited for them.
+// end kills all processes. Threads that ckpt traces stay zombies until ckpt
+// has waited for them.
 func (s *session) end() {
-	_ = unix.Kill(int(s.src.InitHost), unix.SIGKILL) // still stopped and traced by us: cannot have been reused
+	if err := s.origin.end(); err != nil {
+		s.log.Warn("the image is whole, but not every process has been ended", "why", err)
+	}
 	s.ended = true
 	_ = s.hand.Kill() // else it would be waited for, too
 	s.hand = nil

@@ -75,7 +75,7 @@ func (s *session) freezeOnce(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		pids, err := pidns.Walk(s.src.InitHost)
+		pids, err := pidns.Walk(s.src.Root)
 		if err != nil {
 			return &failure.Error{Doing: "dump", Err: fmt.Errorf("find the container's processes: %w", err)}
 		}
@@ -206,9 +206,9 @@ func (s *session) traced(st *procfs.Status) error {
 	return failure.WithHint(failure.Unsupportedf("it is being traced by %s", by), "end the tracer (gdb, strace) before the dump")
 }
 
-// within tells whether a process is a descendant of vpid 1.
+// within tells whether a process is one of those to be saved, or their vpid 1.
 func (s *session) within(pid int) bool {
-	for pid > 0 && pid != int(s.src.InitHost) {
+	for pid > 0 && pid != int(s.src.Root) {
 		fs, err := procfs.Open(pid)
 		if err != nil {
 			return false
@@ -371,7 +371,7 @@ func (s *session) release() error {
 			errs = append(errs, fmt.Errorf("take back what was injected: %w", err))
 		}
 	}
-	s.injected, s.inits = nil, nil
+	s.injected = nil
 	var left []*kind.Task
 	for _, p := range s.procs {
 		for _, t := range p.Threads {

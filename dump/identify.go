@@ -79,19 +79,16 @@ func (s *session) arrange() error {
 	for _, p := range s.order {
 		byHost[int(p.Host)] = p
 	}
-	s.init = byHost[int(s.src.InitHost)]
-	if s.init == nil || s.init.VPID != pidns.Init {
-		return &failure.Error{Doing: "dump", Err: fmt.Errorf("host pid %d is not the first process of a container", s.src.InitHost)}
+	if err := s.origin.met(byHost[int(s.src.Root)]); err != nil {
+		return err
 	}
 	s.d.Procs = nil
 	for _, p := range s.order {
-		if p == s.init && !s.src.NoInit {
+		parent := byHost[p.Stat.PPid]
+		if !s.origin.saves(p, parent) {
 			continue
 		}
-		if p.Zombie && byHost[p.Stat.PPid] == s.init && !s.src.NoInit && p.VPID != s.src.MainVPID {
-			continue // ckpt's init reaps it the moment it runs again; nobody else can see it
-		}
-		if parent := byHost[p.Stat.PPid]; parent != s.init || s.src.NoInit {
+		if slices.Contains(s.d.Procs, parent) {
 			p.Parent = parent
 		}
 		p.TC, p.IDs = &criu_core.TaskCoreEntry{}, &criu_core.TaskKobjIdsEntry{}
@@ -106,7 +103,7 @@ func (s *session) arrange() error {
 		}
 		s.d.Procs = append(s.d.Procs, p)
 	}
-	if err := s.fillTable(byHost); err != nil {
+	if err := s.fillTable(); err != nil {
 		return err
 	}
 	main := slices.IndexFunc(s.d.Procs, func(p *kind.Proc) bool { return p.VPID == s.src.MainVPID })
@@ -146,8 +143,8 @@ func (s *session) findParentThreads(byHost map[int]*kind.Proc) error {
 }
 
 // fillTable makes the remap table of what is saved.
-func (s *session) fillTable(byHost map[int]*kind.Proc) error {
-	spaces, err := s.findSpaces(byHost)
+func (s *session) fillTable() error {
+	spaces, err := s.findSpaces()
 	if err != nil {
 		return err
 	}
@@ -158,9 +155,9 @@ func (s *session) fillTable(byHost map[int]*kind.Proc) error {
 		}
 	}
 	for _, p := range s.d.Procs {
-		row := pidns.Row{TGID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie, Space: p.Space}
-		if parent := byHost[p.Stat.PPid]; parent != nil {
-			row.PPID = parent.VPID
+		row := pidns.Row{TGID: p.VPID, PPID: s.origin.orphan(p), PGID: p.PGID, SID: p.SID, Zombie: p.Zombie, Space: p.Space}
+		if p.Parent != nil {
+			row.PPID = p.Parent.VPID
 		}
 		for _, t := range p.Threads {
 			row.ID, row.Nested, row.Host = t.VTID, t.Chain.Nested(), t.Host
@@ -178,12 +175,12 @@ func (s *session) fillTable(byHost map[int]*kind.Proc) error {
 }
 
 // findSpaces finds the pid namespace of each process.
-func (s *session) findSpaces(byHost map[int]*kind.Proc) (*pidns.Spaces, error) {
+func (s *session) findSpaces() (*pidns.Spaces, error) {
 	index := map[*kind.Proc]int{}
 	var members []pidns.Member
 	for i, p := range s.d.Procs {
 		m := pidns.Member{IDs: p.Chain, Parent: -1}
-		if at, ok := index[byHost[p.Stat.PPid]]; ok {
+		if at, ok := index[p.Parent]; ok {
 			m.Parent = at
 		}
 		var err error

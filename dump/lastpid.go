@@ -8,23 +8,27 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/failure"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/tracee"
 )
 
-// atFDCWD is AT_FDCWD as an argument of a system call.
-const atFDCWD = ^uint64(99)
+const (
+	lastPIDFile = "/proc/sys/kernel/ns_last_pid"
+	atFDCWD     = ^uint64(99) // AT_FDCWD as an argument of a system call
+)
 
 // readLastPIDs asks for ns_last_pid of the container's pid namespace and of
 // those below, so that each goes on handing out pids where it stopped. The
 // file shows the reader's namespace (pid_namespaces(7)), whose first process
 // is asked therefore.
 func (s *session) readLastPIDs() (err error) {
-	if s.lastPID, err = lastPID(s.insideInit); err != nil {
-		return s.fail(s.init, "", err)
+	if s.lastPID, err = s.origin.lastPID(); err != nil {
+		return &failure.Error{Doing: "dump", Err: err}
 	}
 	for _, p := range s.d.Procs {
-		if p.VPID != p.Space || p == s.init || p.Zombie {
+		if p.VPID != p.Space || p.VPID == pidns.Init || p.Zombie {
 			continue
 		}
 		if err := s.readNestedLastPID(p); err != nil {
@@ -72,7 +76,7 @@ func lastPID(run func(build, read func(*tracee.Script) error) error) (uint32, er
 		}
 	}
 	if err := run(func(sc *tracee.Script) error {
-		step = sc.Try(unix.SYS_OPENAT, atFDCWD, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_RDONLY|unix.O_CLOEXEC)
+		step = sc.Try(unix.SYS_OPENAT, atFDCWD, sc.Str(lastPIDFile), unix.O_RDONLY|unix.O_CLOEXEC)
 		return nil
 	}, result(&fd)); err != nil {
 		return 0, fmt.Errorf("open ns_last_pid: %w", err)
@@ -93,6 +97,10 @@ func lastPID(run func(build, read func(*tracee.Script) error) error) (uint32, er
 	if err != nil {
 		return 0, fmt.Errorf("read ns_last_pid: %w", err)
 	}
+	return parseLastPID(text)
+}
+
+func parseLastPID(text string) (uint32, error) {
 	last, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
 	if err != nil {
 		return 0, fmt.Errorf("ns_last_pid: %w", err)

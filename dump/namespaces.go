@@ -44,15 +44,12 @@ func (s *session) findNamespaces() error {
 	byLink := map[string]*space{}
 	for _, n := range sorts {
 		next := uint32(image.NamespaceID)
-		own, err := s.init.Lead().FS.Link("ns/" + n.file)
-		if n.file == "time" && !s.src.NoInit {
-			own, err = s.init.Lead().FS.Link("ns/time_for_children") // ckpt's init itself stays in the host's
-		}
+		own, err := s.origin.namespace(n.file)
 		if errors.Is(err, unix.ENOENT) {
 			continue // the kernel has none of this sort
 		}
 		if err != nil {
-			return s.fail(s.init, "read its namespaces", err)
+			return &failure.Error{Doing: "dump", What: "read the container's namespaces", Err: err}
 		}
 		byLink[own] = &space{sort: n.file, id: image.NamespaceID}
 		find := func(p *kind.Proc, link string) uint32 {
@@ -124,7 +121,7 @@ func (s *session) mountsOf(d *kind.Desc) pidns.HostPID {
 	if at := s.mountSpace(d); at != nil {
 		return at.holder.Lead().Host
 	}
-	return s.d.InitHost
+	return s.d.Home
 }
 
 // checkNamespaces refuses a process that has left those of the container's
@@ -138,7 +135,7 @@ func (s *session) checkNamespaces(p *kind.Proc) error {
 		if err != nil {
 			return s.fail(p, "read its namespaces", err)
 		}
-		container, err := s.init.Lead().FS.Link("ns/" + ns.file)
+		container, err := s.origin.namespace(ns.file)
 		if err != nil {
 			return s.fail(p, "read the container's namespaces", err)
 		}
@@ -198,7 +195,7 @@ func (s *session) saveSpace(at *space) error {
 		return err
 	}
 	d := *s.d
-	d.InitHost, d.Namespace, d.Hand = at.holder.Lead().Host, at.id, pidns.HostPID(hand.PID)
+	d.Home, d.Namespace, d.Hand = at.holder.Lead().Host, at.id, pidns.HostPID(hand.PID)
 	d.Inside = func(build, read func(*tracee.Script) error) error { return insideHand(hand, site, build, read) }
 	for _, k := range s.kinds.Namespaces {
 		if k.Sort == at.sort && err == nil {

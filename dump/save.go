@@ -18,7 +18,7 @@ import (
 const areaSize = 1 << 20
 
 // save writes everything but the manifest. The container is frozen.
-func (s *session) save(ctx context.Context) error {
+func (s *session) save(ctx context.Context) (err error) {
 	if err := s.examine(); err != nil {
 		return err
 	}
@@ -210,30 +210,6 @@ func insideHand(hand *tracee.Thread, site tracee.Site, build, read func(*tracee.
 	}
 	if err := hand.Run(site, script); err != nil {
 		return fmt.Errorf("run calls in the container's namespaces: %w", err)
-	}
-	return read(script)
-}
-
-// insideInit runs calls in vpid 1 itself, for what depends on the caller's
-// pid namespace.
-func (s *session) insideInit(build, read func(*tracee.Script) error) error {
-	if s.inits == nil {
-		maps, err := s.init.FS.MapsOnly()
-		if err != nil {
-			return err
-		}
-		inj, err := tracee.Inject(s.init.Lead().Traced, maps, areaSize)
-		if err != nil {
-			return fmt.Errorf("run calls in vpid 1: %w", err)
-		}
-		s.inits, s.injected = inj, append(s.injected, inj)
-	}
-	script := tracee.NewScript(s.inits.Site().Base)
-	if err := build(script); err != nil {
-		return err
-	}
-	if err := s.inits.Run(s.init.Lead().Traced, script); err != nil {
-		return fmt.Errorf("run calls in vpid 1: %w", err)
 	}
 	return read(script)
 }

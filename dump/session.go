@@ -20,19 +20,19 @@ import (
 
 // session is one dump, or one check, under way.
 type session struct {
-	src   Source
-	log   *slog.Logger
-	out   *image.Writer // nil while checking
-	kinds all.Kinds
-	d     *kind.Dump
+	src    Source
+	origin origin
+	log    *slog.Logger
+	out    *image.Writer // nil while checking
+	kinds  all.Kinds
+	d      *kind.Dump
 
-	// procs are all processes of the container with vpid 1, by host pid;
+	// procs are all processes of the walk, vpid 1 among them, by host pid;
 	// order is the order they were found in: parents first.
 	procs  map[int]*kind.Proc
 	self   *procfs.Proc // ckpt itself
 	order  []*kind.Proc
-	init   *kind.Proc
-	level  int          // of the container's pid namespace, see pidns.Level
+	level  int          // of the pid namespace whose ids they are saved with, see pidns.Level
 	table  *pidns.Table // filled once all are stopped
 	spaces []*space     // namespaces made inside
 
@@ -44,7 +44,6 @@ type session struct {
 	logID    unix.Stat_t
 	logFiles []uint32
 	injected []*tracee.Injection // still in place, oldest first
-	inits    *tracee.Injection   // the one in vpid 1
 	hand     *tracee.Thread      // for Dump.Inside
 	handSite tracee.Site
 	since    time.Time // when the container began to be stopped
@@ -65,42 +64,28 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 		self.Close()
 		return nil, err
 	}
-	init, level, err := living(src.InitHost)
-	if err != nil {
-		self.Close()
-		return nil, err
-	}
-	s := &session{self: self, src: src, level: level, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
+	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{},
 		// System V segments go by their own, small numbers; others begin above.
 		ids: map[string]uint32{"shmem": 1 << 31}}
 	if src.LogPath != "" {
 		_ = unix.Stat(src.LogPath, &s.logID) // a log that is gone is no log: its descriptors are ordinary files
 	}
+	s.origin = originOf(s)
+	home, level, err := s.origin.home()
+	if err != nil {
+		self.Close()
+		return nil, err
+	}
+	s.level = level
 	s.d = &kind.Dump{
-		Log: log, Out: out, InitHost: init, ContainerHost: init, OwnNet: src.OwnNet, Privileged: privileged,
+		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Privileged: privileged,
 		FileID: s.fileID, AddFile: s.addFile,
 		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,
 	}
 	s.d.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return s.table.Host(v) }
 	s.d.VPID = func(h pidns.HostPID) (pidns.VPID, bool) { return s.table.Virtual(h) }
 	return s, nil
-}
-
-// living is a thread of vpid 1 that has not exited, and the level of its pid
-// namespace.
-func living(init pidns.HostPID) (tid pidns.HostPID, level int, err error) {
-	p, err := procfs.Open(int(init))
-	if err != nil {
-		return 0, 0, err
-	}
-	defer p.Close()
-	st, err := p.Status()
-	if err != nil {
-		return 0, 0, err
-	}
-	n, err := p.Living()
-	return pidns.HostPID(n), pidns.Level(st.NSpid), err
 }
 
 // outer is the id that the container knows of a list of ids, one a pid
@@ -129,7 +114,7 @@ func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files,
 
 // joinNamespaces starts the bare child for Dump.Inside.
 func (s *session) joinNamespaces() (err error) {
-	if s.hand, s.handSite, err = newHand(s.src.InitHost); err != nil {
+	if s.hand, s.handSite, err = newHand(s.origin.joins()); err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
 	s.d.Inside, s.d.Hand = s.inside, pidns.HostPID(s.hand.PID)

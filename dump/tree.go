@@ -8,7 +8,6 @@ import (
 	"ckpt/failure"
 	"ckpt/kernel"
 	"ckpt/kind"
-	"ckpt/pidns"
 	"ckpt/restore/tree"
 )
 
@@ -43,8 +42,8 @@ func (s *session) rows() []tree.Row {
 		r.ByThread = pidns.VPID(p.Extra.GetParentThread())
 		if p.Parent != nil {
 			r.PPID = p.Parent.VPID
-		} else if p.VPID != pidns.Init {
-			r.PPID = pidns.Init
+		} else {
+			r.PPID = s.origin.orphan(p)
 		}
 		for _, t := range p.Threads {
 			r.Threads = append(r.Threads, t.VTID)

@@ -71,7 +71,7 @@ func (d *Dump) ClockOffset(clock int32) (offset time.Duration, ok bool, err erro
 			return 0, false, err
 		}
 		defer own.Close()
-		its, err := procfs.Open(int(d.InitHost))
+		its, err := procfs.Open(int(d.Home))
 		if err != nil {
 			return 0, false, err
 		}

@@ -28,18 +28,20 @@ type Dump struct {
 	// HostPID and VPID translate; ok is false for an id that is not the container's.
 	HostPID func(pidns.VPID) (pidns.HostPID, bool)
 	VPID    func(pidns.HostPID) (pidns.VPID, bool)
-	// InitHost is the host pid of vpid 1, or, where its leading thread has
-	// exited, the host id of another of its threads: it has a /proc/InitHost.
-	InitHost pidns.HostPID
+	// Home is a living task whose /proc directory shows what the processes
+	// have around them: namespaces, mounts, root, clocks. Of a container it is
+	// vpid 1, or, where its leading thread has exited, another of its threads;
+	// for processes of ckpt's own pid namespace it is ckpt.
+	Home pidns.HostPID
 	// Namespace is the id of the namespace that a kind of namespaces saves; 0
-	// for the container's own. For one made inside, InitHost is the first
-	// process in it, and Inside runs calls in it.
+	// for the container's own. For one made inside, Home is the first process
+	// in it, and Inside runs calls in it.
 	Namespace uint32
-	// ContainerHost is InitHost of the container, whatever Namespace is.
-	ContainerHost pidns.HostPID
+	// ContainerHome is Home of the container, whatever Namespace is.
+	ContainerHome pidns.HostPID
 	// MountsOf is a process whose root is that of the mount namespace through
 	// which a file was opened. Where that is not one of those made inside it is
-	// the container's init.
+	// ContainerHome.
 	MountsOf func(*Desc) pidns.HostPID
 	// OwnNet: the container has a network namespace of its own.
 	OwnNet bool

@@ -23,7 +23,7 @@ type idMaps struct{ uid, gid procfs.IDMaps }
 // Inode is owner and permissions of a file as the container sees them.
 func (d *Dump) Inode(st *unix.Stat_t) (*image.Inode, error) {
 	if d.ids == nil {
-		m, err := readIDMaps(int(d.InitHost))
+		m, err := readIDMaps(int(d.Home))
 		if err != nil {
 			return nil, fmt.Errorf("read the container's user ids: %w", err)
 		}

@@ -21,7 +21,7 @@ func (d *Dump) OwnNamespace(sort string) (bool, error) {
 	if err := unix.Stat("/proc/thread-self/ns/"+sort, &ours); err != nil {
 		return false, fmt.Errorf("look at ckpt's %s namespace: %w", sort, err)
 	}
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", d.InitHost, sort), &its); err != nil {
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", d.Home, sort), &its); err != nil {
 		return false, fmt.Errorf("look at the container's %s namespace: %w", sort, err)
 	}
 	return ours.Ino != its.Ino || ours.Dev != its.Dev, nil

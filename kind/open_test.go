@@ -70,7 +70,7 @@ func TestPath(t *testing.T) {
 	if err := errors.Join(os.Link(at("here"), at("linked")), os.Mkdir(at("sub"), 0o700), os.WriteFile(at("sub/far"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	d := &kind.Dump{InitHost: pidns.HostPID(os.Getpid())}
+	d := &kind.Dump{Home: pidns.HostPID(os.Getpid())}
 	tests := []struct {
 		name, link, file string // file: which one it is; "": one that has no name
 		path             string

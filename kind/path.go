@@ -50,7 +50,7 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 // OtherName looks in the directory of path for a name of a regular file; "":
 // there is none.
 func (d *Dump) OtherName(name string, is func(*unix.Stat_t) bool) (string, error) {
-	return d.otherName(d.InitHost, name, is)
+	return d.otherName(d.Home, name, is)
 }
 
 func (d *Dump) otherName(root pidns.HostPID, name string, is func(*unix.Stat_t) bool) (string, error) {
@@ -79,7 +79,7 @@ func (d *Dump) otherName(root pidns.HostPID, name string, is func(*unix.Stat_t) 
 // rootOf is a process that finds the file of desc under its name.
 func (d *Dump) rootOf(desc *Desc) pidns.HostPID {
 	if d.MountsOf == nil || desc.Info == nil {
-		return d.InitHost
+		return d.Home
 	}
 	return d.MountsOf(desc)
 }

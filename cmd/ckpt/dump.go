@@ -112,6 +112,6 @@ func dumpSource(c *container.Container) (dump.Source, error) {
 	if err := c.MustLive(); err != nil {
 		return dump.Source{}, err
 	}
-	return dump.Source{Name: c.Name, Command: c.Command, InitHost: pidns.HostPID(c.Init),
+	return dump.Source{Name: c.Name, Command: c.Command, Root: pidns.HostPID(c.Init),
 		MainVPID: pidns.VPID(c.MainVPID), NoInit: c.NoInit, OwnNet: c.OwnNet, Key: c.Key, LogPath: c.Log()}, nil
 }

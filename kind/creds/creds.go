@@ -94,7 +94,7 @@ func (s *saver) learn(d *kind.Dump) error {
 		return err
 	}
 	defer self.Close()
-	init, err := procfs.Open(int(d.InitHost))
+	init, err := procfs.Open(int(d.Home))
 	if err != nil {
 		return err
 	}

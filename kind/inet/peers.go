@@ -143,7 +143,7 @@ func find(d *kind.Dump, p pair) (other, error) {
 // whoseNet is a task in the container's network namespace.
 func whoseNet(d *kind.Dump) (*procfs.Proc, error) {
 	if d.OwnNet {
-		return procfs.Open(int(d.InitHost))
+		return procfs.Open(int(d.Home))
 	}
 	return procfs.Open(unix.Gettid())
 }

@@ -134,7 +134,7 @@ func (f *finder) roots(d *kind.Dump, dev uint32) ([]*os.File, error) {
 	if dirs, ok := f.dirs[dev]; ok {
 		return dirs, nil
 	}
-	init, err := procfs.Open(int(d.InitHost))
+	init, err := procfs.Open(int(d.Home))
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func flags(options string) (uint64, error) {
 // observeInside compares the mounts of a process that has a mount namespace of
 // its own with the container's.
 func observeInside(d *kind.Dump, p *kind.Proc) error {
-	containers, err := read(int(d.InitHost))
+	containers, err := read(int(d.Home))
 	if err != nil {
 		return err
 	}
@@ -79,11 +79,11 @@ func dump(d *kind.Dump) error {
 	if d.Namespace == 0 {
 		return nil
 	}
-	its, err := read(int(d.InitHost))
+	its, err := read(int(d.Home))
 	if err != nil {
 		return err
 	}
-	containers, err := read(int(d.ContainerHost))
+	containers, err := read(int(d.ContainerHome))
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func dump(d *kind.Dump) error {
 
 // shows tells which pid namespace the /proc on top shows: that of its pid 1.
 func shows(d *kind.Dump) (uint32, error) {
-	link, err := os.Readlink(fmt.Sprintf("/proc/%d/root/proc/1/ns/pid", d.InitHost))
+	link, err := os.Readlink(fmt.Sprintf("/proc/%d/root/proc/1/ns/pid", d.Home))
 	if err != nil {
 		return 0, fmt.Errorf("find the pid namespace that its /proc shows: %w", err)
 	}
@@ -119,7 +119,7 @@ func shows(d *kind.Dump) (uint32, error) {
 			return uint32(p.VPID), err
 		}
 	}
-	containers, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.ContainerHost))
+	containers, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.ContainerHome))
 	if err != nil || containers == link {
 		return uint32(pidns.Init), err
 	}

@@ -47,7 +47,7 @@ func Kind() kind.Process {
 			if id > image.NamespaceID {
 				return observeInside(d, p)
 			}
-			return observe(int(d.InitHost))
+			return observe(int(d.Home))
 		},
 		Limits: "what was unmounted inside is there again",
 	}

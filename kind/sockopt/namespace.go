@@ -24,7 +24,7 @@ func CheckNamespace(d *kind.Dump, desc *kind.Desc) error {
 		if err := unix.Fstat(ns, &its); err != nil {
 			return fmt.Errorf("stat its network namespace: %w", err)
 		}
-		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/net", d.InitHost), &want); err != nil {
+		if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/net", d.Home), &want); err != nil {
 			return fmt.Errorf("stat the container's network namespace: %w", err)
 		}
 		same = its.Ino == want.Ino && its.Dev == want.Dev

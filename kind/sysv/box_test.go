@@ -137,7 +137,7 @@ func (b *box) dump(dir string, fn func(*kind.Dump) error) error {
 	defer out.Abort()
 	in := inject(b.t, b.init)
 	defer in.remove()
-	if err := fn(&kind.Dump{Log: slog.New(slog.DiscardHandler), Out: out, InitHost: hostPID(b.init), Hand: hostPID(b.init), Inside: in.run}); err != nil {
+	if err := fn(&kind.Dump{Log: slog.New(slog.DiscardHandler), Out: out, Home: hostPID(b.init), Hand: hostPID(b.init), Inside: in.run}); err != nil {
 		return err
 	}
 	return out.Commit(&image.Manifest{Name: "test"})

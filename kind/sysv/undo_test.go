@@ -55,7 +55,7 @@ func (b *box) asked(pid int) (*image.Task, error) {
 	init := inject(b.t, b.init)
 	defer init.remove()
 	p := &kind.Proc{VPID: 5, Host: hostPID(pid), Extra: &image.Task{}, Threads: []*kind.Task{{VTID: 5, Host: hostPID(pid), Traced: in.thread}}}
-	d := &kind.Dump{Log: slog.New(slog.DiscardHandler), InitHost: hostPID(b.init), Hand: hostPID(b.init), Procs: []*kind.Proc{p}, Inside: init.run}
+	d := &kind.Dump{Log: slog.New(slog.DiscardHandler), Home: hostPID(b.init), Hand: hostPID(b.init), Procs: []*kind.Proc{p}, Inside: init.run}
 	k := Undo()
 	if err := k.Observe(d, p); err != nil {
 		return nil, err

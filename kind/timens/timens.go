@@ -59,7 +59,7 @@ func Kind() kind.Namespace {
 }
 
 func dump(d *kind.Dump) error {
-	its, err := offsetsOf(int(d.InitHost))
+	its, err := offsetsOf(int(d.Home))
 	if err != nil {
 		return err
 	}

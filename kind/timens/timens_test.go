@@ -110,7 +110,7 @@ func TestClocksGoOn(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "img")
 		out, err := image.Create(dir)
 		check(t, err)
-		check(t, Kind().Dump(&kind.Dump{Log: slog.New(slog.DiscardHandler), Out: out, InitHost: pidns.HostPID(pid)}))
+		check(t, Kind().Dump(&kind.Dump{Log: slog.New(slog.DiscardHandler), Out: out, Home: pidns.HostPID(pid)}))
 		check(t, out.Commit(&image.Manifest{}))
 		in, err := image.Open(dir)
 		check(t, err)

@@ -69,7 +69,7 @@ func hungUp(d *kind.Desc) (bool, error) {
 // node is owner and permissions of /dev/pts/N.
 func (p *pty) node(d *kind.Dump) (*image.Inode, error) {
 	var st unix.Stat_t
-	path := fmt.Sprintf("/proc/%d/root/dev/pts/%d", d.InitHost, p.index)
+	path := fmt.Sprintf("/proc/%d/root/dev/pts/%d", d.Home, p.index)
 	if err := unix.Stat(path, &st); err != nil {
 		return nil, fmt.Errorf("stat /dev/pts/%d: %w", p.index, err)
 	}

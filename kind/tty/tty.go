@@ -159,7 +159,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 
 // own is the device of the container's /dev/pts; 0: it has none.
 func own(d *kind.Dump) (uint64, error) {
-	p, err := procfs.Open(int(d.InitHost))
+	p, err := procfs.Open(int(d.Home))
 	if err != nil {
 		return 0, err
 	}

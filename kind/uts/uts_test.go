@@ -79,7 +79,7 @@ func TestRestore(t *testing.T) {
 
 // A name that is the host's own stays out of the image.
 func TestSharedNamespace(t *testing.T) {
-	d := &kind.Dump{Log: slog.New(slog.DiscardHandler), InitHost: pidns.HostPID(os.Getpid())}
+	d := &kind.Dump{Log: slog.New(slog.DiscardHandler), Home: pidns.HostPID(os.Getpid())}
 	check(t, Kind().Dump(d)) // would panic without Out and Inside
 }
 

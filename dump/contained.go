@@ -1,0 +1,111 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/container"
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// contained is the origin of what lives in a container: all processes of a
+// pid namespace.
+type contained struct {
+	s     *session
+	init  *kind.Proc        // vpid 1; nil until it has been met
+	inits *tracee.Injection // in vpid 1, nil until it is needed
+}
+
+func (c *contained) home() (tid pidns.HostPID, level int, err error) {
+	p, err := procfs.Open(int(c.s.src.Root))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer p.Close()
+	st, err := p.Status()
+	if err != nil {
+		return 0, 0, err
+	}
+	n, err := p.Living()
+	return pidns.HostPID(n), pidns.Level(st.NSpid), err
+}
+
+func (c *contained) joins() pidns.HostPID { return c.s.src.Root }
+
+func (c *contained) met(root *kind.Proc) error {
+	if c.init = root; root == nil || root.VPID != pidns.Init {
+		return &failure.Error{Doing: "dump", Err: fmt.Errorf("host pid %d is not the first process of a container", c.s.src.Root)}
+	}
+	return nil
+}
+
+func (c *contained) saves(p, parent *kind.Proc) bool {
+	if !c.s.src.NoInit && (p == c.init || p.Zombie && parent == c.init && p.VPID != c.s.src.MainVPID) {
+		return false // ckpt's init reaps such a zombie the moment it runs again; nobody else can see it
+	}
+	return true
+}
+
+func (c *contained) orphan(p *kind.Proc) pidns.VPID {
+	if p.VPID == pidns.Init {
+		return 0
+	}
+	return pidns.Init
+}
+
+func (c *contained) namespace(file string) (string, error) {
+	if file == "time" && !c.s.src.NoInit {
+		file = "time_for_children" // ckpt's init itself stays in the host's
+	}
+	return c.init.Lead().FS.Link("ns/" + file)
+}
+
+func (c *contained) died() error {
+	if c.init == nil {
+		if _, _, err := c.home(); err != nil {
+			return errors.New("the container ended meanwhile")
+		}
+		return nil
+	}
+	if ended(c.init) {
+		return container.ErrKilled
+	}
+	return nil
+}
+
+// end kills vpid 1, and with it dies its pid namespace (pid_namespaces(7)).
+func (c *contained) end() error {
+	return unix.Kill(int(c.s.src.Root), unix.SIGKILL) // still stopped and traced by us: cannot have been reused
+}
+
+func (c *contained) lastPID() (uint32, error) { return lastPID(c.insideInit) }
+
+// insideInit runs calls in vpid 1 itself, for what depends on the caller's
+// pid namespace.
+func (c *contained) insideInit(build, read func(*tracee.Script) error) error {
+	if c.inits == nil {
+		maps, err := c.init.FS.MapsOnly()
+		if err != nil {
+			return err
+		}
+		inj, err := tracee.Inject(c.init.Lead().Traced, maps, areaSize)
+		if err != nil {
+			return fmt.Errorf("run calls in vpid 1: %w", err)
+		}
+		c.inits, c.s.injected = inj, append(c.s.injected, inj)
+	}
+	script := tracee.NewScript(c.inits.Site().Base)
+	if err := build(script); err != nil {
+		return err
+	}
+	if err := c.inits.Run(c.init.Lead().Traced, script); err != nil {
+		return fmt.Errorf("run calls in vpid 1: %w", err)
+	}
+	return read(script)
+}
