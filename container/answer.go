@@ -24,6 +24,9 @@ type Request struct {
 type RestoreRequest struct {
 	Dir          string   `json:"dir"` // absolute
 	AllowChanged []string `json:"allow_changed,omitempty"`
+	// Groups are those of the command's user: the supervisor is perhaps in a
+	// user namespace where they have no numbers.
+	Groups []uint32 `json:"groups,omitempty"`
 }
 
 // Answer is what the supervisor tells the command that made it.

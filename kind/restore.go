@@ -41,6 +41,9 @@ type Restore struct {
 	// are while files are made: for what refers to a thread itself (a pidfd).
 	// A process is there. May be nil.
 	Bear func(pidns.VPID) error
+	// Groups are the supplementary groups of whoever restores, by the numbers
+	// they have outside the container's user namespace.
+	Groups []uint32
 	// AllowChanged: paths whose files may differ from what the image says.
 	AllowChanged func(path string) bool
 	// LogFile is the new container's log.

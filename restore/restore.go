@@ -30,6 +30,7 @@ type Options struct {
 	Dir          string
 	LogFile      *os.File // the container's log, open for appending
 	AllowChanged []string // paths of files that may differ from what they were
+	Groups       []uint32 // kind.Restore.Groups
 	Log          *slog.Logger
 	// Commit is called when every process stands ready and none runs yet. If
 	// it fails, so does the restore. May be nil.

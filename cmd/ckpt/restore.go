@@ -71,9 +71,13 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
+	groups, err := supplementaryGroups()
+	if err != nil {
+		return err
+	}
 	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
 		Log: int(level), LogJSON: a.global.logFormat == "json",
-		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: o.allowChanged}}, a.err)
+		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: o.allowChanged, Groups: groups}}, a.err)
 	if err != nil {
 		return restoreFailed(err, name, dir)
 	}
@@ -83,6 +87,18 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	}
 	a.say("%s: restored in %s, pid %d inside, %d on the host", name, tookText(took), ans.VPID, ans.PID)
 	return nil
+}
+
+func supplementaryGroups() ([]uint32, error) {
+	gids, err := os.Getgroups()
+	if err != nil {
+		return nil, fmt.Errorf("read the groups of the user: %w", err)
+	}
+	var out []uint32
+	for _, g := range gids {
+		out = append(out, uint32(g))
+	}
+	return out, nil
 }
 
 type restoreJSON struct {
@@ -133,7 +149,7 @@ func restoreFailed(err error, name, dir string) error {
 
 // makeRestored is the restoring half of a container.Maker.
 func makeRestored(ctx context.Context, req *container.Request, logFile *os.File, log *slog.Logger, commit func(*container.Made) error) error {
-	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Log: log,
+	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Groups: req.Restore.Groups, Log: log,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

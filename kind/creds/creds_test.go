@@ -189,19 +189,23 @@ func TestGroups(t *testing.T) {
 		name       string
 		gids       procfs.IDMaps
 		denied     bool
+		outer      []uint32
 		have, want []uint32
 		needed     bool
 		err        error
 	}{
-		{"none", every, false, nil, nil, false, nil},
-		{"same, other order", every, false, []uint32{1, 2}, []uint32{2, 1}, false, nil},
-		{"other", every, false, []uint32{1}, []uint32{2}, true, nil},
-		{"none wanted", every, false, []uint32{1}, nil, true, nil},
-		{"those of another user", one, true, []uint32{overflow, overflow, 0}, []uint32{overflow, 0}, false, nil},
-		{"65534 that has a number", every, false, []uint32{overflow}, nil, true, nil},
-		{"denied", one, true, []uint32{overflow}, []uint32{5}, false, failure.ErrUnsupported},
+		{"none", every, false, nil, nil, nil, false, nil},
+		{"same, other order", every, false, nil, []uint32{1, 2}, []uint32{2, 1}, false, nil},
+		{"other", every, false, nil, []uint32{1}, []uint32{2}, true, nil},
+		{"none wanted", every, false, nil, []uint32{1}, nil, true, nil},
+		{"those of another user", one, true, nil, []uint32{overflow, overflow, 0}, []uint32{overflow, 0}, false, nil},
+		{"65534 that has a number", every, false, nil, []uint32{overflow}, nil, true, nil},
+		{"denied", one, true, nil, []uint32{overflow}, []uint32{5}, false, failure.ErrUnsupported},
+		{"denied, of another number", one, true, []uint32{6}, []uint32{overflow}, []uint32{5}, false, failure.ErrUnsupported},
+		{"still those of the user", one, true, []uint32{0, 7, 5}, []uint32{overflow, overflow, 0}, []uint32{5, 7, 0}, false, nil},
+		{"one of them no more", one, true, []uint32{0, 5}, []uint32{overflow, 0}, []uint32{5, 7, 0}, false, failure.ErrUnsupported},
 	} {
-		m := &maker{gids: c.gids, denied: c.denied, bare: procfs.Status{Groups: c.have}}
+		m := &maker{gids: c.gids, denied: c.denied, outer: c.outer, bare: procfs.Status{Groups: c.have}}
 		needed, err := m.groups(c.want)
 		if needed != c.needed || !errors.Is(err, c.err) {
 			t.Errorf("%s: %v %v", c.name, needed, err)

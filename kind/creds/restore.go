@@ -21,6 +21,7 @@ type maker struct {
 	bits   uint32        // their securebits
 	gids   procfs.IDMaps // the container's gid_map
 	denied bool          // setgroups(2) is denied to the container
+	outer  []uint32      // Restore.Groups
 	told   bool          // of what no process can get
 }
 
@@ -51,7 +52,7 @@ func (m *maker) learn(r *kind.Restore, t *kind.Target) error {
 	if err != nil {
 		return fmt.Errorf("read securebits: %w", err)
 	}
-	m.bits, m.known = uint32(bits), true
+	m.bits, m.outer, m.known = uint32(bits), r.Groups, true
 	return nil
 }
 
@@ -115,17 +116,27 @@ func (m *maker) identity() identity {
 }
 
 // groups tells whether setgroups(2) is needed. Groups without a number inside
-// are not the container's to choose.
+// are not the container's to choose: a process keeps those of whoever restores.
+// Where the numbers that those have outside are known, as of a process that
+// was no container's, they must be what they were.
 func (m *maker) groups(want []uint32) (needed bool, err error) {
-	unmapped := func(g uint32) bool {
-		_, ok := m.gids.Outside(overflow)
-		return g == overflow && !ok
+	inside := func(g uint32) bool {
+		_, ok := m.gids.Outside(g)
+		return ok
 	}
+	unmapped := func(g uint32) bool { return g == overflow && !inside(overflow) }
 	a, b := slices.DeleteFunc(slices.Clone(want), unmapped), slices.DeleteFunc(slices.Clone(m.bare.Groups), unmapped)
+	if m.denied {
+		slices.Sort(a)
+		theirs, ours := slices.DeleteFunc(slices.Clone(a), inside), slices.DeleteFunc(slices.Clone(m.outer), inside)
+		if slices.Sort(ours); slices.Equal(theirs, slices.Compact(ours)) {
+			a = slices.DeleteFunc(a, func(g uint32) bool { return !inside(g) })
+		}
+	}
 	slices.Sort(a)
 	slices.Sort(b)
 	switch {
-	case slices.Equal(a, b):
+	case slices.Equal(slices.Compact(a), slices.Compact(b)): // what has no number reads as nobody's, who may be the user
 		return false, nil
 	case m.denied:
 		return false, failure.WithHint(failure.Unsupportedf("it is in the groups %v, and an ordinary user may not choose groups", a),
