@@ -20,7 +20,8 @@ type joined struct {
 
 // Join starts a bare child (package tracee) in all namespaces of the container
 // whose vpid 1 has the host pid init, but for its pid namespace: it takes no
-// id there, and nobody inside sees it. It dies with ckpt. The caller must be
+// id there, and nobody inside sees it. Where init is ckpt itself it stays where
+// it is. It dies with ckpt. The caller must be
 // locked to its OS thread, and kills it.
 func Join(init int) (*tracee.Thread, tracee.Site, error) {
 	nss, err := namespacesOf(init)
@@ -111,10 +112,18 @@ func (j *joined) open(p *procfs.Proc, init int) error {
 			j.flags |= ns.flag
 		}
 	}
-	f, err := p.OpenLink("ns/time_for_children", unix.O_RDONLY)
+	const times = "ns/time_for_children"
+	ours, err := self.Link(times)
 	if errors.Is(err, unix.ENOENT) {
 		return nil // no time namespaces
 	}
+	if err != nil {
+		return err
+	}
+	if theirs, err := p.Link(times); err != nil || ours == theirs {
+		return err
+	}
+	f, err := p.OpenLink(times, unix.O_RDONLY)
 	if err == nil {
 		j.files = append(j.files, f)
 	}
@@ -132,9 +141,14 @@ func (j *joined) close() {
 // others. The pid and time namespaces are those of its children.
 func (j *joined) join(t *tracee.Thread, site tracee.Site) error {
 	s := tracee.NewScript(site.Base)
-	s.Must(unix.SYS_SETNS, 3, uint64(j.flags))
+	if j.flags != 0 {
+		s.Must(unix.SYS_SETNS, 3, uint64(j.flags))
+	}
 	if len(j.files) > 1 {
 		s.Must(unix.SYS_SETNS, 4, unix.CLONE_NEWTIME)
+	}
+	if s.Len() == 0 {
+		return nil
 	}
 	if err := t.Run(site, s); err != nil {
 		return fmt.Errorf("join the namespaces: %w", err)

@@ -2,6 +2,7 @@ package container
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"ckpt/failure"
 )
@@ -37,4 +38,22 @@ func checkName(name string) error {
 		}
 	}
 	return nil
+}
+
+// NameOf makes a name for a container out of a command that was started
+// without one: that of its program, without what a name may not hold.
+func NameOf(command []string) string {
+	name := []byte("tree")
+	if len(command) > 0 {
+		name = nil
+		for _, c := range []byte(filepath.Base(command[0])) {
+			if checkName("a"+string(c)) == nil && (len(name) > 0 || checkName(string(c)) == nil) {
+				name = append(name, c)
+			}
+		}
+	}
+	if len(name) == 0 {
+		return "tree"
+	}
+	return string(name[:min(len(name), maxName)])
 }

@@ -33,3 +33,25 @@ func TestCheckName(t *testing.T) {
 		}
 	}
 }
+
+func TestNameOf(t *testing.T) {
+	for _, c := range []struct {
+		command []string
+		want    string
+	}{
+		{[]string{"/usr/bin/python3", "train.py"}, "python3"},
+		{[]string{"-bash"}, "bash"}, // of a login
+		{[]string{"nginx: master process"}, "nginxmasterprocess"},
+		{[]string{"./run it.sh"}, "runit.sh"},
+		{[]string{"/"}, "tree"},
+		{[]string{""}, "tree"},
+		{[]string{"日本"}, "tree"},
+		{nil, "tree"},
+		{[]string{strings.Repeat("x", 100)}, strings.Repeat("x", maxName)},
+	} {
+		got := NameOf(c.command)
+		if got != c.want || CheckName(got) != nil {
+			t.Errorf("%q: %q, want %q", c.command, got, c.want)
+		}
+	}
+}

@@ -161,9 +161,8 @@ func (w *walker) visit(p *procfs.Proc, pid int, parent pidns.VPID, hide bool) er
 	}
 	vpid := pidns.VPID(st.NSpid[w.depth])
 	if !hide {
-		q := Process{VPID: vpid, PID: pidns.HostPID(pid), VPPID: parent, Comm: st.Name, State: st.State,
-			VPGID: at(st.NSpgid, w.depth), VSID: at(st.NSsid, w.depth)}
-		if err := w.more(p, &q); err != nil {
+		q, err := w.process(p, pid, parent, st)
+		if err != nil {
 			return err
 		}
 		w.out = append(w.out, q)
@@ -189,6 +188,12 @@ func (w *walker) visit(p *procfs.Proc, pid int, parent pidns.VPID, hide bool) er
 	}
 	sortSiblings(w.out[first:], vpid)
 	return nil
+}
+
+func (w *walker) process(p *procfs.Proc, pid int, parent pidns.VPID, st *procfs.Status) (Process, error) {
+	q := Process{VPID: at(st.NSpid, w.depth), PID: pidns.HostPID(pid), VPPID: parent, Comm: st.Name, State: st.State,
+		VPGID: at(st.NSpgid, w.depth), VSID: at(st.NSsid, w.depth)}
+	return q, w.more(p, &q)
 }
 
 func at(ids []int, depth int) pidns.VPID {

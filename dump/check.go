@@ -40,6 +40,12 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 	return slices.DeleteFunc(failure.All(s.examine()), func(err error) bool { return willPass(err) || errors.Is(err, unix.ESRCH) }), nil
 }
 
+// endedMeanwhile tells of an error that is for a process, or a descriptor, not
+// being there any more, while only checking: nothing keeps it there.
+func (s *session) endedMeanwhile(err error) bool {
+	return s.out == nil && err != nil && (ignoreGone(err) == nil || errors.Is(err, unix.EBADF))
+}
+
 // willPass tells of a refusal that Run would wait for.
 func willPass(err error) bool {
 	b, ok := errors.AsType[*kind.Busy](err)

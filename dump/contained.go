@@ -52,12 +52,24 @@ func (c *contained) saves(p, parent *kind.Proc) bool {
 	return true
 }
 
+func (c *contained) unsaved() *kind.Proc {
+	if c.s.src.NoInit {
+		return nil
+	}
+	return c.init
+}
+
 func (c *contained) orphan(p *kind.Proc) pidns.VPID {
 	if p.VPID == pidns.Init {
 		return 0
 	}
 	return pidns.Init
 }
+
+// outside: kinds refuse what leads out of a container, in which all begins empty.
+func (c *contained) outside() []error { return nil }
+
+func (c *contained) whose() string { return "the container's" }
 
 func (c *contained) namespace(file string) (string, error) {
 	if file == "time" && !c.s.src.NoInit {

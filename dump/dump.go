@@ -21,13 +21,16 @@ import (
 	"ckpt/pidns"
 )
 
-// Source is the container to be saved.
+// Source is what is to be saved: a container, or a tree of processes that
+// ckpt did not start (Adopt).
 type Source struct {
 	Name     string
 	Command  []string
-	Root     pidns.HostPID // vpid 1
+	Comm     string        // name of the process Root
+	Root     pidns.HostPID // all others descend from it: vpid 1 of a container
 	MainVPID pidns.VPID
 	NoInit   bool // vpid 1 is the command itself and part of the image
+	Adopted  bool // Root is the command, and no container has been made for it yet
 	OwnNet   bool
 	Key      string // container.Record.Key
 	LogPath  string // "" if it has no log

@@ -33,6 +33,9 @@ func (s *session) collectFiles() (refused []error, err error) {
 			continue
 		}
 		fds, err := p.FS.FDs()
+		if s.endedMeanwhile(err) {
+			continue
+		}
 		if err != nil {
 			return nil, s.fail(p, "list its descriptors", err)
 		}
@@ -45,6 +48,9 @@ func (s *session) collectFiles() (refused []error, err error) {
 					"let the main thread wait for the others", "dump it on Linux 6.9 or later")))
 				continue
 			}
+			if s.endedMeanwhile(err) {
+				continue
+			}
 			if err != nil {
 				return nil, s.fail(p, "open a pidfd", err)
 			}
@@ -52,6 +58,9 @@ func (s *session) collectFiles() (refused []error, err error) {
 		}
 		for _, fd := range fds {
 			d, err := s.describe(p, fd)
+			if s.endedMeanwhile(err) {
+				continue
+			}
 			if err != nil {
 				return nil, s.fail(p, fmt.Sprintf("fd %d", fd), err)
 			}

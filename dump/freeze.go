@@ -180,9 +180,14 @@ func (s *session) seize(p *kind.Proc, tid int) (*kind.Task, error) {
 		return nil, nil // a zombie cannot be traced, and need not be: it is looked at in settle
 	}
 	if errors.Is(err, unix.EPERM) {
-		if st, serr := fs.Status(); serr == nil && st.TracerPid != 0 {
+		if st, serr := fs.Status(); serr == nil {
 			p.VPID, p.Comm, t.VTID = s.outer(st.NStgid), st.Name, s.outer(st.NSpid)
-			return nil, s.failThread(p, t, "", s.traced(st))
+			if st.TracerPid != 0 {
+				return nil, s.failThread(p, t, "", s.traced(st))
+			}
+			if _, err := p.FS.Auxv(); hidden(err) {
+				return nil, s.fail(p, "", closed(st))
+			}
 		}
 	}
 	return nil, s.fail(p, "stop it", err)
@@ -321,7 +326,22 @@ func (s *session) settle(pids []pidns.HostPID) error {
 		}
 		s.order = append(s.order, p)
 	}
+	if err := s.dropStrays(); err != nil {
+		return err
+	}
 	return s.arrange()
+}
+
+// dropStrays lets go of what was stopped and is not of the last walk: it has
+// ended, or left a tree of the host when its parent ended.
+func (s *session) dropStrays() error {
+	strays := map[pidns.HostPID]bool{}
+	for pid, p := range s.procs {
+		if !slices.Contains(s.order, p) {
+			strays[pidns.HostPID(pid)] = true
+		}
+	}
+	return s.letRun(strays)
 }
 
 // isHome makes sure that calls can be run in p.
@@ -423,6 +443,9 @@ func (s *session) letRun(pids map[pidns.HostPID]bool) error {
 			continue
 		}
 		for _, t := range p.Threads {
+			if t.Traced == nil {
+				continue // only checking
+			}
 			if err := s.letGo(p, t); err != nil {
 				return err
 			}

@@ -49,7 +49,7 @@ func (s *session) findNamespaces() error {
 			continue // the kernel has none of this sort
 		}
 		if err != nil {
-			return &failure.Error{Doing: "dump", What: "read the container's namespaces", Err: err}
+			return &failure.Error{Doing: "dump", What: "read " + s.origin.whose() + " namespaces", Err: err}
 		}
 		byLink[own] = &space{sort: n.file, id: image.NamespaceID}
 		find := func(p *kind.Proc, link string) uint32 {
@@ -137,10 +137,10 @@ func (s *session) checkNamespaces(p *kind.Proc) error {
 		}
 		container, err := s.origin.namespace(ns.file)
 		if err != nil {
-			return s.fail(p, "read the container's namespaces", err)
+			return s.fail(p, "read "+s.origin.whose()+" namespaces", err)
 		}
 		if mine != container {
-			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("its %s namespace is not the container's; these are not carried yet", ns.name),
+			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("its %s namespace is not %s; these are not carried yet", ns.name, s.origin.whose()),
 				"start it without unshare(1), a container tool or a sandbox of its own"))
 		}
 	}

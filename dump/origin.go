@@ -19,8 +19,16 @@ type origin interface {
 	// saves tells whether a process of the walk goes into the image; parent is
 	// nil if it is not of the walk.
 	saves(p, parent *kind.Proc) bool
+	// unsaved is the first process, where it stays out of the image and those
+	// that are in it may refer to it; else nil.
+	unsaved() *kind.Proc
 	// orphan is whose child a process is that has no parent among those saved.
 	orphan(p *kind.Proc) pidns.VPID
+	// outside refuses what is held by processes outside, too, once descriptors
+	// and mappings of all are known.
+	outside() []error
+	// whose is who has the namespaces, for messages.
+	whose() string
 	// namespace reads the link that the same file of a process (as in
 	// /proc/PID/ns) must agree with.
 	namespace(file string) (string, error)
@@ -32,4 +40,9 @@ type origin interface {
 	end() error
 }
 
-func originOf(s *session) origin { return &contained{s: s} }
+func originOf(s *session) origin {
+	if s.src.Adopted {
+		return hostTree{s}
+	}
+	return &contained{s: s}
+}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
 	"ckpt/kind"
+	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
@@ -74,7 +76,7 @@ func (s *session) examine() error {
 			refused = append(refused, s.observeThread(p, t)...)
 		}
 	}
-	return errors.Join(refused...)
+	return errors.Join(append(refused, s.origin.outside()...)...)
 }
 
 func (s *session) observeThread(p *kind.Proc, t *kind.Task) (refused []error) {
@@ -101,11 +103,21 @@ func (s *session) readable() error {
 		}
 		_, err := p.FS.Auxv()
 		if hidden(err) {
-			err = failure.WithHint(failure.Unsupportedf("it has hidden its memory from its own user (PR_SET_DUMPABLE), and only root can look into it"), "dump as root")
+			err = closed(p.Status)
 		}
 		refused = append(refused, s.fail(p, "", ignoreGone(err)))
 	}
 	return errors.Join(refused...)
+}
+
+// closed is why an ordinary user cannot look into a process.
+func closed(st *procfs.Status) error {
+	why := failure.Unsupportedf("it has hidden its memory from its own user (PR_SET_DUMPABLE), and only root can look into it")
+	own := uint32(os.Geteuid())
+	if i := slices.IndexFunc(st.Uid[:3], func(u uint32) bool { return u != own }); i >= 0 {
+		why = failure.Unsupportedf("it runs with the rights of user %d, and ckpt with those of user %d", st.Uid[i], own)
+	}
+	return failure.WithHint(why, "dump as root")
 }
 
 func hidden(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }

@@ -79,7 +79,7 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 	}
 	s.level = level
 	s.d = &kind.Dump{
-		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Privileged: privileged,
+		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Privileged: privileged,
 		FileID: s.fileID, AddFile: s.addFile,
 		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,
 	}

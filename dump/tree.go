@@ -8,6 +8,7 @@ import (
 	"ckpt/failure"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/restore/tree"
 )
 

@@ -43,6 +43,9 @@ type Dump struct {
 	// which a file was opened. Where that is not one of those made inside it is
 	// ContainerHome.
 	MountsOf func(*Desc) pidns.HostPID
+	// Adopted: ckpt did not start the processes, and there is no container as
+	// yet. Outside of it are all but them.
+	Adopted bool
 	// OwnNet: the container has a network namespace of its own.
 	OwnNet bool
 	// Privileged: ckpt is root in the first user namespace.

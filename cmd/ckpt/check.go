@@ -17,18 +17,25 @@ import (
 
 func newCheckCommand(a *app) *cobra.Command {
 	var asJSON bool
+	var pid int
 	cmd := &cobra.Command{
 		Use:   "check [NAME | DIR]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
 		Long: `Without an argument, try every feature of the kernel that ckpt uses. With the
 name of a container, tell what stands in the way of dumping it; the container
-is not stopped. With an image (an argument with a slash), tell what would keep
+is not stopped. With --pid PID, the same of a process that ckpt did not start
+and all that descend from it. With an image (an argument with a slash), tell what would keep
 it from being restored here; nothing is made.
 
 Exits with 3 if something required is missing, or something stands in the way.`,
 		Args: args("", "[NAME | DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			tree := cmd.Flags().Changed("pid")
 			switch {
+			case tree && len(args) > 0:
+				return usage(fmt.Errorf("check: --pid stands instead of a name"), "usage: ckpt check --pid PID")
+			case tree:
+				return checkTree(cmd.Context(), a, pid, asJSON)
 			case len(args) == 0:
 				return checkKernel(a, kernel.Probes(), asJSON)
 			case strings.Contains(args[0], "/"):
@@ -38,6 +45,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().IntVar(&pid, "pid", 0, "would the process with this host `PID` dump, and all below it")
 	return cmd
 }
 
@@ -116,6 +124,19 @@ func checkContainer(ctx context.Context, a *app, name string, asJSON bool) error
 	if err != nil {
 		return err
 	}
+	return checkSource(ctx, a, src, asJSON)
+}
+
+// checkTree tells whether processes that are in no container would dump.
+func checkTree(ctx context.Context, a *app, pid int, asJSON bool) error {
+	src, err := a.adopt(pid)
+	if err != nil {
+		return &failure.Error{Doing: "check", Err: err}
+	}
+	return checkSource(ctx, a, src, asJSON)
+}
+
+func checkSource(ctx context.Context, a *app, src dump.Source, asJSON bool) error {
 	log, err := a.logger()
 	if err != nil {
 		return err
@@ -125,9 +146,9 @@ func checkContainer(ctx context.Context, a *app, name string, asJSON bool) error
 		return err
 	}
 	if asJSON {
-		return tellRefusals(a, checkResult{Name: c.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
+		return tellRefusals(a, checkResult{Name: src.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
 	}
-	return tellRefusals(a, nil, refusalText(name, "dump", refusals), refusals)
+	return tellRefusals(a, nil, refusalText(src.Name, "dump", refusals), refusals)
 }
 
 // checkImage tells whether an image would restore here.

@@ -28,14 +28,30 @@ func newDumpCommand(a *app) *cobra.Command {
 		Short: "Save a container into a directory; it ends once the image is safe",
 		Long: `Save the whole running container into DIR, which must be absent or empty. The
 container ends once the image is whole and on disk. If the dump fails, or is
-interrupted, the container goes on as it was and DIR is not written.`,
-		Example: `  ckpt dump train ./tonight`,
-		Args:    args("", "NAME", "DIR"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return runDump(cmd.Context(), a, o, args) },
+interrupted, the container goes on as it was and DIR is not written.
+
+With --pid PID instead of NAME, save a process that ckpt did not start, and all
+that descend from it. A restore brings them back in a container of their own,
+named after the program, with the ids they have now. What they had with
+processes outside is not there: their parent is then pid 1, sessions and
+groups led from outside have no leader. Where more hangs on the outside (a
+terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
+		Example: `  ckpt dump train ./tonight
+  ckpt dump --pid 48213 ./tonight`,
+		Args: args("", "NAME", "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.parent != "" {
+				return notYet("dump --parent: saving only what changed", "leave it out: a whole dump works")
+			}
+			if cmd.Flags().Changed("pid") {
+				return dumpTree(cmd.Context(), a, o, args[0])
+			}
+			return dumpContainer(cmd.Context(), a, o, args[0], args[1])
+		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.leaveRunning, "leave-running", false, "the container goes on")
-	f.IntVar(&o.pid, "pid", 0, "save the tree of this host `PID` instead of a container")
+	f.IntVar(&o.pid, "pid", 0, "save the process with this host `PID`, and all below it, instead of a container")
 	f.StringVar(&o.parent, "parent", "", "save only what changed since the image `DIR0`")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Args = func(cmd *cobra.Command, as []string) error {
@@ -47,26 +63,12 @@ interrupted, the container goes on as it was and DIR is not written.`,
 	return cmd
 }
 
-func runDump(ctx context.Context, a *app, o dumpOptions, args []string) error {
-	switch {
-	case o.pid != 0:
-		return notYet("dump --pid: saving processes that ckpt did not start", "start them with ckpt start")
-	case o.parent != "":
-		return notYet("dump --parent: saving only what changed", "leave it out: a whole dump works")
-	}
-	c, err := a.find(args[0])
+func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) error {
+	c, err := a.find(name)
 	if err != nil {
 		return err
 	}
 	src, err := dumpSource(c)
-	if err != nil {
-		return err
-	}
-	log, err := a.logger()
-	if err != nil {
-		return err
-	}
-	dir, err := filepath.Abs(args[1])
 	if err != nil {
 		return err
 	}
@@ -75,10 +77,9 @@ func runDump(ctx context.Context, a *app, o dumpOptions, args []string) error {
 		return err
 	}
 	defer lock.Close()
-	res, err := dump.Run(ctx, src, dump.Options{Dir: dir, LeaveRunning: o.leaveRunning, Log: log,
-		Commit: func(dir string) error { return c.MarkDumped(dir) }})
+	res, err := runDump(ctx, a, o, src, to, c.MarkDumped)
 	if err != nil {
-		return dumpFailed(err, c.Name)
+		return err
 	}
 	if !o.leaveRunning {
 		// Nothing can be taken back any more.
@@ -86,10 +87,47 @@ func runDump(ctx context.Context, a *app, o dumpOptions, args []string) error {
 			return err
 		}
 	}
-	if o.json {
-		return a.printJSON(dumpJSON{c.Name, dir, res})
+	return dumped(a, o, src.Name, to, res)
+}
+
+// dumpTree saves processes that are in no container.
+func dumpTree(ctx context.Context, a *app, o dumpOptions, to string) error {
+	src, err := a.adopt(o.pid)
+	if err != nil {
+		return &failure.Error{Doing: "dump", Err: err}
 	}
-	a.say("%s: saved in %s (%s, frozen %s, %s)", c.Name, args[1], bytesText(res.Bytes), tookText(res.Frozen), tookText(res.Total))
+	res, err := runDump(ctx, a, o, src, to, nil)
+	if err != nil {
+		return err
+	}
+	return dumped(a, o, src.Name, to, res)
+}
+
+func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to string, commit func(string) error) (*dump.Result, error) {
+	log, err := a.logger()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(to)
+	if err != nil {
+		return nil, err
+	}
+	res, err := dump.Run(ctx, src, dump.Options{Dir: dir, LeaveRunning: o.leaveRunning, Log: log, Commit: commit})
+	if err != nil {
+		return nil, dumpFailed(err, src.Name)
+	}
+	return res, nil
+}
+
+func dumped(a *app, o dumpOptions, name, to string, res *dump.Result) error {
+	if o.json {
+		dir, err := filepath.Abs(to)
+		if err != nil {
+			return err
+		}
+		return a.printJSON(dumpJSON{name, dir, res})
+	}
+	a.say("%s: saved in %s (%s, frozen %s, %s)", name, to, bytesText(res.Bytes), tookText(res.Frozen), tookText(res.Total))
 	return nil
 }
 

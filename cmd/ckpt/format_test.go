@@ -36,24 +36,24 @@ func TestTexts(t *testing.T) {
 func TestContainerTable(t *testing.T) {
 	now := time.Unix(100000, 0)
 	rec := func(name string, up time.Duration, cmd ...string) container.Record {
-		return container.Record{Name: name, Created: now.Add(-up), Command: cmd}
+		return container.Record{Name: name, Created: now.Add(-up), Command: cmd, MainVPID: 2}
 	}
 	killed := rec("old", 0, "true")
 	killed.Exit = &container.Exit{Signal: unix.SIGKILL}
 	got := containerTable([]containerView{
 		{rec("train", 131*time.Second, "python3", "train.py"), container.Running,
-			[]container.Process{{Memory: 1_000_000_000}, {Memory: 400_000_000}, {}}},
-		{rec("paused", 4*time.Hour, "cat"), container.Stopped, []container.Process{{}}},
+			[]container.Process{{VPID: 2, PID: 48213, Memory: 1_000_000_000}, {Memory: 400_000_000}, {}}},
+		{rec("paused", 4*time.Hour, "cat"), container.Stopped, []container.Process{{VPID: 14, PID: 812}}},
 		{killed, container.Exited, nil},
 		{rec("lost", 0, "x"), container.Exited, nil},
 		{rec("saved", 0, "y"), container.Dumped, nil},
 	}, now)
-	want := `NAME     STATE              UP      PROCS   MEMORY   COMMAND
-train    running            2m11s   3       1.4 GB   python3 train.py
-paused   stopped            4h00m   1       0 B      cat
-old      exited (SIGKILL)   -       -       -        true
-lost     exited             -       -       -        x
-saved    dumped             -       -       -        y
+	want := `NAME     STATE              UP      VPID   PID     PROCS   MEMORY   COMMAND
+train    running            2m11s      2   48213   3       1.4 GB   python3 train.py
+paused   stopped            4h00m      -       -   1       0 B      cat
+old      exited (SIGKILL)   -          -       -   -       -        true
+lost     exited             -          -       -   -       -        x
+saved    dumped             -          -       -   -       -        y
 `
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -106,7 +106,10 @@ func TestUsage(t *testing.T) {
 		{"rm x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"dump x", 2, "ckpt: error: dump: DIR is missing\nckpt: hint: usage: ckpt dump NAME DIR\n"},
 		{"dump x d", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
-		{"dump --pid 1 d", 3, "ckpt: error: dump --pid: saving processes that ckpt did not start is not supported yet\nckpt: hint: start them with ckpt start\n"},
+		{"dump --pid 0 d", 2, "ckpt: error: dump: --pid 0 is no number of a process\nckpt: hint: `ps -e` lists those there are\n"},
+		{"dump --pid 1 train d", 2, "ckpt: error: dump: there is no use for \"d\"\nckpt: hint: usage: ckpt dump NAME DIR\n"},
+		{"check train --pid 1", 2, "ckpt: error: check: --pid stands instead of a name\nckpt: hint: usage: ckpt check --pid PID\n"},
+		{"ps train --pid 1", 2, "ckpt: error: ps: --pid stands instead of a name\nckpt: hint: usage: ckpt ps --pid PID\n"},
 		{"dump x d --parent e", 3, "ckpt: error: dump --parent: saving only what changed is not supported yet\nckpt: hint: leave it out: a whole dump works\n"},
 		{"restore", 2, "ckpt: error: restore: DIR is missing\nckpt: hint: usage: ckpt restore DIR\n"},
 		{"restore d --lazy", 3, "ckpt: error: restore --lazy is not supported yet\nckpt: hint: leave it out: a whole restore works\n"},
@@ -141,10 +144,10 @@ func TestPsJSON(t *testing.T) {
 	if _, out, _ := run(t, "ps", "--json"); out != "[]\n" {
 		t.Errorf("no containers: %q", out)
 	}
-	b, err := json.Marshal(jsonOf([]containerView{{container.Record{Name: "a"}, container.Running, []container.Process{
+	b, err := json.Marshal(jsonOf([]containerView{{container.Record{Name: "a", MainVPID: 2}, container.Running, []container.Process{
 		{VPID: 2, PID: 100, VPPID: 1, VPGID: 2, VSID: 3, Comm: "sh", State: 'S', Threads: []container.Thread{{VTID: 2, TID: 100}}}}},
 		{container.Record{Name: "b"}, container.Dumped, nil}}))
-	want := `[{"name":"a","state":"running","processes":[{"vpid":2,"pid":100,"vppid":1,"vpgid":2,"vsid":3,"comm":"sh","state":"S","threads":[{"vtid":2,"tid":100}]}]},` +
+	want := `[{"name":"a","state":"running","vpid":2,"pid":100,"processes":[{"vpid":2,"pid":100,"vppid":1,"vpgid":2,"vsid":3,"comm":"sh","state":"S","threads":[{"vtid":2,"tid":100}]}]},` +
 		`{"name":"b","state":"dumped","processes":[]}]`
 	if d := cmp.Diff(want, string(b)); d != "" || err != nil {
 		t.Error(err, d)

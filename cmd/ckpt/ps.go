@@ -13,18 +13,30 @@ import (
 
 func newPsCommand(a *app) *cobra.Command {
 	var asJSON bool
+	var pid int
 	cmd := &cobra.Command{
 		Use:   "ps [NAME]",
 		Short: "List containers, or one container's processes by both their ids",
-		Long: `Without NAME, list the containers. With NAME, list its processes: VPID, PPID,
-PGID and SID are the ids inside, PID is the host's.
+		Long: `Without NAME, list the containers; VPID and PID are those of its command, inside
+and on the host. With NAME, list its processes: VPID, PPID, PGID and SID are the
+ids inside, PID is the host's. With --pid PID, tell which container that process
+or thread of the host belongs to, and its ids there.
 
 MEMORY is what the processes have in use, swap included; a page that several
 share counts once.`,
 		Args: args("", "[NAME]"),
-		RunE: func(_ *cobra.Command, args []string) error { return runPs(a, args, asJSON) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case !cmd.Flags().Changed("pid"):
+				return runPs(a, args, asJSON)
+			case len(args) > 0:
+				return usage(fmt.Errorf("ps: --pid stands instead of a name"), "usage: ckpt ps --pid PID")
+			}
+			return psOfPID(a, pid, asJSON)
+		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().IntVar(&pid, "pid", 0, "whose is the process, or thread, with this host `PID`")
 	return cmd
 }
 
@@ -79,12 +91,22 @@ func viewOf(c *container.Container) (containerView, error) {
 	return v, err
 }
 
+// main is the container's command; nil: it does not live.
+func (v *containerView) main() *container.Process {
+	for i := range v.procs {
+		if v.procs[i].VPID == pidns.VPID(v.rec.MainVPID) {
+			return &v.procs[i]
+		}
+	}
+	return nil
+}
+
 // containerTable is what `ckpt ps` prints.
 func containerTable(vs []containerView, now time.Time) string {
-	cols := []column{{"NAME", false}, {"STATE", false}, {"UP", false}, {"PROCS", false}, {"MEMORY", false}, {"COMMAND", false}}
+	cols := []column{{"NAME", false}, {"STATE", false}, {"UP", false}, {"VPID", true}, {"PID", true}, {"PROCS", false}, {"MEMORY", false}, {"COMMAND", false}}
 	var rows [][]string
 	for _, v := range vs {
-		up, procs, mem := "-", "-", "-"
+		up, vpid, pid, procs, mem := "-", "-", "-", "-", "-"
 		state := string(v.state)
 		if v.state.Alive() {
 			var sum uint64
@@ -95,7 +117,10 @@ func containerTable(vs []containerView, now time.Time) string {
 		} else if v.state == container.Exited && v.rec.Exit != nil {
 			state += " (" + v.rec.Exit.String() + ")"
 		}
-		rows = append(rows, []string{v.rec.Name, state, up, procs, mem, commandText(v.rec.Command)})
+		if p := v.main(); p != nil {
+			vpid, pid = p.VPID.String(), p.PID.String()
+		}
+		rows = append(rows, []string{v.rec.Name, state, up, vpid, pid, procs, mem, commandText(v.rec.Command)})
 	}
 	return table(cols, rows, 3)
 }
@@ -112,20 +137,26 @@ func processTable(ps []container.Process) string {
 			d++
 		}
 		depth[p.VPID] = d
-		cmd := commandText(p.Command)
-		if cmd == "" {
-			cmd = "[" + commandText([]string{p.Comm}) + "]"
-		}
 		rows = append(rows, []string{p.VPID.String(), p.PID.String(), p.VPPID.String(), p.VPGID.String(), p.VSID.String(),
-			strconv.Itoa(len(p.Threads)), string(p.State), branch(d) + cmd})
+			strconv.Itoa(len(p.Threads)), string(p.State), branch(d) + runs(p)})
 	}
 	return table(cols, rows, 2)
+}
+
+// runs is the command of a process, or its name where it has none.
+func runs(p container.Process) string {
+	if cmd := commandText(p.Command); cmd != "" {
+		return cmd
+	}
+	return "[" + commandText([]string{p.Comm}) + "]"
 }
 
 // The form of `ckpt ps --json`, which programs rely on.
 type psContainer struct {
 	Name      string          `json:"name"`
 	State     container.State `json:"state"`
+	VPID      pidns.VPID      `json:"vpid,omitempty"` // of the command, while it lives
+	PID       pidns.HostPID   `json:"pid,omitempty"`
 	Processes []psProcess     `json:"processes"`
 }
 
@@ -149,15 +180,22 @@ func jsonOf(vs []containerView) []psContainer {
 	out := []psContainer{}
 	for _, v := range vs {
 		c := psContainer{Name: v.rec.Name, State: v.state, Processes: []psProcess{}}
+		if p := v.main(); p != nil {
+			c.VPID, c.PID = p.VPID, p.PID
+		}
 		for _, p := range v.procs {
-			q := psProcess{VPID: p.VPID, PID: p.PID, VPPID: p.VPPID, VPGID: p.VPGID, VSID: p.VSID,
-				Comm: p.Comm, State: string(p.State), Threads: []psThread{}}
-			for _, t := range p.Threads {
-				q.Threads = append(q.Threads, psThread(t))
-			}
-			c.Processes = append(c.Processes, q)
+			c.Processes = append(c.Processes, processJSON(p))
 		}
 		out = append(out, c)
 	}
 	return out
+}
+
+func processJSON(p container.Process) psProcess {
+	q := psProcess{VPID: p.VPID, PID: p.PID, VPPID: p.VPPID, VPGID: p.VPGID, VSID: p.VSID,
+		Comm: p.Comm, State: string(p.State), Threads: []psThread{}}
+	for _, t := range p.Threads {
+		q.Threads = append(q.Threads, psThread(t))
+	}
+	return q
 }

@@ -2,11 +2,8 @@
 package copies
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -14,21 +11,6 @@ import (
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
-
-// said waits until the container's log has a line.
-func said(t testing.TB, c *harness.Container, line string) {
-	t.Helper()
-	harness.Eventually(t, fmt.Sprintf("%s says %q", c.Name, line), func() error {
-		log := c.Log()
-		if strings.Contains(log, "BAD") {
-			return harness.Final{Err: fmt.Errorf("it says:\n%s", log)}
-		}
-		if strings.Contains(log, line+"\n") {
-			return nil
-		}
-		return errors.Join(c.Alive(), fmt.Errorf("so far: %q", log))
-	})
-}
 
 // TestFifty: one image, restored fifty times at once. Each copy sees the ids
 // of the original, and goes its own way.
@@ -42,7 +24,7 @@ func TestFifty(t *testing.T) {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
 			c := e.Start("one", nil, harness.Program(t, source))
-			said(t, c, "ready")
+			c.Says("ready")
 			before := c.Ps()
 			image := e.Join("image")
 			c.Dump(image)
@@ -64,7 +46,7 @@ func TestFifty(t *testing.T) {
 				c.Kill("USR1")
 			}
 			for _, c := range copies {
-				said(t, c, "good 1")
+				c.Says("good 1")
 			}
 			for i, c := range copies {
 				if i%2 == 0 { // the others are not disturbed
@@ -78,7 +60,7 @@ func TestFifty(t *testing.T) {
 			}
 			for i, c := range copies {
 				if i%2 != 0 {
-					said(t, c, "done")
+					c.Says("done")
 				}
 			}
 		})

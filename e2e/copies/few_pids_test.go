@@ -36,7 +36,7 @@ func TestFewPIDs(t *testing.T) {
 	image := e.Join("image")
 	small.Dump(image)
 	host := e.Start("host", nil, harness.Tool(t, "bash"), "-c", scarce, "bash", "25")
-	said(t, host, "ready")
+	host.Says("ready")
 	inside := func(args ...string) harness.Result {
 		t.Helper()
 		return e.Try(append([]string{"exec", "host", "--", harness.Ckpt()}, args...)...)
@@ -57,7 +57,7 @@ func TestFewPIDs(t *testing.T) {
 		t.Errorf("%d processes were there, %d are", before, after)
 	}
 	host.Kill("USR1")
-	said(t, host, "room")
+	host.Says("room")
 	if r := inside("restore", image); r.Code != 0 {
 		t.Errorf("there is room now: %v", r)
 	}

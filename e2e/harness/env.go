@@ -41,6 +41,7 @@ type Env struct {
 	UID, GID int
 	extra    []string
 	names    []string // containers to end
+	launched int      // by Launch
 }
 
 // New makes the surroundings for the user of that name; "" is the one who

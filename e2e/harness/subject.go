@@ -3,25 +3,38 @@ package harness
 import (
 	"fmt"
 	"strings"
+	"testing"
 )
 
-// Says waits until the container's log has a line. What a program says is
-// wrong ends the test at once.
-func (c *Container) Says(line string) {
-	c.Env.T.Helper()
-	Eventually(c.Env.T, "it says "+line, func() error {
-		log := c.Log()
+// Speaker is what runs a program, in a container or not yet.
+type Speaker interface {
+	Log() string
+	Alive() error
+}
+
+// Says waits until a program has written a line. What it says is wrong ends
+// the test at once.
+func Says(t testing.TB, who Speaker, line string) {
+	t.Helper()
+	Eventually(t, "it says "+line, func() error {
+		log := who.Log()
 		if strings.Contains(log, "BAD") {
-			c.Env.T.Fatalf("it says:\n%s", log)
+			t.Fatalf("it says:\n%s", log)
 		}
 		if strings.Contains(log, line+"\n") {
 			return nil
 		}
-		if err := c.Alive(); err != nil {
+		if err := who.Alive(); err != nil {
 			return err
 		}
 		return fmt.Errorf("so far: %q", log)
 	})
+}
+
+// Says waits until the container's log has a line.
+func (c *Container) Says(line string) {
+	c.Env.T.Helper()
+	Says(c.Env.T, c, line)
 }
 
 // Subject is a container whose program looks at itself whenever it is asked

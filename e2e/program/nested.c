@@ -45,7 +45,9 @@ static void fact_ids(const char *who)
 {
 	char name[64];
 	snprintf(name, sizeof(name), "%s: ids", who);
-	fact(name, "pid %d tid %ld parent %d group %d session %d", getpid(), syscall(SYS_gettid), getppid(), getpgrp(), getsid(0));
+	/* Of one that was not started in a container the parent stays behind. */
+	int behind = getpid() == getsid(0) && getenv("CKPT_E2E_ADOPTED");
+	fact(name, "pid %d tid %ld parent %d group %d session %d", getpid(), syscall(SYS_gettid), behind ? 0 : getppid(), getpgrp(), getsid(0));
 }
 
 /* What /proc, which is the container's, shows of it: one number a level. */

@@ -94,7 +94,8 @@ static void attributes(void)
 	fact("working directory", "%lx %lu", st.st_dev, st.st_ino);
 	works(stat("/", &st), "stat /");
 	fact("root directory", "%lx %lu", st.st_dev, st.st_ino);
-	fact("ids", "pid %d ppid %d pgid %d sid %d uid %d gid %d", getpid(), getppid(), getpgrp(), getsid(0), getuid(), getgid());
+	/* Of one that was not started in a container the parent stays behind. */
+	fact("ids", "pid %d ppid %d pgid %d sid %d uid %d gid %d", getpid(), getenv("CKPT_E2E_ADOPTED") ? 0 : getppid(), getpgrp(), getsid(0), getuid(), getgid());
 	fact("membarrier", "%ld", syscall(SYS_membarrier, 1 << 9 /* MEMBARRIER_CMD_GET_REGISTRATIONS */, 0, 0));
 	works(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0), "membarrier");
 	fact("environment in memory", "%p %s %s", environ, environ[0], getenv("CKPT_E2E_OWN"));
@@ -111,7 +112,7 @@ static void stat_fields(void)
 	char *s = strrchr(contents("/proc/self/stat"), ')') + 2;
 	int n = 3;
 	for (char *f = strtok(s, " \n"); f; f = strtok(NULL, " \n"), n++)
-		if (n < (int)(sizeof(name) / sizeof(*name)) && name[n])
+		if (n < (int)(sizeof(name) / sizeof(*name)) && name[n] && !(n == 4 && getenv("CKPT_E2E_ADOPTED")))
 			fact(name[n], "%s", f);
 }
 

@@ -30,18 +30,33 @@ var advice = []struct {
 }
 
 // observe reads the mappings and refuses those that cannot be made again.
-func observe(_ *kind.Dump, p *kind.Proc) error {
+func observe(d *kind.Dump, p *kind.Proc) error {
 	maps, err := p.FS.Maps()
 	if err != nil {
 		return err
 	}
 	p.Maps = maps
 	for i := range maps {
-		if err := refuse(&maps[i]); err != nil {
+		err := refuse(&maps[i])
+		if err == nil && isSysV(&maps[i]) && p.IDs.GetIpcNsId() <= image.NamespaceID {
+			err = refuseCommon(d)
+		}
+		if err != nil {
 			return fmt.Errorf("mapping %#x-%#x %s: %w", maps[i].Start, maps[i].End, maps[i].Path, err)
 		}
 	}
 	return nil
+}
+
+// refuseCommon refuses a System V segment that is not the container's own:
+// everybody on the host may have it, now and after the dump.
+func refuseCommon(d *kind.Dump) error {
+	own, err := d.OwnNamespace("ipc")
+	if err != nil || own {
+		return err
+	}
+	return failure.WithHint(failure.Unsupportedf("a System V segment of the host, which other programs may use, too"),
+		"start the program with ckpt start: in a container it has System V objects of its own", "let it detach the segment (shmdt) before the dump")
 }
 
 func refuse(m *procfs.Map) error {

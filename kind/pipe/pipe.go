@@ -76,7 +76,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 	if s.seen == nil {
 		s.look(d)
 	}
-	err := s.seen[inodeOf(desc)].check()
+	err := s.seen[inodeOf(desc)].check(d)
 	if err != nil && s.queues {
 		return nil // the other end may be on its way in a socket: Finish knows
 	}
@@ -118,7 +118,7 @@ func hasQueue(d *kind.Desc) bool {
 }
 
 // check refuses a pipe with one end inside and the other only outside.
-func (p *saved) check() error {
+func (p *saved) check(d *kind.Dump) error {
 	end := p.End()
 	if end == nil || p.Reader != nil && p.Writer != nil {
 		return nil
@@ -131,10 +131,11 @@ func (p *saved) check() error {
 	if p.Writer != nil {
 		what = "writes into"
 	}
-	return failure.WithHint(
-		failure.Unsupportedf("it %s a pipe whose other end is held outside the container", what),
-		"start the container with the pipe replaced by a file",
-		"or start the program at its other end inside the container too")
+	hints := []string{"start the container with the pipe replaced by a file", "or start the program at its other end inside the container too"}
+	if d.Adopted {
+		hints = []string{"start the program with the pipe replaced by a file", "or give the pid of an ancestor of the programs at both ends"}
+	}
+	return failure.WithHint(failure.Unsupportedf("it %s a pipe whose other end is held outside the container", what), hints...)
 }
 
 func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
@@ -162,7 +163,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 func (s *saver) finish(d *kind.Dump) error {
 	for _, p := range s.order {
 		defer p.Drop()
-		err := p.check()
+		err := p.check(d)
 		if err == nil {
 			err = p.save(d)
 		}

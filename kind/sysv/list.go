@@ -19,25 +19,30 @@ const batch = 256 << 10
 // infoSize is enough for what every info command gives, in bytes.
 const infoSize = 128
 
-// list finds all objects of a sort.
+// list finds all objects of a sort, in a namespace where nothing runs.
 func (s sort) list(d *kind.Dump) ([]object, error) {
+	out, count, err := s.look(d)
+	if err == nil && len(out) != count {
+		return nil, fmt.Errorf("the kernel tells of %d %ss and lists %d", count, s.name, len(out))
+	}
+	return out, err
+}
+
+// look finds the objects of a sort, and how many there were a moment before.
+func (s sort) look(d *kind.Dump) (out []object, count int, err error) {
 	top, count, err := s.count(d)
 	if err != nil || count == 0 {
-		return nil, err
+		return nil, 0, err
 	}
-	var out []object
 	perBatch := batch / (s.size + 16)
 	for from := 0; from <= top; from += perBatch {
 		some, err := s.stats(d, from, min(top+1, from+perBatch))
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		out = append(out, some...)
 	}
-	if len(out) != count {
-		return nil, fmt.Errorf("the kernel tells of %d %ss and lists %d", count, s.name, len(out))
-	}
-	return out, nil
+	return out, count, nil
 }
 
 // count gives the highest index in use and the number of objects.

@@ -25,6 +25,10 @@
 // The undo values of processes (SEM_UNDO of semop(2)), which the kernel does
 // not show: undo.go tells how they are found.
 //
+// Objects of the host, where the processes share its namespace (a tree that
+// ckpt did not start), stay out of the image. A process that has attached a
+// segment of those, or has undo values, is refused.
+//
 // # What is lost
 //
 // Times and the last pids that ipcs(1) shows.

@@ -32,11 +32,13 @@ const (
 type set struct {
 	id     int
 	values []uint16
+	closed bool // its values may not be read
 }
 
 // undo is what one dump or restore remembers.
 type undo struct {
 	listed bool
+	common bool // the semaphores are those of the host
 	sets   []set
 	total  int // semaphores
 	most   int // operations that one semop may have (kernel.sem)
@@ -65,15 +67,24 @@ func (u *undo) observe(d *kind.Dump, _ *kind.Proc) error {
 		return nil
 	}
 	own, err := d.OwnNamespace("ipc")
-	if err != nil || !own {
+	if err != nil {
 		return err
 	}
-	u.listed = true // an error is told once, not for every process
+	u.listed, u.common = true, !own // an error is told once, not for every process
 	return u.list(d)
 }
 
+// list finds the sets. Those of the host come and go meanwhile, which does not
+// matter: what a stopped process has done it has done to one that is there.
 func (u *undo) list(d *kind.Dump) error {
-	all, err := semaphores().list(d)
+	find := semaphores().list
+	if u.common {
+		find = func(d *kind.Dump) ([]object, error) {
+			all, _, err := semaphores().look(d)
+			return all, err
+		}
+	}
+	all, err := find(d)
 	if err != nil || len(all) == 0 {
 		return err
 	}
@@ -83,19 +94,27 @@ func (u *undo) list(d *kind.Dump) error {
 	}
 	u.most = int(e.GetSemCtls()[2])
 	for _, o := range all {
+		s := set{id: o.id}
 		values, err := semValues(d, o)
-		if err != nil {
+		switch {
+		case u.common && gone(err):
+			continue
+		case u.common && errors.Is(err, unix.EACCES):
+			s.closed = true
+		case err != nil:
 			return fmt.Errorf("semaphore set %d: %w", o.id, err)
 		}
-		s := set{id: o.id}
 		for i := 0; i < len(values); i += 2 {
 			s.values = append(s.values, binary.NativeEndian.Uint16(values[i:]))
 		}
 		u.sets = append(u.sets, s)
-		u.total += len(s.values)
+		u.total += max(1, len(s.values))
 	}
 	return nil
 }
+
+// gone: the set was removed.
+func gone(err error) bool { return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIDRM) }
 
 // none tells whether p has no undo list: all of a process's threads share one
 // as a rule, and ckpt's bare child, of a single thread, has none to compare with.
@@ -128,6 +147,10 @@ func (u *undo) ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, 
 	steps := min(mostSteps, probes/2/u.total)
 	var reads []func(*tracee.Script) error
 	for _, set := range u.sets {
+		if set.closed {
+			reads = append(reads, u.probeClosed(s, set))
+			continue
+		}
 		if steps < 2 {
 			reads = append(reads, u.probeGroups(s, set)...)
 			continue
@@ -141,6 +164,11 @@ func (u *undo) ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, 
 			if err := read(s); err != nil {
 				return err
 			}
+		}
+		if undo := p.Extra.GetSemUndo(); u.common && len(undo) > 0 {
+			return failure.WithHint(failure.Unsupportedf("it has undo values (SEM_UNDO) on semaphore set %d of the host, which other programs may use, too", undo[0].GetSemid()),
+				"start the program with ckpt start: in a container it has System V objects of its own",
+				"dump at a moment when the program holds none of its semaphores")
 		}
 		return u.single(p)
 	}, nil
@@ -238,6 +266,20 @@ func unknown(id int) error {
 		"dump at a moment when the program holds fewer of its semaphores")
 }
 
+// probeClosed asks for a set of the host whose values ckpt may not read
+// whether the process may alter it.
+func (u *undo) probeClosed(s *tracee.Script, set set) func(*tracee.Script) error {
+	step := addSemop(s, s.Try, set.id, []kernel.SemOp{blocked(0)})
+	return func(s *tracee.Script) error {
+		_, err := s.Result(step)
+		if errors.Is(err, unix.EAGAIN) {
+			return failure.WithHint(failure.Unsupportedf("whether it has undo values (SEM_UNDO) on semaphore set %d of the host cannot be told: it may alter that, and ckpt may not read it", set.id),
+				"dump as root")
+		}
+		return nil
+	}
+}
+
 // probeGroups asks for many semaphores at a time whether one has a value.
 func (u *undo) probeGroups(s *tracee.Script, set set) (reads []func(*tracee.Script) error) {
 	const opsEach = 4
@@ -263,13 +305,14 @@ func (u *undo) probeGroups(s *tracee.Script, set set) (reads []func(*tracee.Scri
 }
 
 // outOfRange is 1 for ERANGE and 0 for EAGAIN, which say something, and for
-// EACCES: what the process may not alter it has most likely never altered.
+// EACCES: what the process may not alter it has most likely never altered. One
+// of the host may be gone.
 func outOfRange(s *tracee.Script, step tracee.Step) (int, error) {
 	_, err := s.Result(step)
 	switch {
 	case errors.Is(err, unix.ERANGE):
 		return 1, nil
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES), gone(err):
 		return 0, nil
 	case err == nil:
 		return 0, errors.New("a probe of its undo value went through")

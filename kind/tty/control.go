@@ -26,7 +26,7 @@ func (c *control) observe(d *kind.Dump, p *kind.Proc) error {
 	if err := c.saver.look(d); err != nil {
 		return err
 	}
-	if err := observe(c.saver.seen, p); err != nil {
+	if err := observe(d, c.saver.seen, p); err != nil {
 		return err
 	}
 	if p.Extra != nil && p.Stat != nil && p.Stat.TTYNr == 0 {
@@ -113,7 +113,7 @@ func (c *control) of(r *kind.Restore, sid pidns.VPID) (*pair, error) {
 }
 
 // observe refuses a process whose terminal does not come with the container.
-func observe(ptys map[uint32]*pty, p *kind.Proc) error {
+func observe(d *kind.Dump, ptys map[uint32]*pty, p *kind.Proc) error {
 	if p.Stat == nil || p.Stat.TTYNr == 0 {
 		return nil
 	}
@@ -122,9 +122,9 @@ func observe(ptys map[uint32]*pty, p *kind.Proc) error {
 		if t := ptys[minor]; t != nil && t.master != nil {
 			return nil
 		}
-		return outside(fmt.Sprintf("/dev/pts/%d", minor))
+		return outside(d, fmt.Sprintf("/dev/pts/%d", minor))
 	}
-	return outside(fmt.Sprintf("%d:%d", major, minor))
+	return outside(d, fmt.Sprintf("%d:%d", major, minor))
 }
 
 // slaveOf is some description of the slave. A session keeps its terminal

@@ -152,7 +152,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 		if hungUp {
 			return nil
 		}
-		return outside(desc.Link)
+		return outside(d, desc.Link)
 	}
 	return s.seen[n].check(d, desc)
 }
@@ -212,10 +212,14 @@ func (s *saver) look(d *kind.Dump) (err error) {
 }
 
 // outside refuses a terminal whose master somebody else has.
-func outside(name string) error {
-	return failure.WithHint(
-		failure.Unsupportedf("the terminal %s is run by a program outside the container", name),
-		"start the program with its input and output redirected, or under script(1) inside the container")
+func outside(d *kind.Dump, name string) error {
+	hints := []string{"start the program with its input and output redirected, or under script(1) inside the container"}
+	if d.Adopted {
+		hints = []string{"start the program with setsid(1), its input and output redirected",
+			"or save the terminal with it: give the pid of the tmux, screen or script(1) that runs it",
+			"or close the terminal first: what outlives it (nohup, disown) can be saved"}
+	}
+	return failure.WithHint(failure.Unsupportedf("the terminal %s is run by a program outside the container", name), hints...)
 }
 
 func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
@@ -223,7 +227,7 @@ func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
 		if p.hungUp {
 			return nil
 		}
-		return outside(desc.Link)
+		return outside(d, desc.Link)
 	}
 	fd := int(p.master.File.Fd())
 	if n, err := unix.IoctlGetInt(fd, unix.TIOCGETD); err != nil || n != 0 {

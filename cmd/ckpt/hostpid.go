@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/container"
+	"ckpt/dump"
+	"ckpt/failure"
+	"ckpt/pidns"
+)
+
+// adopt is the source for the tree of a host pid, which belongs to no
+// container and has none below it.
+func (a *app) adopt(pid int) (dump.Source, error) {
+	if pid <= 0 {
+		return dump.Source{}, usage(fmt.Errorf("--pid %d is no number of a process", pid), "`ps -e` lists those there are")
+	}
+	s, err := a.store(false)
+	if err != nil {
+		return dump.Source{}, err
+	}
+	m, err := s.Whose(pid)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return dump.Source{}, err
+	}
+	if m != nil {
+		return dump.Source{}, failure.WithHint(errors.New(memberText(m)), fmt.Sprintf("save the container: ckpt dump %s DIR", m.Container.Name))
+	}
+	src, err := dump.Adopt(pidns.HostPID(pid)) // tells of an ESRCH
+	if err != nil {
+		return dump.Source{}, err
+	}
+	below, err := s.Below(pid)
+	if err != nil {
+		return dump.Source{}, err
+	}
+	var refused []error
+	for _, c := range below {
+		refused = append(refused, failure.WithHint(
+			failure.Unsupportedf("container %s is below pid %d (%s): a container inside a tree is not carried", c.Name, pid, src.Comm),
+			fmt.Sprintf("save it by itself: ckpt dump %s DIR", c.Name), "give a pid that has no container below it"))
+	}
+	src.Name = container.NameOf(src.Command)
+	return src, errors.Join(refused...)
+}
+
+// memberText says whose a host id is: "host pid 812 is pid 2 of container train".
+func memberText(m *container.Member) string {
+	text := fmt.Sprintf("host pid %d is pid %d of container %s", m.PID, m.VPID, m.Container.Name)
+	if int(m.TID) != int(m.PID) {
+		text = fmt.Sprintf("host tid %d is thread %d of pid %d of container %s", m.TID, m.VTID, m.VPID, m.Container.Name)
+	}
+	return text
+}
+
+// psOfPID tells which container a host id belongs to. To belong to none is
+// what a script wants to know by the exit code: that of no such container.
+func psOfPID(a *app, pid int, asJSON bool) error {
+	s, err := a.store(false)
+	if err != nil {
+		return err
+	}
+	m, err := s.Whose(pid)
+	if errors.Is(err, unix.ESRCH) {
+		return failure.WithHint(fmt.Errorf("there is no process or thread %d on the host", pid), "`ckpt ps NAME` lists those of a container by both their ids")
+	}
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		return noneOf(s, pid)
+	}
+	if !asJSON {
+		_, err = fmt.Fprint(a.out, memberTable(m))
+		return err
+	}
+	v, err := viewOf(m.Container)
+	if err != nil {
+		return err
+	}
+	out := jsonOf([]containerView{v})
+	p := processJSON(m.Process)
+	if int(m.TID) != int(m.PID) {
+		p.Threads = []psThread{psThread(m.Thread)}
+	}
+	out[0].Processes = []psProcess{p}
+	return a.printJSON(out)
+}
+
+func noneOf(s *container.Store, pid int) error {
+	below, err := s.Below(pid)
+	if err != nil {
+		return err
+	}
+	err = failure.Mark(failure.ErrNoContainer, fmt.Errorf("host pid %d is in no container: it is the host's own", pid))
+	for _, c := range below {
+		if c.Supervisor == pid {
+			return failure.WithHint(err, fmt.Sprintf("it is the supervisor of container %s", c.Name))
+		}
+	}
+	return err
+}
+
+// memberTable is what `ckpt ps --pid PID` prints.
+func memberTable(m *container.Member) string {
+	cols := []column{{"NAME", false}, {"VPID", true}, {"PID", true}, {"VTID", true}, {"TID", true}, {"STATE", false}, {"COMMAND", false}}
+	return table(cols, [][]string{{m.Container.Name, m.VPID.String(), m.PID.String(), m.VTID.String(), m.TID.String(), string(m.Process.State), runs(m.Process)}}, 2)
+}
