@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timerfd"
@@ -104,9 +105,25 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	}}, nil
 }
 
+// readTries bounds how often a timer is read that expires in between.
+const readTries = 100
+
 // read asks for the time left, which counts what has expired, and only then
-// for the count.
+// for the count. An expiration in between would be in both: the time it took
+// tells, and the timer is read again. One that expires all the time is taken as it
+// is.
 func read(desc *kind.Desc) (left unix.ItimerSpec, s state, err error) {
+	for range readTries {
+		began := time.Now()
+		left, s, err = readOnce(desc)
+		if err != nil || !armed(left) || time.Since(began) < time.Duration(left.Value.Nano()) {
+			break
+		}
+	}
+	return left, s, err
+}
+
+func readOnce(desc *kind.Desc) (left unix.ItimerSpec, s state, err error) {
 	if err := unix.TimerfdGettime(int(desc.File.Fd()), &left); err != nil {
 		return left, s, fmt.Errorf("read it (timerfd_gettime): %w", err)
 	}
