@@ -3,7 +3,6 @@ package container
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +37,7 @@ func (s *Store) Whose(id int) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	above, err := ancestors(st.Tgid)
+	above, err := procfs.Ancestors(st.Tgid)
 	if err != nil {
 		return nil, err
 	}
@@ -109,36 +108,6 @@ func (s *Store) inits() (map[int]*Container, error) {
 	return out, nil
 }
 
-// ancestors are a process and those above it, upwards.
-func ancestors(pid int) ([]int, error) {
-	var out []int
-	for at := pid; at > 0; {
-		parent, err := parentOf(at)
-		switch {
-		case errors.Is(err, unix.ESRCH) && at != pid:
-			out, at = nil, pid // it has just ended: who was below has another parent now
-		case err != nil:
-			return nil, fmt.Errorf("look at what is above host pid %d: %w", pid, err)
-		default:
-			out, at = append(out, at), parent
-		}
-	}
-	return out, nil
-}
-
-func parentOf(pid int) (int, error) {
-	p, err := procfs.Open(pid)
-	if err != nil {
-		return 0, err
-	}
-	defer p.Close()
-	st, err := p.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return st.PPid, nil
-}
-
 // Below finds the containers that are below a process of the host: those whose
 // supervisor it is or has in its tree.
 func (s *Store) Below(pid int) ([]*Container, error) {
@@ -148,7 +117,7 @@ func (s *Store) Below(pid int) ([]*Container, error) {
 	}
 	var out []*Container
 	for init, c := range inits {
-		above, err := ancestors(init)
+		above, err := procfs.Ancestors(init)
 		if errors.Is(err, unix.ESRCH) {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -65,35 +66,15 @@ func adoptable(pid pidns.HostPID, st *procfs.Status, stat *procfs.Stat) error {
 		return failure.WithHint(fmt.Errorf("%s has ended; it is only left for its parent to learn how", who),
 			fmt.Sprintf("it goes when process %d has waited for it", st.PPid))
 	}
-	above, err := isAncestor(int(pid))
+	above, err := procfs.Ancestors(os.Getpid())
 	if err != nil {
 		return err
 	}
-	if above {
+	if slices.Contains(above, int(pid)) {
 		return failure.WithHint(failure.Unsupportedf("%s is an ancestor of this ckpt, which cannot save itself", who),
 			"run ckpt from another terminal, or give the pid of the program alone")
 	}
 	return nil
-}
-
-// isAncestor tells whether this process is, or descends from, pid.
-func isAncestor(pid int) (bool, error) {
-	for at := os.Getpid(); at > 0; {
-		if at == pid {
-			return true, nil
-		}
-		p, err := procfs.Open(at)
-		if err != nil {
-			return false, fmt.Errorf("look at the ancestors of ckpt: %w", err)
-		}
-		st, err := p.Stat()
-		_ = p.Close()
-		if err != nil {
-			return false, fmt.Errorf("look at the ancestors of ckpt: %w", err)
-		}
-		at = st.PPid
-	}
-	return false, nil
 }
 
 // mayTrace tells beforehand what would be an EPERM.

@@ -213,19 +213,8 @@ func (s *session) traced(st *procfs.Status) error {
 
 // within tells whether a process is one of those to be saved, or their vpid 1.
 func (s *session) within(pid int) bool {
-	for pid > 0 && pid != int(s.src.Root) {
-		fs, err := procfs.Open(pid)
-		if err != nil {
-			return false
-		}
-		st, err := fs.Stat()
-		fs.Close()
-		if err != nil {
-			return false
-		}
-		pid = st.PPid
-	}
-	return pid != 0
+	above, err := procfs.Ancestors(pid)
+	return err == nil && slices.Contains(above, int(s.src.Root))
 }
 
 // before notes what only a running thread shows.
