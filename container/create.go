@@ -185,18 +185,9 @@ func groupOfTerminals() (string, error) {
 	if err != nil || !privileged {
 		return "", err
 	}
-	self, err := procfs.Open(os.Getpid())
-	if err != nil {
+	m, err := procfs.OnTop(os.Getpid(), "devpts", "/dev/pts")
+	if m == nil || err != nil {
 		return "", err
-	}
-	defer self.Close()
-	mounts, err := self.MountInfo()
-	if err != nil {
-		return "", err
-	}
-	m := procfs.OnTop(mounts, "devpts", "/dev/pts")
-	if m == nil {
-		return "", nil
 	}
 	for o := range strings.SplitSeq(m.Super, ",") {
 		if strings.HasPrefix(o, "gid=") {

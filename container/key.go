@@ -34,18 +34,9 @@ func IsKey(k string) bool {
 
 // KeyOf is the key of the container that the caller is in; "": in none.
 func KeyOf() (string, error) {
-	self, err := procfs.Open(os.Getpid())
-	if err != nil {
+	m, err := procfs.OnTop(os.Getpid(), "proc", "/proc")
+	if m == nil || err != nil {
 		return "", err
-	}
-	defer self.Close()
-	mounts, err := self.MountInfo()
-	if err != nil {
-		return "", err
-	}
-	m := procfs.OnTop(mounts, "proc", "/proc")
-	if m == nil {
-		return "", nil
 	}
 	k, ok := strings.CutPrefix(m.Source, keyPrefix)
 	if !ok || !IsKey(k) {

@@ -38,15 +38,29 @@ func (m *Mount) HasOption(name string) bool {
 	return false
 }
 
-// OnTop is the mount of a type that is seen at a point: the last one, which
-// covers those before; nil: there is none.
-func OnTop(mounts []Mount, typ, point string) *Mount {
+// Mounts are what a process has mounted, see MountInfo.
+func Mounts(pid int) ([]Mount, error) {
+	p, err := Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return p.MountInfo()
+}
+
+// OnTop is the mount of a type that a process sees at a point: the last one,
+// which covers those before; nil: there is none.
+func OnTop(pid int, typ, point string) (*Mount, error) {
+	mounts, err := Mounts(pid)
+	if err != nil {
+		return nil, err
+	}
 	for i := range slices.Backward(mounts) {
 		if m := &mounts[i]; m.Type == typ && m.Point == point {
-			return m
+			return m, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // MountInfo reads /proc/PID/mountinfo, in the kernel's order.

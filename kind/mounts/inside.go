@@ -59,19 +59,18 @@ func flags(options string) (uint64, error) {
 	return out, nil
 }
 
-// observeInside compares the mounts of a process that has a mount namespace of
-// its own with the container's.
-func observeInside(d *kind.Dump, p *kind.Proc) error {
-	containers, err := read(int(d.Home))
+// inside is extra of the namespace that a task is in.
+func inside(d *kind.Dump, task pidns.HostPID) ([]procfs.Mount, error) {
+	its, err := procfs.Mounts(int(task))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	its, err := p.Lead().FS.MountInfo()
+	containers, err := procfs.Mounts(int(d.ContainerHome))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, refused := extra(its, containers)
-	return errors.Join(refused...)
+	more, refused := extra(its, containers)
+	return more, errors.Join(refused...)
 }
 
 // dump writes what is to be mounted again.
@@ -79,16 +78,8 @@ func dump(d *kind.Dump) error {
 	if d.Namespace == 0 {
 		return nil
 	}
-	its, err := read(int(d.Home))
+	more, err := inside(d, d.Home)
 	if err != nil {
-		return err
-	}
-	containers, err := read(int(d.ContainerHome))
-	if err != nil {
-		return err
-	}
-	more, refused := extra(its, containers)
-	if err := errors.Join(refused...); err != nil {
 		return err
 	}
 	for _, m := range more {

@@ -45,7 +45,8 @@ func Kind() kind.Process {
 			}
 			done[id] = true
 			if id > image.NamespaceID {
-				return observeInside(d, p)
+				_, err := inside(d, p.Lead().Host)
+				return err
 			}
 			return observe(int(d.Home))
 		},
@@ -59,24 +60,15 @@ func Inside() kind.Namespace {
 }
 
 func observe(init int) error {
-	its, err := read(init)
+	its, err := procfs.Mounts(init)
 	if err != nil {
 		return err
 	}
-	own, err := read(os.Getpid())
+	own, err := procfs.Mounts(os.Getpid())
 	if err != nil {
 		return err
 	}
 	return errors.Join(compare(its, own)...)
-}
-
-func read(pid int) ([]procfs.Mount, error) {
-	p, err := procfs.Open(pid)
-	if err != nil {
-		return nil, err
-	}
-	defer p.Close()
-	return p.MountInfo()
 }
 
 // compare refuses what is mounted in the container and not outside, or with

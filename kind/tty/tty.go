@@ -159,19 +159,11 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 
 // own is the device of the container's /dev/pts; 0: it has none.
 func own(d *kind.Dump) (uint64, error) {
-	p, err := procfs.Open(int(d.Home))
-	if err != nil {
+	m, err := procfs.OnTop(int(d.Home), "devpts", "/dev/pts")
+	if m == nil || err != nil {
 		return 0, err
 	}
-	defer p.Close()
-	mounts, err := p.MountInfo()
-	if err != nil {
-		return 0, err
-	}
-	if m := procfs.OnTop(mounts, "devpts", "/dev/pts"); m != nil {
-		return m.Dev, nil
-	}
-	return 0, nil
+	return m.Dev, nil
 }
 
 // foreign tells whether d is a slave of another /dev/pts, whose number says
