@@ -325,10 +325,11 @@ func (s *session) settle(pids []pidns.HostPID) error {
 // ended, or left a tree of the host when its parent ended.
 func (s *session) dropStrays() error {
 	strays := map[pidns.HostPID]bool{}
-	for pid, p := range s.procs {
-		if !slices.Contains(s.order, p) {
-			strays[pidns.HostPID(pid)] = true
-		}
+	for pid := range s.procs {
+		strays[pidns.HostPID(pid)] = true
+	}
+	for _, p := range s.order {
+		delete(strays, p.Host)
 	}
 	return s.letRun(strays)
 }

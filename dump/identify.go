@@ -83,12 +83,13 @@ func (s *session) arrange() error {
 		return err
 	}
 	s.d.Procs = nil
+	saved := map[*kind.Proc]bool{}
 	for _, p := range s.order {
 		parent := byHost[p.Stat.PPid]
 		if !s.origin.saves(p, parent) {
 			continue
 		}
-		if slices.Contains(s.d.Procs, parent) {
+		if saved[parent] {
 			p.Parent = parent
 		}
 		p.TC, p.IDs = &criu_core.TaskCoreEntry{}, &criu_core.TaskKobjIdsEntry{}
@@ -101,7 +102,7 @@ func (s *session) arrange() error {
 				t.Core.ThreadCore = &criu_core.ThreadCoreEntry{}
 			}
 		}
-		s.d.Procs = append(s.d.Procs, p)
+		s.d.Procs, saved[p] = append(s.d.Procs, p), true
 	}
 	if err := s.fillTable(); err != nil {
 		return err

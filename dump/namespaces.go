@@ -49,7 +49,7 @@ func (s *session) findNamespaces() error {
 			continue // the kernel has none of this sort
 		}
 		if err != nil {
-			return &failure.Error{Doing: "dump", What: "read " + s.origin.whose() + " namespaces", Err: err}
+			return s.unreadable(err)
 		}
 		byLink[own] = &space{sort: n.file, id: image.NamespaceID}
 		find := func(p *kind.Proc, link string) uint32 {
@@ -72,8 +72,8 @@ func (s *session) findNamespaces() error {
 			if err == nil && n.file == "time" {
 				children, err = p.Lead().FS.Link("ns/time_for_children")
 			}
-			if s.out == nil && errors.Is(err, unix.ESRCH) {
-				continue // it has ended, while only checking
+			if s.endedMeanwhile(err) {
+				continue
 			}
 			if err != nil {
 				return s.fail(p, "read its namespaces", err)
@@ -94,7 +94,7 @@ func (s *session) findMounts() error {
 			continue
 		}
 		all, err := at.holder.Lead().FS.MountInfo()
-		if err != nil && !(s.out == nil && errors.Is(err, unix.ESRCH)) {
+		if err != nil && !s.endedMeanwhile(err) {
 			return s.fail(at.holder, "read its mounts", err)
 		}
 		at.mounts = map[int]bool{}
@@ -124,9 +124,26 @@ func (s *session) mountsOf(d *kind.Desc) pidns.HostPID {
 	return s.d.Home
 }
 
+// ownNamespaces are the container's of refusedSorts, by sort.
+func (s *session) ownNamespaces() (map[string]string, error) {
+	own := map[string]string{}
+	for _, ns := range refusedSorts {
+		var err error
+		if own[ns.file], err = s.origin.namespace(ns.file); err != nil {
+			return nil, s.unreadable(err)
+		}
+	}
+	return own, nil
+}
+
+func (s *session) unreadable(err error) error {
+	return &failure.Error{Doing: "dump", What: "read " + s.origin.whose() + " namespaces", Err: err}
+}
+
 // checkNamespaces refuses a process that has left those of the container's
-// namespaces that cannot be made inside, or whose own could not be made again.
-func (s *session) checkNamespaces(p *kind.Proc) error {
+// namespaces that cannot be made inside, which are own, or whose own could not
+// be made again.
+func (s *session) checkNamespaces(p *kind.Proc, own map[string]string) error {
 	if p.Zombie {
 		return nil
 	}
@@ -135,11 +152,7 @@ func (s *session) checkNamespaces(p *kind.Proc) error {
 		if err != nil {
 			return s.fail(p, "read its namespaces", err)
 		}
-		container, err := s.origin.namespace(ns.file)
-		if err != nil {
-			return s.fail(p, "read "+s.origin.whose()+" namespaces", err)
-		}
-		if mine != container {
+		if mine != own[ns.file] {
 			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("its %s namespace is not %s; these are not carried yet", ns.name, s.origin.whose()),
 				"start it without unshare(1), a container tool or a sandbox of its own"))
 		}

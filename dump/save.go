@@ -20,7 +20,7 @@ import (
 const areaSize = 1 << 20
 
 // save writes everything but the manifest. The container is frozen.
-func (s *session) save(ctx context.Context) (err error) {
+func (s *session) save(ctx context.Context) error {
 	if err := s.examine(); err != nil {
 		return err
 	}

@@ -15,8 +15,12 @@ import (
 // checkTree refuses, before anything is touched, what a restore could not
 // build.
 func (s *session) checkTree() (refused []error) {
+	own, err := s.ownNamespaces()
+	if err != nil {
+		return []error{err}
+	}
 	for _, p := range s.d.Procs {
-		if err := s.checkNamespaces(p); err != nil {
+		if err := s.checkNamespaces(p, own); err != nil {
 			refused = append(refused, err)
 		}
 		if err := s.checkStatus(p); err != nil {

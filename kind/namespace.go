@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/image"
+	"ckpt/pidns"
 )
 
 // OwnNamespace tells whether the container has a namespace of its own of this
@@ -25,6 +26,20 @@ func (d *Dump) OwnNamespace(sort string) (bool, error) {
 		return false, fmt.Errorf("look at the container's %s namespace: %w", sort, err)
 	}
 	return ours.Ino != its.Ino || ours.Dev != its.Dev, nil
+}
+
+// PIDSpace is the pid namespace that a link as /proc/PID/ns/pid names, by the
+// id of the first process in it; 0: that is none of those to be saved.
+func (d *Dump) PIDSpace(link string) (pidns.VPID, error) {
+	for _, p := range d.Procs {
+		if p.VPID != p.Space || p.Zombie {
+			continue
+		}
+		if own, err := p.Lead().FS.Link("ns/pid"); err != nil || own == link {
+			return p.VPID, err
+		}
+	}
+	return 0, nil
 }
 
 // NamespaceFile is the id in the names of the files of the namespace that is

@@ -148,24 +148,25 @@ func (s *session) fillSpace(at space, first *kind.Target) error {
 	return nil
 }
 
-// onSpace runs fn on a thread in the namespace.
+// onSpace runs fn on a thread in the namespace. That of the clocks is none to
+// enter: what there is to be set is set before anybody comes in.
 func (s *session) onSpace(at space, fn func() error) error {
-	if n := s.mounters[at.id]; n != nil && at.sort == "mnt" {
-		return s.on(n, fn)
+	switch at.sort {
+	case "mnt":
+		return s.on(s.mounters[at.id], fn)
+	case "time":
+		return fn()
 	}
-	for _, o := range sorts {
-		if o.name != at.sort || at.sort == "time" {
-			continue
-		}
-		n, err := newInner([]entered{{at.sort, int(o.flag), int(s.spaces[at].Fd())}})
-		if err != nil {
-			return err
-		}
-		defer n.end()
-		return s.on(n, fn)
+	n, err := newInner([]entered{{at.sort, anySort, int(s.spaces[at].Fd())}})
+	if err != nil {
+		return err
 	}
-	return fn()
+	defer n.end()
+	return s.on(n, fn)
 }
+
+// anySort lets setns(2) take what the descriptor says.
+const anySort = 0
 
 // leaveSpaces gives up what holds namespaces made inside.
 func (s *session) leaveSpaces() {

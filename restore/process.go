@@ -110,7 +110,7 @@ func (s *session) bearThread(tt *kind.TargetThread, leader *tracee.Thread, site 
 
 // bear is Restore.Bear. Called on the inner thread.
 func (s *session) bear(v pidns.VPID) error {
-	t := s.threadOf(v)
+	t := s.owner(v)
 	if t == nil || s.stubs[v] != nil {
 		return nil
 	}
@@ -125,18 +125,6 @@ func (s *session) bear(v pidns.VPID) error {
 	return <-done
 }
 
-// threadOf is the process that has the thread.
-func (s *session) threadOf(v pidns.VPID) *kind.Target {
-	for _, t := range s.live() {
-		for _, tt := range t.Threads {
-			if tt.VTID == v {
-				return t
-			}
-		}
-	}
-	return nil
-}
-
 // prepare gives the child a place for code and scripts that its future
 // mappings leave free, unless it shares the address space of one that has it.
 // It does so once.
@@ -144,20 +132,26 @@ func (s *session) prepare(t *kind.Target) error {
 	if t.Main != nil {
 		return nil
 	}
-	var err error
 	if t.OwnsVM {
-		err = s.fail(t, "", s.makeSite(t))
-	}
-	for _, o := range s.live() { // one that has a thread made early may come before its owner
-		if !t.OwnsVM && o.OwnsVM && o.IDs.GetVmId() == t.IDs.GetVmId() {
-			err = s.prepare(o)
+		if err := s.makeSite(t); err != nil {
+			return s.fail(t, "", err)
 		}
-	}
-	if err != nil {
+	} else if err := s.prepareOwner(t); err != nil {
 		return err
 	}
 	base := s.siteOf(t).Base
 	t.Main, t.Late = tracee.NewScript(base), tracee.NewScript(base)
+	return nil
+}
+
+// prepareOwner prepares the process that rebuilds the address space of t: one
+// that has a thread made early may come before it.
+func (s *session) prepareOwner(t *kind.Target) error {
+	for _, o := range s.r.Targets {
+		if o.OwnsVM && o.IDs.GetVmId() == t.IDs.GetVmId() {
+			return s.prepare(o)
+		}
+	}
 	return nil
 }
 

@@ -45,17 +45,13 @@ func restartedByHand(r Regs) Regs {
 // without harm since it has done nothing then.
 func RestartsEINTR(nr uint64) bool {
 	switch nr {
-	case unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2,
-		unix.SYS_RT_SIGTIMEDWAIT,
-		unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP,
-		unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS,
-		// sockets with SO_RCVTIMEO or SO_SNDTIMEO set (sock_intr_errno())
-		unix.SYS_READ, unix.SYS_READV, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG,
+	// sockets with SO_RCVTIMEO or SO_SNDTIMEO set (sock_intr_errno())
+	case unix.SYS_READ, unix.SYS_READV, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG,
 		unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_CONNECT,
 		unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG:
 		return true
 	}
-	return false
+	return StopsWithEINTR(nr)
 }
 
 // StopsWithEINTR tells whether nr is one of those calls that fails so whenever

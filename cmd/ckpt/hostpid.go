@@ -77,17 +77,15 @@ func psOfPID(a *app, pid int, asJSON bool) error {
 		_, err = fmt.Fprint(a.out, memberTable(m))
 		return err
 	}
-	v, err := viewOf(m.Container)
+	state, err := m.Container.State()
 	if err != nil {
 		return err
 	}
-	out := jsonOf([]containerView{v})
 	p := processJSON(m.Process)
 	if int(m.TID) != int(m.PID) {
 		p.Threads = []psThread{psThread(m.Thread)}
 	}
-	out[0].Processes = []psProcess{p}
-	return a.printJSON(out)
+	return a.printJSON([]psContainer{{Name: m.Container.Name, State: state, Processes: []psProcess{p}}})
 }
 
 func noneOf(s *container.Store, pid int) error {

@@ -3,11 +3,11 @@ package copies
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"ckpt/e2e/harness"
+	"ckpt/kind/kindtest"
 )
 
 // scarce is a host with few pids: a container with its own kernel.pid_max
@@ -22,7 +22,7 @@ while :; do wait; sleep 0.1; done`
 // TestFewPIDs: where the host is running out of pids that is told, and nothing
 // is left behind; when there is room again, the image is as good as ever.
 func TestFewPIDs(t *testing.T) {
-	if os.Geteuid() != 0 || !since(t, "6.14") {
+	if os.Geteuid() != 0 || !kindtest.Since(t, "6.14") {
 		return // kernel.pid_max is the whole machine's
 	}
 	e := harness.New(t, "")
@@ -64,14 +64,4 @@ func TestFewPIDs(t *testing.T) {
 	if r := inside("ps"); !strings.Contains(r.Out, "small") {
 		t.Errorf("it was restored: %v", r)
 	}
-}
-
-// since tells whether the running kernel is at least of this version.
-func since(t *testing.T, version string) bool {
-	t.Helper()
-	out, err := exec.Command("sh", "-c", "printf '%s\\n%s\\n' "+version+" $(uname -r) | sort -V | head -1").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(out)) == version
 }

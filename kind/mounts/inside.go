@@ -102,13 +102,8 @@ func shows(d *kind.Dump) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find the pid namespace that its /proc shows: %w", err)
 	}
-	for _, p := range d.Procs {
-		if p.Zombie || p.VPID != p.Space {
-			continue
-		}
-		if own, err := p.FS.Link("ns/pid"); err != nil || own == link {
-			return uint32(p.VPID), err
-		}
+	if space, err := d.PIDSpace(link); err != nil || space != 0 {
+		return uint32(space), err
 	}
 	containers, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.ContainerHome))
 	if err != nil || containers == link {

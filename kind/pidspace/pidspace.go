@@ -60,18 +60,13 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 	case err != nil || own == children:
 		return err
 	}
-	for _, q := range d.Procs {
-		if q.VPID != q.Space || q.Zombie {
-			continue
-		}
-		l, err := q.Lead().FS.Link("ns/pid")
-		if err != nil {
-			return err
-		}
-		if l == children {
-			p.Extra.ChildrenSpace = uint32(q.VPID)
-			return nil
-		}
+	space, err := d.PIDSpace(children)
+	if err != nil {
+		return err
+	}
+	if space != 0 {
+		p.Extra.ChildrenSpace = uint32(space)
+		return nil
 	}
 	return failure.WithHint(failure.Unsupportedf("its children are to be born in a pid namespace whose first process has ended, or is not the container's"),
 		"it cannot fork any more: end it")
