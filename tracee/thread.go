@@ -171,8 +171,12 @@ func (t *Thread) wait() (unix.WaitStatus, error) {
 }
 
 func wait4(tid int) (unix.WaitStatus, error) {
-	defer untangle(tid)()
 	var ws unix.WaitStatus
+	// What is there already needs nobody to see to it (WillStop).
+	if pid, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOHANG, nil); pid == tid && err == nil {
+		return ws, nil
+	}
+	defer untangle(tid)()
 	for {
 		_, err := unix.Wait4(tid, &ws, unix.WALL, nil)
 		if err != unix.EINTR {
