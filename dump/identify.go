@@ -169,7 +169,7 @@ func (s *session) fillTable() error {
 	}
 	for _, p := range s.d.Procs {
 		for _, id := range []pidns.Chain{p.GroupChain, p.SessionChain} {
-			s.table.Hold(id, spaces.At(p.Space, len(id)-1))
+			s.table.Hold(id, spaces, p.Space)
 		}
 	}
 	return nil

@@ -151,7 +151,7 @@ func (r *reader) table() (*Table, error) {
 	}
 	for i, q := range r.seen {
 		for _, id := range []Chain{q.group, q.session} {
-			t.Hold(id, spaces.At(spaces.Of[i], len(id)-1))
+			t.Hold(id, spaces, spaces.Of[i])
 		}
 	}
 	return t, nil

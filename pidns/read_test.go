@@ -25,7 +25,7 @@ exec cat
 
 // TestRead reads the table of a real pid namespace.
 func TestRead(t *testing.T) {
-	init, o, a, z := startNamespace(t)
+	init, o, a, z := startNamespace(t, true)
 	table, err := Read(init)
 	for err == nil && !table.byID[z].Zombie { // until it has exited
 		runtime.Gosched()
@@ -66,8 +66,30 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// startNamespace gives vpid 1 of a new pid namespace and the ids of script.
-func startNamespace(t *testing.T) (init HostPID, orphan, child, zombie VPID) {
+// A container runtime may leave the first process in a session and group made
+// outside: they have no id inside, and so nothing to hold.
+func TestReadOutsideSession(t *testing.T) {
+	init, o, a, _ := startNamespace(t, false)
+	table, err := Read(init)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []VPID{Init, a} {
+		if r := table.byID[v]; r.ID != v || r.PGID != 0 || r.SID != 0 {
+			t.Errorf("id %d: %+v", v, r)
+		}
+	}
+	if s := table.byID[o].SID; !table.byID[s].Held() {
+		t.Errorf("session %d of the orphan is not held", s)
+	}
+	if r, ok := table.byID[0]; ok {
+		t.Errorf("an id 0 came in: %+v", r)
+	}
+}
+
+// startNamespace gives vpid 1 of a new pid namespace and the ids of script;
+// session tells whether vpid 1 leads a session of its own.
+func startNamespace(t *testing.T, session bool) (init HostPID, orphan, child, zombie VPID) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -85,7 +107,7 @@ func startNamespace(t *testing.T) (init HostPID, orphan, child, zombie VPID) {
 		t.Fatal(err)
 	}
 	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{os.Stderr, r} // 3 and 4
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: session, Cloneflags: unix.CLONE_NEWPID}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
 	}

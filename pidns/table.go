@@ -55,16 +55,18 @@ func (t *Table) Add(r Row) error {
 }
 
 // Hold enters the id of a group or session, if its leader is gone: as long as
-// a member lives, the kernel gives it to nobody (pid_namespaces(7)). space is
-// the namespace in which it is the last of its ids. Each member is to tell, for
-// one that lives elsewhere sees less of them.
-func (t *Table) Hold(id Chain, space VPID) {
-	v := id.Outer()
-	r, ok := t.byID[v]
-	if v == 0 || ok && (!r.Held() || len(r.Nested) >= len(id)-1) {
+// a member lives, the kernel gives it to nobody (pid_namespaces(7)). The member
+// lives in the namespace of; each is to tell, for one that lives elsewhere sees
+// less of the ids. A group or session made outside has none: it is not held.
+func (t *Table) Hold(id Chain, spaces *Spaces, of VPID) {
+	if len(id) == 0 {
 		return
 	}
-	t.byID[v] = Row{ID: v, Nested: id.Nested(), Space: space}
+	v := id.Outer()
+	if r, ok := t.byID[v]; ok && (!r.Held() || len(r.Nested) >= len(id)-1) {
+		return
+	}
+	t.byID[v] = Row{ID: v, Nested: id.Nested(), Space: spaces.At(of, len(id)-1)}
 }
 
 // Host translates a virtual id; false for one that no living task has.

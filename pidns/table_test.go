@@ -30,7 +30,7 @@ func shell(t *testing.T, offset HostPID) *Table {
 		}
 	}
 	for _, id := range []VPID{1, 2, 11, 18, 0} {
-		table.Hold(ChainOf([]int{5000 + int(id), int(id)}, 1), Init)
+		table.Hold(ChainOf([]int{5000 + int(id), int(id)}, 1), &Spaces{}, Init)
 	}
 	return table
 }
