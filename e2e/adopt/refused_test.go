@@ -154,6 +154,37 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A session made outside of the pid namespace that ckpt is in has no number there.
+func TestNoSession(t *testing.T) {
+	e := harness.New(t, "")
+	if e.UID != 0 {
+		t.Skip("only root gets a pid namespace with what ckpt needs in it")
+	}
+	e.Setenv("CKPT", harness.Ckpt())
+	e.Setenv("IMAGE", e.Join("image"))
+	l := e.Launch(true, harness.Tool(t, "unshare"), "--pid", "--fork", "--mount-proc", harness.Tool(t, "sh"), "-c", `
+sleep 1000 & pid=$!
+for command in "check --pid $pid" "dump --pid $pid $IMAGE"; do "$CKPT" $command; echo "code $?"; done
+setsid sleep 1001 & pid=$!
+until [ "$(ps -o comm= -p $pid)" = sleep ]; do :; done
+"$CKPT" dump --pid $pid $IMAGE; echo "code $?"`)
+	if ws := l.Wait(); ws != 0 {
+		t.Errorf("status %v", ws)
+	}
+	told := l.Log()
+	for _, want := range []string{"its session was started outside the container", "setsid CMD"} {
+		if n := strings.Count(told, want); n != 2 {
+			t.Errorf("%q is said %d times", want, n)
+		}
+	}
+	if n := strings.Count(told, "code 3"); n != 2 || !strings.HasSuffix(told, "code 0\n") {
+		t.Errorf("refused %d times", n)
+	}
+	if t.Failed() {
+		t.Log(told)
+	}
+}
+
 // What is no process that could be saved.
 func TestNoProcess(t *testing.T) {
 	for _, user := range harness.Users() {
