@@ -9,7 +9,9 @@
  * ended as they did, and make two new ones, wake the stopped child and signal
  * the group; it counts how often.
  *
- * family DIR: DIR is a directory to work in.
+ * family DIR [interruptible]: DIR is a directory to work in. With a second
+ * argument, calls that signal(7) says a stop may make fail with EINTR may do
+ * so: they are made again, and who made them counts how often.
  */
 #include "step.h"
 #include <fcntl.h>
@@ -38,6 +40,14 @@ static void rest(void)
 		check(errno == EINTR, "nanosleep");
 }
 
+static int interruptible;
+
+/* Whether a call that failed is to be made again. */
+static int again(int *count)
+{
+	return interruptible && errno == EINTR && ++*count;
+}
+
 /* Shared by the whole family, anonymous. */
 static struct {
 	pthread_mutex_t lock;
@@ -47,6 +57,7 @@ static struct {
 	int balls;
 	int woken; /* times the stopped child went on */
 	int group; /* signals the group's member counted */
+	int echo_again; /* see again() */
 	pid_t orphan, member, locker, echo;
 } *all;
 
@@ -114,12 +125,13 @@ static void sysv_counter(void)
 	int *counter = shmat(shm, NULL, 0);
 	check(counter != (void *)-1, "shmat");
 	struct sembuf down = { 0, -1, SEM_UNDO }, up = { 0, 1, SEM_UNDO };
-	for (int n = 0;;) {
-		check(semop(sem, &down, 1) == 0, "semop");
+	for (int n = 0, count = 0;;) {
+		while (semop(sem, &down, 1) != 0)
+			check(again(&count), "semop");
 		struct message m = { 7, ++*counter };
 		check(semop(sem, &up, 1) == 0, "semop");
 		check(msgsnd(msg, &m, sizeof(m.counter), 0) == 0, "msgsnd");
-		told("sysv", &n, 0, "");
+		told("sysv", &n, count, "");
 		rest();
 	}
 }
@@ -149,7 +161,10 @@ static void echo(void)
 	pid_t from = 0;
 	for (int want = 0;; want++) {
 		siginfo_t si;
-		check(sigwaitinfo(&set, &si) == SIGRTMIN, "sigwaitinfo");
+		int sig;
+		while ((sig = sigwaitinfo(&set, &si)) < 0)
+			check(again(&all->echo_again), "sigwaitinfo");
+		check(sig == SIGRTMIN, "sigwaitinfo gave %d", sig);
 		check(si.si_value.sival_int == want, "signal %d instead of %d", si.si_value.sival_int, want);
 		from = from ? from : si.si_pid;
 		check(si.si_pid == from, "signal from pid %d instead of %d", si.si_pid, from);
@@ -163,14 +178,17 @@ static void caller(void)
 	sigaddset(&set, SIGRTMIN + 1);
 	char ids[64];
 	snprintf(ids, sizeof(ids), "echo %d", all->echo);
-	for (int n = 0, v = 0;; v++) {
+	for (int n = 0, v = 0, count = 0;; v++) {
 		union sigval value = { .sival_int = v };
 		check(sigqueue(all->echo, SIGRTMIN, value) == 0, "sigqueue");
 		siginfo_t si;
 		struct timespec t = { 30, 0 };
-		check(sigtimedwait(&set, &si, &t) == SIGRTMIN + 1, "sigtimedwait");
+		int sig;
+		while ((sig = sigtimedwait(&set, &si, &t)) < 0)
+			check(again(&count), "sigtimedwait");
+		check(sig == SIGRTMIN + 1, "sigtimedwait gave %d", sig);
 		check(si.si_value.sival_int == v && si.si_pid == all->echo, "signal %d from pid %d", si.si_value.sival_int, si.si_pid);
-		told("caller", &n, 0, ids);
+		told("caller", &n, count + all->echo_again, ids);
 		rest();
 	}
 }
@@ -265,10 +283,12 @@ static void events(void)
 		struct epoll_event e = { EPOLLIN, { .u64 = 1000 + i } };
 		check(fds[i] >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, fds[i], &e) == 0, "epoll_ctl");
 	}
-	int seen[3] = { 0 }, n = 0;
+	int seen[3] = { 0 }, n = 0, count = 0;
 	for (;;) {
 		struct epoll_event e;
-		int r = epoll_wait(ep, &e, 1, 30000);
+		int r;
+		while ((r = epoll_wait(ep, &e, 1, 30000)) < 0)
+			check(again(&count), "epoll_wait");
 		check(r == 1, "epoll_wait gave %d", r);
 		int i = e.data.u64 - 1000;
 		check(i >= 0 && i < 3, "epoll gave data %llu", (unsigned long long)e.data.u64);
@@ -287,7 +307,7 @@ static void events(void)
 		}
 		if (seen[0] && seen[1] && seen[2]) {
 			memset(seen, 0, sizeof(seen));
-			told("events", &n, 0, "");
+			told("events", &n, count, "");
 		}
 	}
 }
@@ -305,12 +325,15 @@ static void timer(void)
 	struct itimerspec every = { { 0, PERIOD }, { 0, PERIOD } };
 	check(timer_create(CLOCK_MONOTONIC, &ev, &id) == 0, "timer_create");
 	check(timer_settime(id, 0, &every, NULL) == 0, "timer_settime");
-	for (int n = 0;;) {
+	for (int n = 0, count = 0;;) {
 		siginfo_t si;
 		struct timespec t = { 30, 0 };
-		check(sigtimedwait(&set, &si, &t) == SIGRTMIN + 2, "sigtimedwait");
+		int sig;
+		while ((sig = sigtimedwait(&set, &si, &t)) < 0)
+			check(again(&count), "sigtimedwait");
+		check(sig == SIGRTMIN + 2, "sigtimedwait gave %d", sig);
 		check(si.si_code == SI_TIMER && si.si_value.sival_int == 4711, "signal with code %d", si.si_code);
-		told("timer", &n, 0, "");
+		told("timer", &n, count, "");
 	}
 }
 
@@ -390,7 +413,8 @@ static void share(const char *dir)
 
 int main(int argc, char **argv)
 {
-	check(argc == 2, "usage: family DIR");
+	check(argc == 2 || argc == 3, "usage: family DIR [interruptible]");
+	interruptible = argc == 3;
 	share(argv[1]);
 	sigset_t set;
 	sigemptyset(&set);
