@@ -54,7 +54,7 @@ enum {
 	STATE,  /* pid, tid, state: wait until it is in that state */
 	PEEK,   /* pid, tid: its state now */
 	PARENT, /* pid: its parent, a zombie's too */
-	REAPED, /* pid: wait until init has reaped it, if it is a zombie and init's */
+	REAPED, /* pid: wait until init has reaped it, if it is a zombie and init's, and its number is free */
 };
 
 struct slot {
@@ -224,10 +224,19 @@ static long comes_to(int pid, int tid, int want)
 	}
 }
 
+/*
+ * A number is free a moment after its process has gone from /proc: the kernel
+ * frees it (free_pids() in release_task()) when it no longer holds the lock.
+ * Init has done all that once it sleeps again.
+ */
 static long reaped(int pid)
 {
 	int threads;
-	while (getpid() != 1 && state_of(pid, pid, &threads) == 'Z' && parent_of(pid) == 1)
+	if (getpid() == 1)
+		return 0;
+	while (state_of(pid, pid, &threads) == 'Z' && parent_of(pid) == 1)
+		moment();
+	while (state_of(1, 1, &threads) != 'S')
 		moment();
 	return 0;
 }
