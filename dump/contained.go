@@ -96,7 +96,7 @@ func (c *contained) end() error {
 	return unix.Kill(int(c.s.src.Root), unix.SIGKILL) // still stopped and traced by us: cannot have been reused
 }
 
-func (c *contained) lastPID() (uint32, error) { return lastPID(c.insideInit) }
+func (c *contained) lastPID() (int, error) { return tracee.Sysctl(c.insideInit, lastPIDName) }
 
 // insideInit runs calls in vpid 1 itself, for what depends on the caller's
 // pid namespace.
@@ -112,12 +112,5 @@ func (c *contained) insideInit(build, read func(*tracee.Script) error) error {
 		}
 		c.inits, c.s.injected = inj, append(c.s.injected, inj)
 	}
-	script := tracee.NewScript(c.inits.Site().Base)
-	if err := build(script); err != nil {
-		return err
-	}
-	if err := c.inits.Run(c.init.Lead().Traced, script); err != nil {
-		return fmt.Errorf("run calls in vpid 1: %w", err)
-	}
-	return read(script)
+	return c.inits.Runner(c.init.Lead().Traced, "vpid 1")(build, read)
 }

@@ -61,13 +61,7 @@ func (h hostTree) whose() string { return "ckpt's" }
 
 func (h hostTree) namespace(file string) (string, error) { return h.s.self.Link("ns/" + file) }
 
-func (h hostTree) lastPID() (uint32, error) {
-	b, err := os.ReadFile(lastPIDFile)
-	if err != nil {
-		return 0, err
-	}
-	return parseLastPID(string(b))
-}
+func (h hostTree) lastPID() (int, error) { return procfs.Sysctl(lastPIDName) }
 
 func (h hostTree) died() error {
 	p, err := procfs.Open(int(h.s.src.Root))
@@ -104,7 +98,7 @@ func (h hostTree) end() error {
 // PTRACE_O_EXITKILL and then by its parent-death signal, which that call clears.
 func (h hostTree) endByHand(live []*kind.Proc) error {
 	deathSignal := func(sig unix.Signal, then func(*tracee.Script)) error {
-		return h.s.inside(func(sc *tracee.Script) error {
+		return h.s.d.Inside(func(sc *tracee.Script) error {
 			sc.Must(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(sig))
 			then(sc)
 			return nil

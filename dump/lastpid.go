@@ -3,8 +3,6 @@ package dump
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,10 +12,7 @@ import (
 	"ckpt/tracee"
 )
 
-const (
-	lastPIDFile = "/proc/sys/kernel/ns_last_pid"
-	atFDCWD     = ^uint64(99) // AT_FDCWD as an argument of a system call
-)
+const lastPIDName = "kernel/ns_last_pid"
 
 // readLastPIDs asks for ns_last_pid of the container's pid namespace and of
 // those below, so that each goes on handing out pids where it stopped. The
@@ -48,62 +43,11 @@ func (s *session) readNestedLastPID(p *kind.Proc) (err error) {
 		s.injected = s.injected[:len(s.injected)-1]
 		err = errors.Join(err, inj.Remove())
 	}()
-	p.Extra.SpaceLastPid, err = lastPID(func(build, read func(*tracee.Script) error) error {
-		script := tracee.NewScript(inj.Site().Base)
-		if err := build(script); err != nil {
-			return err
-		}
-		if err := inj.Run(p.Lead().Traced, script); err != nil {
-			return err
-		}
-		return read(script)
-	})
+	last, err := tracee.Sysctl(inj.Runner(p.Lead().Traced, "it"), lastPIDName)
+	p.Extra.SpaceLastPid = uint32(last)
 	if errors.Is(err, unix.ENOENT) {
 		s.log.Warn("the pids handed out inside begin anew after a restore: it sees no /proc/sys/kernel/ns_last_pid", "vpid", p.VPID, "comm", p.Comm)
 		err = nil
 	}
 	return err
-}
-
-// lastPID reads ns_last_pid in a process by which calls are run.
-func lastPID(run func(build, read func(*tracee.Script) error) error) (uint32, error) {
-	var fd, buf, got uint64
-	var step tracee.Step
-	result := func(into *uint64) func(*tracee.Script) error {
-		return func(sc *tracee.Script) (err error) {
-			*into, err = sc.Result(step)
-			return err
-		}
-	}
-	if err := run(func(sc *tracee.Script) error {
-		step = sc.Try(unix.SYS_OPENAT, atFDCWD, sc.Str(lastPIDFile), unix.O_RDONLY|unix.O_CLOEXEC)
-		return nil
-	}, result(&fd)); err != nil {
-		return 0, fmt.Errorf("open ns_last_pid: %w", err)
-	}
-	var text string
-	err := run(func(sc *tracee.Script) error {
-		buf = sc.Space(16)
-		step = sc.Must(unix.SYS_READ, fd, buf, 16)
-		sc.Must(unix.SYS_CLOSE, fd)
-		return nil
-	}, func(sc *tracee.Script) error {
-		err := result(&got)(sc)
-		if err == nil {
-			text = string(sc.Bytes(buf, int(got)))
-		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read ns_last_pid: %w", err)
-	}
-	return parseLastPID(text)
-}
-
-func parseLastPID(text string) (uint32, error) {
-	last, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31)
-	if err != nil {
-		return 0, fmt.Errorf("ns_last_pid: %w", err)
-	}
-	return uint32(last), nil
 }

@@ -33,7 +33,7 @@ type origin interface {
 	// /proc/PID/ns) must agree with.
 	namespace(file string) (string, error)
 	// lastPID is the ns_last_pid of the pid namespace they live in.
-	lastPID() (uint32, error)
+	lastPID() (int, error)
 	// died tells the cause of an error if it is that all of them ended.
 	died() error
 	// end kills them all at one stroke.

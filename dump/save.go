@@ -207,25 +207,6 @@ func (s *session) named(p *kind.Proc, what string, read func() error) func() err
 	}
 }
 
-// inside is Dump.Inside.
-func (s *session) inside(build, read func(*tracee.Script) error) error {
-	return insideHand(s.hand, s.handSite, build, read)
-}
-
-func insideHand(hand *tracee.Thread, site tracee.Site, build, read func(*tracee.Script) error) error {
-	script := tracee.NewScript(site.Base)
-	if err := build(script); err != nil {
-		return err
-	}
-	if script.Size() > site.Size {
-		return fmt.Errorf("run calls in the container's namespaces: %d bytes of calls do not fit into %d", script.Size(), site.Size)
-	}
-	if err := hand.Run(site, script); err != nil {
-		return fmt.Errorf("run calls in the container's namespaces: %w", err)
-	}
-	return read(script)
-}
-
 // late goes the other way round than a restore does.
 func (s *session) late() error {
 	for _, p := range s.d.Procs {

@@ -40,13 +40,12 @@ type session struct {
 	byObject map[objectKey][]*kind.Desc
 	ids      map[string]uint32
 	bytes    uint64
-	lastPID  uint32
+	lastPID  int
 	logID    unix.Stat_t
 	logFiles []uint32
 	injected []*tracee.Injection // still in place, oldest first
 	hand     *tracee.Thread      // for Dump.Inside
-	handSite tracee.Site
-	since    time.Time // when the container began to be stopped
+	since    time.Time           // when the container began to be stopped
 	ended    bool
 	last     *lastly // nil: all are stopped in the order they are met
 }
@@ -114,9 +113,9 @@ func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files,
 
 // joinNamespaces starts the bare child for Dump.Inside.
 func (s *session) joinNamespaces() (err error) {
-	if s.hand, s.handSite, err = newHand(s.origin.joins()); err != nil {
+	if s.hand, s.d.Inside, err = newHand(s.origin.joins()); err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
-	s.d.Inside, s.d.Hand = s.inside, pidns.HostPID(s.hand.PID)
+	s.d.Hand = pidns.HostPID(s.hand.PID)
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"ckpt/procfs"
 )
 
 // reservedPIDs is RESERVED_PIDS of kernel/pid.c: numbers below are given away
@@ -16,7 +18,7 @@ const reservedPIDs = 300
 // number that is not. max is its kernel.pid_max. /proc must show this
 // namespace. What others do meanwhile makes it an estimate.
 func FreePIDs(enough int) (free, max int, err error) {
-	if max, err = readInt("/proc/sys/kernel/pid_max"); err != nil {
+	if max, err = procfs.Sysctl("kernel/pid_max"); err != nil {
 		return 0, 0, err
 	}
 	all, err := tasksOfAll()
@@ -27,7 +29,7 @@ func FreePIDs(enough int) (free, max int, err error) {
 		return free, max, nil
 	}
 	// Of a namespace inside another one these are not all its own: count.
-	last, err := readInt("/proc/sys/kernel/ns_last_pid")
+	last, err := procfs.Sysctl("kernel/ns_last_pid")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -92,16 +94,4 @@ func numbers(dir string) (out []int, err error) {
 		}
 	}
 	return out, err
-}
-
-func readInt(path string) (int, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
-	}
-	return n, nil
 }

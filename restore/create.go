@@ -160,20 +160,21 @@ func (s *session) asHere(v pidns.VPID, build, read func(*tracee.Script) error) e
 	if stub == nil {
 		return fmt.Errorf("run calls in pid %d: %w", v, unix.ESRCH)
 	}
-	sc := tracee.NewScript(s.root.Site.Base)
-	if err := build(sc); err != nil {
-		return err
-	}
-	if sc.Size() > s.root.Site.Size {
-		return fmt.Errorf("run calls in pid %d: %d bytes of calls do not fit into %d", v, sc.Size(), s.root.Site.Size)
-	}
-	if err := stub.Run(s.root.Site, sc); err != nil {
-		return fmt.Errorf("run calls in pid %d: %w", v, err)
-	}
-	if read == nil {
+	return stub.Runner(s.root.Site, fmt.Sprintf("pid %d", v))(build, read)
+}
+
+// openIn opens a file in a process that is still bare.
+func (s *session) openIn(v pidns.VPID, path string, flags uint64) (fd uint64, err error) {
+	var step tracee.Step
+	err = s.asHere(v, func(sc *tracee.Script) error {
+		step = sc.Must(unix.SYS_OPENAT, tracee.AtCwd, sc.Str(path), flags|unix.O_CLOEXEC)
+		sc.Note(step, "open "+path)
 		return nil
-	}
-	return read(sc)
+	}, func(sc *tracee.Script) error {
+		fd, err = sc.Result(step)
+		return err
+	})
+	return fd, err
 }
 
 // namespaces fills the new namespaces.

@@ -10,27 +10,18 @@ import (
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/pidns"
+	"ckpt/procfs"
 	"ckpt/tracee"
 )
-
-// atFDCWD is AT_FDCWD as an argument of a system call.
-const atFDCWD = ^uint64(99)
 
 // lastPID lets the container hand out pids where the dumped one stopped.
 // Births at a chosen pid do not move the counter (kernel/pid.c, alloc_pid).
 // A counter beyond the end of the ids here begins anew with the next birth, as
 // it does where it comes to the end.
 func (s *session) lastPID() error {
-	var fd uint64
-	var step tracee.Step
-	if err := s.asHere(pidns.Init, func(sc *tracee.Script) error {
-		step = sc.Must(unix.SYS_OPENAT, atFDCWD, sc.Str("/proc/sys/kernel/ns_last_pid"), unix.O_WRONLY|unix.O_CLOEXEC)
-		return nil
-	}, func(sc *tracee.Script) (err error) {
-		fd, err = sc.Result(step)
+	fd, err := s.openIn(pidns.Init, procfs.SysctlPath("kernel/ns_last_pid"), unix.O_WRONLY)
+	if err != nil {
 		return err
-	}); err != nil {
-		return fmt.Errorf("open ns_last_pid: %w", err)
 	}
 	text := strconv.Itoa(min(int(s.r.Manifest.GetLastPid()), s.pidMax-1))
 	if err := s.asHere(pidns.Init, func(sc *tracee.Script) error {

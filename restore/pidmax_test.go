@@ -2,7 +2,6 @@ package restore
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"ckpt/failure"
 	"ckpt/kind/kindtest"
 	"ckpt/pidns"
+	"ckpt/procfs"
 	"ckpt/restore/tree"
 	"ckpt/tracee"
 )
@@ -26,38 +26,26 @@ func lowered(t *testing.T, vpids ...int) *session {
 		t.Skip("pid_max is the whole machine's before Linux 6.14")
 	}
 	s := inContainer(t, vpids...)
-	before, err := os.ReadFile(pidMaxFile)
+	before, err := procfs.Sysctl(pidMaxName)
 	must(t, err)
-	write(t, s, pidMaxFile, "500")
-	after, err := os.ReadFile(pidMaxFile)
+	write(t, s, procfs.SysctlPath(pidMaxName), "500")
+	after, err := procfs.Sysctl(pidMaxName)
 	must(t, err)
-	if string(before) != string(after) {
-		t.Fatalf("the host's pid_max was %s, is %s", before, after)
+	if before != after {
+		t.Fatalf("the host's pid_max was %d, is %d", before, after)
 	}
 	return s
 }
 
 func write(t *testing.T, s *session, path, text string) {
 	t.Helper()
-	fd := open(t, s, path, unix.O_WRONLY)
+	fd, err := s.openIn(pidns.Init, path, unix.O_WRONLY)
+	must(t, err)
 	must(t, s.asHere(pidns.Init, func(sc *tracee.Script) error {
 		sc.Must(unix.SYS_WRITE, fd, sc.Str(text), uint64(len(text)))
 		sc.Must(unix.SYS_CLOSE, fd)
 		return nil
 	}, nil))
-}
-
-func open(t *testing.T, s *session, path string, flags uint64) (fd uint64) {
-	t.Helper()
-	var step tracee.Step
-	must(t, s.asHere(pidns.Init, func(sc *tracee.Script) error {
-		step = sc.Must(unix.SYS_OPENAT, atFDCWD, sc.Str(path), flags|unix.O_CLOEXEC)
-		return nil
-	}, func(sc *tracee.Script) (err error) {
-		fd, err = sc.Result(step)
-		return err
-	}))
-	return fd
 }
 
 func TestPIDMax(t *testing.T) {
@@ -93,9 +81,7 @@ func TestPIDMaxTooLow(t *testing.T) {
 }
 
 func TestExpectPIDMax(t *testing.T) {
-	b, err := os.ReadFile(pidMaxFile)
-	must(t, err)
-	own, err := parsePIDMax(b)
+	own, err := procfs.Sysctl(pidMaxName)
 	must(t, err)
 	row := func(vpid int) []tree.Row { return []tree.Row{{VPID: 2, Threads: []pidns.VPID{2, pidns.VPID(vpid)}}} }
 	if got, err := expectPIDMax(row(own - 1)); err != nil || got != own {
@@ -107,14 +93,5 @@ func TestExpectPIDMax(t *testing.T) {
 	}
 	if got, err := expectPIDMax(row(own)); err != nil || got != want {
 		t.Errorf("for an id as high as ckpt's own %d: %d, %v; want %d", own, got, err, want)
-	}
-}
-
-func TestParsePIDMax(t *testing.T) {
-	if n, err := parsePIDMax([]byte("32768\n")); n != 32768 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	if _, err := parsePIDMax([]byte("many\n")); err == nil || err.Error() != `kernel.pid_max: strconv.Atoi: parsing "many": invalid syntax` {
-		t.Errorf("error %v", err)
 	}
 }

@@ -49,6 +49,9 @@ type aim struct {
 	toArg int
 }
 
+// AtCwd is AT_FDCWD as an argument of a call (openat(2)).
+const AtCwd = 1<<64 + unix.AT_FDCWD
+
 // Step is the index of one call of a Script.
 type Step int
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"ckpt/image"
 	"ckpt/kind"
+	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
@@ -83,42 +85,20 @@ func limits(d *kind.Dump) (*ipc_var.IpcVarEntry, error) {
 
 const ipcInfo = 3 // IPC_INFO
 
-// readInside reads a file under /proc/sys as init sees it: whose namespace's
-// value it shows depends on who reads.
-func readInside(d *kind.Dump, path string, dflt uint32) (uint32, error) {
-	fd, err := freeFDs(d, 1)
-	if err != nil {
+// readInside reads a number as init sees it: whose namespace's it is depends on
+// who reads. Where there is no /proc/sys it is dflt.
+func readInside(d *kind.Dump, name string, dflt uint32) (uint32, error) {
+	n, err := tracee.Sysctl(d.Inside, name)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return dflt, nil
+	case err != nil:
 		return 0, err
+	case n < 0 || n > math.MaxUint32:
+		return 0, fmt.Errorf("%s is %d", procfs.SysctlPath(name), n)
 	}
-	const size = 64
-	var buf uint64
-	var open, read tracee.Step
-	n := dflt
-	err = d.Inside(func(s *tracee.Script) error {
-		buf = s.Space(size)
-		open = s.Try(unix.SYS_OPENAT, atCwd, s.Str("/proc/sys/"+path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		read = s.Try(unix.SYS_READ, fd[0], buf, size)
-		s.Try(unix.SYS_CLOSE, fd[0])
-		return nil
-	}, func(s *tracee.Script) error {
-		if _, err := s.Result(open); err != nil {
-			return nil // the default
-		}
-		k, err := s.Result(read)
-		if err != nil {
-			return fmt.Errorf("read /proc/sys/%s: %w", path, err)
-		}
-		v, err := strconv.ParseUint(strings.TrimSpace(string(s.Bytes(buf, size)[:k])), 10, 32)
-		if err != nil {
-			return fmt.Errorf("read /proc/sys/%s: %w", path, err)
-		}
-		n = uint32(v)
-		return nil
-	})
-	return n, err
+	return uint32(n), nil
 }
-
-const atCwd = 1<<64 + unix.AT_FDCWD // as an argument of a call
 
 // settings are limits to be set.
 type settings struct{ all []setting }
