@@ -96,7 +96,7 @@ func (c *contained) end() error {
 	return unix.Kill(int(c.s.src.Root), unix.SIGKILL) // still stopped and traced by us: cannot have been reused
 }
 
-func (c *contained) lastPID() (int, error) { return tracee.Sysctl(c.insideInit, lastPIDName) }
+func (c *contained) counters() (counters, error) { return readCounters(c.insideInit) }
 
 // insideInit runs calls in vpid 1 itself, for what depends on the caller's
 // pid namespace.

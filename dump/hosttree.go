@@ -61,7 +61,11 @@ func (h hostTree) whose() string { return "ckpt's" }
 
 func (h hostTree) namespace(file string) (string, error) { return h.s.self.Link("ns/" + file) }
 
-func (h hostTree) lastPID() (int, error) { return procfs.Sysctl(lastPIDName) }
+// counters: how far the host's ids go is not of the tree.
+func (h hostTree) counters() (n counters, err error) {
+	n.last, err = procfs.Sysctl(lastPIDName)
+	return n, err
+}
 
 func (h hostTree) died() error {
 	p, err := procfs.Open(int(h.s.src.Root))

@@ -32,8 +32,8 @@ type origin interface {
 	// namespace reads the link that the same file of a process (as in
 	// /proc/PID/ns) must agree with.
 	namespace(file string) (string, error)
-	// lastPID is the ns_last_pid of the pid namespace they live in.
-	lastPID() (int, error)
+	// counters are those of the pid namespace they live in.
+	counters() (counters, error)
 	// died tells the cause of an error if it is that all of them ended.
 	died() error
 	// end kills them all at one stroke.

@@ -32,7 +32,7 @@ func (s *session) save(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.readLastPIDs(); err != nil {
+	if err := s.readCounters(); err != nil {
 		return err
 	}
 	if err := s.late(); err != nil {

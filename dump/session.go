@@ -40,7 +40,7 @@ type session struct {
 	byObject map[objectKey][]*kind.Desc
 	ids      map[string]uint32
 	bytes    uint64
-	lastPID  int
+	counters counters
 	logID    unix.Stat_t
 	logFiles []uint32
 	injected []*tracee.Injection // still in place, oldest first

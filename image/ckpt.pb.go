@@ -40,6 +40,7 @@ type Manifest struct {
 	LogFiles      []uint32               `protobuf:"varint,12,rep,packed,name=log_files,json=logFiles,proto3" json:"log_files,omitempty"`                                                                           // ids in files.img that are the container's log
 	Memory        uint64                 `protobuf:"varint,13,opt,name=memory,proto3" json:"memory,omitempty"`                                                                                                      // bytes of process memory in the image
 	Key           string                 `protobuf:"bytes,15,opt,name=key,proto3" json:"key,omitempty"`                                                                                                             // by which ckpt knows, inside, which container it is in
+	PidMax        uint32                 `protobuf:"varint,18,opt,name=pid_max,json=pidMax,proto3" json:"pid_max,omitempty"`                                                                                        // kernel.pid_max of its pid namespace; 0: that of a new one
 	FileMounts    map[uint32]uint32      `protobuf:"bytes,14,rep,name=file_mounts,json=fileMounts,proto3" json:"file_mounts,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // file in files.img: mnt_ns_id of the mounts it was opened through, where not 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -171,6 +172,13 @@ func (x *Manifest) GetKey() string {
 		return x.Key
 	}
 	return ""
+}
+
+func (x *Manifest) GetPidMax() uint32 {
+	if x != nil {
+		return x.PidMax
+	}
+	return 0
 }
 
 func (x *Manifest) GetFileMounts() map[uint32]uint32 {
@@ -569,6 +577,7 @@ type Task struct {
 	ChildrenUnborn bool                   `protobuf:"varint,73,opt,name=children_unborn,json=childrenUnborn,proto3" json:"children_unborn,omitempty"`       // it has made a pid namespace (unshare(2)), whose first process is yet to be born
 	ChildrenTimeNs uint32                 `protobuf:"varint,75,opt,name=children_time_ns,json=childrenTimeNs,proto3" json:"children_time_ns,omitempty"`     // time_ns_id of its children, if another than its own (unshare(2) with CLONE_NEWTIME)
 	SpaceLastPid   uint32                 `protobuf:"varint,74,opt,name=space_last_pid,json=spaceLastPid,proto3" json:"space_last_pid,omitempty"`           // of the first process of a pid namespace below the container's: its ns_last_pid
+	SpacePidMax    uint32                 `protobuf:"varint,78,opt,name=space_pid_max,json=spacePidMax,proto3" json:"space_pid_max,omitempty"`              // the same of its kernel.pid_max; 0: that of a new one
 	ParentThread   uint32                 `protobuf:"varint,80,opt,name=parent_thread,json=parentThread,proto3" json:"parent_thread,omitempty"`             // the thread of its parent that it is a child of, if not the leading one
 	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`                   // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
@@ -727,6 +736,13 @@ func (x *Task) GetChildrenTimeNs() uint32 {
 func (x *Task) GetSpaceLastPid() uint32 {
 	if x != nil {
 		return x.SpaceLastPid
+	}
+	return 0
+}
+
+func (x *Task) GetSpacePidMax() uint32 {
+	if x != nil {
+		return x.SpacePidMax
 	}
 	return 0
 }
@@ -1772,7 +1788,7 @@ var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
-	"\x10image/ckpt.proto\x12\x04ckpt\"\x8f\x04\n" +
+	"\x10image/ckpt.proto\x12\x04ckpt\"\xa8\x04\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1788,7 +1804,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\amachine\x18\v \x01(\v2\r.ckpt.MachineR\amachine\x12\x1b\n" +
 	"\tlog_files\x18\f \x03(\rR\blogFiles\x12\x16\n" +
 	"\x06memory\x18\r \x01(\x04R\x06memory\x12\x10\n" +
-	"\x03key\x18\x0f \x01(\tR\x03key\x12?\n" +
+	"\x03key\x18\x0f \x01(\tR\x03key\x12\x17\n" +
+	"\apid_max\x18\x12 \x01(\rR\x06pidMax\x12?\n" +
 	"\vfile_mounts\x18\x0e \x03(\v2\x1e.ckpt.Manifest.FileMountsEntryR\n" +
 	"fileMounts\x1a=\n" +
 	"\x0fFileMountsEntry\x12\x10\n" +
@@ -1822,7 +1839,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xdf\x05\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x83\x06\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1846,7 +1863,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x0echildren_space\x18H \x01(\rR\rchildrenSpace\x12'\n" +
 	"\x0fchildren_unborn\x18I \x01(\bR\x0echildrenUnborn\x12(\n" +
 	"\x10children_time_ns\x18K \x01(\rR\x0echildrenTimeNs\x12$\n" +
-	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12#\n" +
+	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12\"\n" +
+	"\rspace_pid_max\x18N \x01(\rR\vspacePidMax\x12#\n" +
 	"\rparent_thread\x18P \x01(\rR\fparentThread\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +

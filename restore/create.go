@@ -177,6 +177,28 @@ func (s *session) openIn(v pidns.VPID, path string, flags uint64) (fd uint64, er
 	return fd, err
 }
 
+// openFrom is openIn for a file that ckpt takes, and the process keeps not.
+func (s *session) openFrom(v pidns.VPID, path string, flags uint64) (*os.File, error) {
+	fd, err := s.openIn(v, path, flags)
+	if err != nil {
+		return nil, err
+	}
+	pidfd, err := unix.PidfdOpen(s.stubs[v].PID, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a pidfd: %w", err)
+	}
+	defer unix.Close(pidfd)
+	ours, err := unix.PidfdGetfd(pidfd, int(fd), 0)
+	if err != nil {
+		return nil, fmt.Errorf("take %s from pid %d (pidfd_getfd): %w", path, v, err)
+	}
+	f := os.NewFile(uintptr(ours), path)
+	if err := s.call(v, unix.SYS_CLOSE, fd); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // namespaces fills the new namespaces.
 func (s *session) namespaces() error {
 	var errs []error

@@ -2,11 +2,14 @@ package restore
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/kind/kindtest"
 	"ckpt/pidns"
@@ -14,9 +17,6 @@ import (
 	"ckpt/restore/tree"
 	"ckpt/tracee"
 )
-
-// limit is the greatest that pid_max can be (kernel/pid.c, PID_MAX_LIMIT).
-const limit = 4194304
 
 // lowered is inContainer with a kernel.pid_max of 500. That is the
 // container's own: the host's is not touched.
@@ -26,10 +26,10 @@ func lowered(t *testing.T, vpids ...int) *session {
 		t.Skip("pid_max is the whole machine's before Linux 6.14")
 	}
 	s := inContainer(t, vpids...)
-	before, err := procfs.Sysctl(pidMaxName)
+	before, err := procfs.Sysctl(container.PIDMaxName)
 	must(t, err)
-	write(t, s, procfs.SysctlPath(pidMaxName), "500")
-	after, err := procfs.Sysctl(pidMaxName)
+	write(t, s, procfs.SysctlPath(container.PIDMaxName), "500")
+	after, err := procfs.Sysctl(container.PIDMaxName)
 	must(t, err)
 	if before != after {
 		t.Fatalf("the host's pid_max was %d, is %d", before, after)
@@ -80,8 +80,32 @@ func TestPIDMaxTooLow(t *testing.T) {
 	}
 }
 
+// TestSetPIDMax: the container's own is set when all are born, of those beyond
+// it, too; one too low for this machine is told, and the restore goes on.
+func TestSetPIDMax(t *testing.T) {
+	for _, tt := range []struct {
+		was, want int
+		warns     bool
+	}{{600, 600, false}, {10, container.GreatestPIDMax, true}} {
+		if !kindtest.Since(t, "6.14") {
+			continue // it is the whole machine's, which setPIDMax leaves alone
+		}
+		var log strings.Builder
+		s := inContainer(t, 2, 5000)
+		s.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		s.r.Manifest.PidMax = uint32(tt.was)
+		for _, step := range []func() error{s.tree, s.lastPID, s.openPIDMax, s.setPIDMax} {
+			must(t, step())
+		}
+		got, err := tracee.Sysctl(s.root.Thread.Runner(s.root.Site, "vpid 1"), container.PIDMaxName)
+		if got != tt.want || err != nil || tt.warns != strings.Contains(log.String(), "kernel.pid_max cannot be as low") {
+			t.Errorf("was %d: %d, %v, want %d\n%s", tt.was, got, err, tt.want, log.String())
+		}
+	}
+}
+
 func TestExpectPIDMax(t *testing.T) {
-	own, err := procfs.Sysctl(pidMaxName)
+	own, err := procfs.Sysctl(container.PIDMaxName)
 	must(t, err)
 	row := func(vpid int) []tree.Row { return []tree.Row{{VPID: 2, Threads: []pidns.VPID{2, pidns.VPID(vpid)}}} }
 	if got, err := expectPIDMax(row(own - 1)); err != nil || got != own {
@@ -89,7 +113,7 @@ func TestExpectPIDMax(t *testing.T) {
 	}
 	want := own
 	if kindtest.Since(t, "6.14") {
-		want = limit
+		want = container.GreatestPIDMax
 	}
 	if got, err := expectPIDMax(row(own)); err != nil || got != want {
 		t.Errorf("for an id as high as ckpt's own %d: %d, %v; want %d", own, got, err, want)

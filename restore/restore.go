@@ -138,7 +138,8 @@ type session struct {
 	tables map[uint32]*table             // of descriptors, by files_id
 	files  map[uint32]*file
 	undos  []undo
-	pidMax int  // of the container
+	pidMax int // of the container, until setPIDMax
+	limits []limit
 	done   bool // nothing to undo any more
 }
 
@@ -150,7 +151,7 @@ type undo struct {
 // build makes everything but lets nothing run.
 func (s *session) build(ctx context.Context) error {
 	for _, step := range []func() error{
-		s.checked, s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.makeSpaces, s.processes, s.verify, s.finish,
+		s.checked, s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.openPIDMax, s.makeSpaces, s.processes, s.verify, s.setPIDMax, s.finish,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -187,6 +188,9 @@ func (s *session) close() {
 		if f.f != nil {
 			_ = f.f.Close()
 		}
+	}
+	for _, l := range s.limits {
+		_ = l.file.Close()
 	}
 	if s.inner != nil {
 		s.inner.end()

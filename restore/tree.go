@@ -19,7 +19,7 @@ import (
 // tree gives birth to a bare child for every process, at its ids, in its
 // session and group; zombies die.
 func (s *session) tree() error {
-	max, err := tracee.Sysctl(s.root.Thread.Runner(s.root.Site, "vpid 1"), pidMaxName)
+	max, err := tracee.Sysctl(s.root.Thread.Runner(s.root.Site, "vpid 1"), container.PIDMaxName)
 	if err != nil {
 		return &failure.Error{Doing: "restore", What: "the tree of processes", Err: err}
 	}

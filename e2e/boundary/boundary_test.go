@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"ckpt/e2e/harness"
+	"ckpt/kind/kindtest"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -24,6 +25,8 @@ type row struct {
 	args   []string
 	// flags are those of ckpt start.
 	flags []string
+	// since is the first kernel version that has it.
+	since string
 	// root: an ordinary user may not make what it looks at.
 	root bool
 	// churn are names of processes that come and go.
@@ -56,6 +59,7 @@ var rows = []row{
 	{number: 18, source: "boundary/ports.c", flags: []string{"--net", "none"}},
 	{number: 19, source: "boundary/next.c"},
 	{number: 19, source: "boundary/next.c", args: []string{"exec"}, outside: execs},
+	{number: 19, source: "boundary/pidmax.c", root: true, since: "6.14"},
 	{number: 20, source: "nested.c", root: true},
 	{number: 21, source: "boundary/births.c", churn: harness.Churn{Comms: []string{"true", "births"}}},
 	{number: 23, source: "boundary/pidfiles.c"},
@@ -65,7 +69,7 @@ var rows = []row{
 func TestRows(t *testing.T) {
 	for _, r := range rows {
 		for _, user := range harness.Users() {
-			if r.root && !harness.AsRoot(user) {
+			if r.root && !harness.AsRoot(user) || r.since != "" && !kindtest.Since(t, r.since) {
 				continue
 			}
 			t.Run(r.name()+"/as "+user, func(t *testing.T) {

@@ -13,14 +13,15 @@
 // # What is saved
 //
 // In ckpt-task-VPID.img the id of the namespace's first process, or that it is
-// yet to be born; of each first process its namespace's ns_last_pid, which the
-// driver asks for.
+// yet to be born; of each first process its namespace's ns_last_pid and
+// kernel.pid_max, which the driver asks for. The driver sets the latter, when
+// all are born.
 //
 // # What is lost
 //
-// The pid handed out last, where the first process of a namespace sees no
-// /proc: new ones begin at 2 again then. Refused is a namespace whose first process has ended: nothing can
-// be born in it any more.
+// Both numbers, where the first process of a namespace sees no /proc: new pids
+// begin at 2 again then. Refused is a namespace whose first process has ended:
+// nothing can be born in it any more.
 //
 // # Needs
 //
