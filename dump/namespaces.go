@@ -206,13 +206,13 @@ func (s *session) saveNamespaces() error {
 // saveSpace saves a namespace made inside, through a bare child in all
 // namespaces of the first process in it.
 func (s *session) saveSpace(at *space) error {
-	hand, inside, err := newHand(at.holder.Lead().Host)
+	hand, site, err := newHand(at.holder.Lead().Host)
 	if err != nil {
 		return err
 	}
 	d := *s.d
 	d.Home, d.Namespace, d.Hand = at.holder.Lead().Host, at.id, pidns.HostPID(hand.PID)
-	d.Inside = inside
+	d.Inside = inNamespaces(hand, site)
 	for _, k := range s.kinds.Namespaces {
 		if k.Sort == at.sort && err == nil {
 			if err = k.Dump(&d); err != nil {
@@ -225,16 +225,21 @@ func (s *session) saveSpace(at *space) error {
 
 // newHand starts a bare child in the namespaces of a process, with room for
 // calls: its own page has none for what System V messages take.
-func newHand(of pidns.HostPID) (*tracee.Thread, tracee.Runner, error) {
+func newHand(of pidns.HostPID) (*tracee.Thread, tracee.Site, error) {
 	hand, site, err := container.Join(int(of))
 	if err != nil {
-		return nil, nil, err
+		return nil, site, err
 	}
 	area, err := hand.Syscall(site, unix.SYS_MMAP, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("make room for calls in the container's namespaces: %w", err), hand.Kill())
+		return nil, site, errors.Join(fmt.Errorf("make room for calls in the container's namespaces: %w", err), hand.Kill())
 	}
 	site.Base, site.Size = area, areaSize
-	return hand, hand.Runner(site, "the container's namespaces"), nil
+	return hand, site, nil
+}
+
+// inNamespaces runs calls in one.
+func inNamespaces(hand *tracee.Thread, site tracee.Site) tracee.Runner {
+	return hand.Runner(site, "the container's namespaces")
 }

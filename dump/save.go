@@ -38,7 +38,7 @@ func (s *session) save(ctx context.Context) error {
 	if err := s.late(); err != nil {
 		return err
 	}
-	if err := s.saveFiles(); err != nil {
+	if err := errors.Join(s.saveFiles(), s.unhide()); err != nil {
 		return err
 	}
 	// Clocks are read after every timer (a restored one must not be early)

@@ -45,7 +45,9 @@ type session struct {
 	logFiles []uint32
 	injected []*tracee.Injection // still in place, oldest first
 	hand     *tracee.Thread      // for Dump.Inside
-	since    time.Time           // when the container began to be stopped
+	handSite tracee.Site
+	hidden   *tracee.Thread // for Dump.Within
+	since    time.Time      // when the container began to be stopped
 	ended    bool
 	last     *lastly // nil: all are stopped in the order they are met
 }
@@ -113,9 +115,10 @@ func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files,
 
 // joinNamespaces starts the bare child for Dump.Inside.
 func (s *session) joinNamespaces() (err error) {
-	if s.hand, s.d.Inside, err = newHand(s.origin.joins()); err != nil {
+	if s.hand, s.handSite, err = newHand(s.origin.joins()); err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
-	s.d.Hand = pidns.HostPID(s.hand.PID)
+	s.d.Inside, s.d.Hand = inNamespaces(s.hand, s.handSite), pidns.HostPID(s.hand.PID)
+	s.d.Within, s.d.Hidden = s.runHidden, func() pidns.HostPID { return pidns.HostPID(s.hidden.PID) }
 	return nil
 }

@@ -41,6 +41,7 @@ type Manifest struct {
 	Memory        uint64                 `protobuf:"varint,13,opt,name=memory,proto3" json:"memory,omitempty"`                                                                                                      // bytes of process memory in the image
 	Key           string                 `protobuf:"bytes,15,opt,name=key,proto3" json:"key,omitempty"`                                                                                                             // by which ckpt knows, inside, which container it is in
 	PidMax        uint32                 `protobuf:"varint,18,opt,name=pid_max,json=pidMax,proto3" json:"pid_max,omitempty"`                                                                                        // kernel.pid_max of its pid namespace; 0: that of a new one
+	Held          []*Held                `protobuf:"bytes,16,rep,name=held,proto3" json:"held,omitempty"`                                                                                                           // processes that have ended, and that an object still refers to
 	FileMounts    map[uint32]uint32      `protobuf:"bytes,14,rep,name=file_mounts,json=fileMounts,proto3" json:"file_mounts,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // file in files.img: mnt_ns_id of the mounts it was opened through, where not 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -179,6 +180,13 @@ func (x *Manifest) GetPidMax() uint32 {
 		return x.PidMax
 	}
 	return 0
+}
+
+func (x *Manifest) GetHeld() []*Held {
+	if x != nil {
+		return x.Held
+	}
+	return nil
 }
 
 func (x *Manifest) GetFileMounts() map[uint32]uint32 {
@@ -420,6 +428,69 @@ func (x *Identity) GetNamespace() uint32 {
 	return 0
 }
 
+// Held is a process that has ended, but is still referred to by another object:
+// as the maker of a socket, as that which a pidfd is of. It may be a zombie,
+// or the dead leader of a group or session, of the remap table.
+type Held struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // of this entry, from 1
+	Id            uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`         // 0: the object shows it to nobody
+	Status        uint32                 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"` // as of wait(2), where the kernel tells it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Held) Reset() {
+	*x = Held{}
+	mi := &file_image_ckpt_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Held) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Held) ProtoMessage() {}
+
+func (x *Held) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Held.ProtoReflect.Descriptor instead.
+func (*Held) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Held) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Held) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Held) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
 type FileSum struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -431,7 +502,7 @@ type FileSum struct {
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +514,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +527,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FileSum) GetName() string {
@@ -493,7 +564,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +576,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +589,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Machine) GetKernel() string {
@@ -586,7 +657,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +669,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +682,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -773,7 +844,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +856,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +869,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -834,7 +905,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +917,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +930,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -917,7 +988,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1000,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1013,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -1150,7 +1221,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1233,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1246,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -1338,7 +1409,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1421,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1434,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -1405,7 +1476,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1488,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1501,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Attribute) GetName() string {
@@ -1459,7 +1530,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1542,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1555,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -1520,7 +1591,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1603,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1616,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1585,7 +1656,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1668,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1681,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1673,7 +1744,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1756,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1769,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -1728,7 +1799,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1811,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1824,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1788,7 +1859,7 @@ var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
-	"\x10image/ckpt.proto\x12\x04ckpt\"\xa8\x04\n" +
+	"\x10image/ckpt.proto\x12\x04ckpt\"\xc8\x04\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1805,7 +1876,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tlog_files\x18\f \x03(\rR\blogFiles\x12\x16\n" +
 	"\x06memory\x18\r \x01(\x04R\x06memory\x12\x10\n" +
 	"\x03key\x18\x0f \x01(\tR\x03key\x12\x17\n" +
-	"\apid_max\x18\x12 \x01(\rR\x06pidMax\x12?\n" +
+	"\apid_max\x18\x12 \x01(\rR\x06pidMax\x12\x1e\n" +
+	"\x04held\x18\x10 \x03(\v2\n" +
+	".ckpt.HeldR\x04held\x12?\n" +
 	"\vfile_mounts\x18\x0e \x03(\v2\x1e.ckpt.Manifest.FileMountsEntryR\n" +
 	"fileMounts\x1a=\n" +
 	"\x0fFileMountsEntry\x12\x10\n" +
@@ -1828,7 +1901,11 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x03sid\x18\x05 \x01(\rR\x03sid\x12\x16\n" +
 	"\x06zombie\x18\x06 \x01(\bR\x06zombie\x12\x16\n" +
 	"\x06nested\x18\a \x03(\rR\x06nested\x12\x1c\n" +
-	"\tnamespace\x18\b \x01(\rR\tnamespace\"I\n" +
+	"\tnamespace\x18\b \x01(\rR\tnamespace\"F\n" +
+	"\x04Held\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\rR\x02id\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\rR\x06status\"I\n" +
 	"\aFileSum\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
@@ -1988,48 +2065,50 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),   // 0: ckpt.Manifest
 	(*Mount)(nil),      // 1: ckpt.Mount
 	(*Seal)(nil),       // 2: ckpt.Seal
 	(*Identity)(nil),   // 3: ckpt.Identity
-	(*FileSum)(nil),    // 4: ckpt.FileSum
-	(*Machine)(nil),    // 5: ckpt.Machine
-	(*Task)(nil),       // 6: ckpt.Task
-	(*TimerDue)(nil),   // 7: ckpt.TimerDue
-	(*SemUndo)(nil),    // 8: ckpt.SemUndo
-	(*Thread)(nil),     // 9: ckpt.Thread
-	(*FileExtra)(nil),  // 10: ckpt.FileExtra
-	(*Multicast)(nil),  // 11: ckpt.Multicast
-	(*Attribute)(nil),  // 12: ckpt.Attribute
-	(*Inode)(nil),      // 13: ckpt.Inode
-	(*Ucred)(nil),      // 14: ckpt.Ucred
-	(*VMA)(nil),        // 15: ckpt.VMA
-	(*Range)(nil),      // 16: ckpt.Range
-	(*SockOption)(nil), // 17: ckpt.SockOption
-	nil,                // 18: ckpt.Manifest.FileMountsEntry
+	(*Held)(nil),       // 4: ckpt.Held
+	(*FileSum)(nil),    // 5: ckpt.FileSum
+	(*Machine)(nil),    // 6: ckpt.Machine
+	(*Task)(nil),       // 7: ckpt.Task
+	(*TimerDue)(nil),   // 8: ckpt.TimerDue
+	(*SemUndo)(nil),    // 9: ckpt.SemUndo
+	(*Thread)(nil),     // 10: ckpt.Thread
+	(*FileExtra)(nil),  // 11: ckpt.FileExtra
+	(*Multicast)(nil),  // 12: ckpt.Multicast
+	(*Attribute)(nil),  // 13: ckpt.Attribute
+	(*Inode)(nil),      // 14: ckpt.Inode
+	(*Ucred)(nil),      // 15: ckpt.Ucred
+	(*VMA)(nil),        // 16: ckpt.VMA
+	(*Range)(nil),      // 17: ckpt.Range
+	(*SockOption)(nil), // 18: ckpt.SockOption
+	nil,                // 19: ckpt.Manifest.FileMountsEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	3,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	4,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	5,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	18, // 3: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
-	9,  // 4: ckpt.Task.threads:type_name -> ckpt.Thread
-	15, // 5: ckpt.Task.vmas:type_name -> ckpt.VMA
-	8,  // 6: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	7,  // 7: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	14, // 8: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	17, // 9: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	13, // 10: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	12, // 11: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	11, // 12: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	16, // 13: ckpt.VMA.guards:type_name -> ckpt.Range
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	6,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	4,  // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	19, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	10, // 5: ckpt.Task.threads:type_name -> ckpt.Thread
+	16, // 6: ckpt.Task.vmas:type_name -> ckpt.VMA
+	9,  // 7: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	8,  // 8: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	15, // 9: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	18, // 10: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	14, // 11: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	13, // 12: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	12, // 13: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	17, // 14: ckpt.VMA.guards:type_name -> ckpt.Range
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -2037,15 +2116,15 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
-	file_image_ckpt_proto_msgTypes[6].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[9].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[7].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

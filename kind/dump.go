@@ -56,6 +56,15 @@ type Dump struct {
 	// while checking (nil).
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	Hand   pidns.HostPID
+	// Within is Inside for a bare child that is in the container's pid namespace,
+	// too: for numbers of processes that /proc does not show any more. Hidden
+	// is its host pid, true from its first use to the end of Finish. Not
+	// available while checking (nil).
+	Within func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
+	Hidden func() pidns.HostPID
+	// Held are the processes that have ended and that an object saved still
+	// refers to, see Ended.
+	Held pidns.Holds
 	// FileID gives the id in files.img of the open file description that a
 	// process holds as descriptor fd; ok is false when it holds none. Usable
 	// from Finish on.

@@ -55,8 +55,15 @@ type Restore struct {
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	// As runs calls in a process that is still bare, as all are while files
 	// are made and linked, or in the container's init: for what the kernel
-	// records of its caller (SO_PEERCRED). May be nil.
-	As func(v pidns.VPID, build func(*tracee.Script) error, read func(*tracee.Script) error) error
+	// records of its caller (SO_PEERCRED). One that has ended (Dump.Ended) is
+	// there for that long, too. Acts tells whether v can be run calls in. May be
+	// nil, both.
+	As   func(v pidns.VPID, build func(*tracee.Script) error, read func(*tracee.Script) error) error
+	Acts func(v pidns.VPID) bool
+	// Ended makes an ended process be there until all files are made and
+	// linked, by the number that Dump.Ended gave; HostPID knows the id it
+	// gives. May be nil.
+	Ended func(number uint32) (pidns.VPID, error)
 	// Take adds the call that brings f into vpid 1 or a process that is still
 	// bare; its result is the descriptor there.
 	Take func(s *tracee.Script, f *os.File) tracee.Step

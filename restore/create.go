@@ -87,7 +87,7 @@ func (s *session) enter() (err error) {
 	if s.r.HostProc, err = os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return err
 	}
-	s.r.Inside, s.r.As, s.r.Take = s.inside, s.as, takeFile
+	s.r.Inside, s.r.As, s.r.Acts, s.r.Ended, s.r.Take = s.inside, s.as, s.acts, s.endedProcess, takeFile
 	s.ask = make(chan func())
 	flags := []entered{{"ipc", unix.CLONE_NEWIPC, -1}, {"uts", unix.CLONE_NEWUTS, -1}, {"mnt", unix.CLONE_NEWNS, -1}}
 	if s.r.Manifest.GetNetNone() { // else the host's, where all threads are already
@@ -156,6 +156,11 @@ func (s *session) as(v pidns.VPID, build, read func(*tracee.Script) error) error
 
 // asHere is as for the tracing thread itself.
 func (s *session) asHere(v pidns.VPID, build, read func(*tracee.Script) error) error {
+	if h := s.held.byID[v]; h != nil {
+		if _, err := s.revive(h.GetNumber()); err != nil {
+			return err
+		}
+	}
 	stub := s.stubs[v]
 	if stub == nil {
 		return fmt.Errorf("run calls in pid %d: %w", v, unix.ESRCH)

@@ -25,6 +25,9 @@ func (s *session) processes() error {
 	if err := s.within(s.openFiles); err != nil {
 		return err
 	}
+	if err := s.endAll(); err != nil {
+		return err
+	}
 	for _, t := range s.live() {
 		if err := s.rebuild(t); err != nil {
 			return err

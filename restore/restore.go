@@ -22,6 +22,7 @@ import (
 	"ckpt/kind"
 	"ckpt/kind/all"
 	"ckpt/pidns"
+	"ckpt/restore/tree"
 	"ckpt/tracee"
 )
 
@@ -129,18 +130,22 @@ type session struct {
 	spaces   map[space]*os.File // namespaces made inside
 	mounters map[uint32]*inner  // threads in those of mounts, by mnt_ns_id
 
-	ids    identities
-	stubs  map[pidns.VPID]*tracee.Thread // bare children by the id inside
-	born   map[pidns.VPID]pidns.Chain    // their ids
-	ended  map[pidns.VPID]bool           // those of them that were told to end
-	area   kind.Range                    // where scripts stand, the same in all
-	sites  map[uint32]tracee.Site        // of each address space, by vm_id
-	tables map[uint32]*table             // of descriptors, by files_id
-	files  map[uint32]*file
-	undos  []undo
-	pidMax int // of the container, until setPIDMax
-	limits []limit
-	done   bool // nothing to undo any more
+	ids  identities
+	held ended
+	// endings are the steps that come when those that are about to end have
+	// done what only they can.
+	endings []tree.Step
+	stubs   map[pidns.VPID]*tracee.Thread // bare children by the id inside
+	born    map[pidns.VPID]pidns.Chain    // their ids
+	ended   map[pidns.VPID]bool           // those of them that were told to end
+	area    kind.Range                    // where scripts stand, the same in all
+	sites   map[uint32]tracee.Site        // of each address space, by vm_id
+	tables  map[uint32]*table             // of descriptors, by files_id
+	files   map[uint32]*file
+	undos   []undo
+	pidMax  int // of the container, until setPIDMax
+	limits  []limit
+	done    bool // nothing to undo any more
 }
 
 type undo struct {

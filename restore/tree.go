@@ -24,7 +24,7 @@ func (s *session) tree() error {
 		return &failure.Error{Doing: "restore", What: "the tree of processes", Err: err}
 	}
 	s.pidMax = max
-	steps, err := tree.Compile(s.rows(), tree.Options{NoInit: s.r.Manifest.GetNoInit(), PIDMax: s.pidMax})
+	steps, err := tree.Compile(s.rows(), tree.Options{NoInit: s.r.Manifest.GetNoInit(), PIDMax: s.pidMax, Linger: s.held.linger})
 	if err != nil && !errors.Is(err, failure.ErrUnsupported) {
 		err = failure.Mark(failure.ErrDamaged, err)
 	}
@@ -35,10 +35,12 @@ func (s *session) tree() error {
 	if err := s.lead(pidns.Init); err != nil {
 		return &failure.Error{Doing: "restore", What: "session 1", Err: err}
 	}
-	for _, step := range steps {
-		if err := s.take(step); err != nil {
-			return &failure.Error{Doing: "restore", What: step.String(), Err: err}
-		}
+	births := steps
+	if at := slices.Index(steps, tree.Step(tree.Settled{})); at >= 0 {
+		births, s.endings = steps[:at], steps[at+1:]
+	}
+	if err := s.takeAll(births); err != nil {
+		return err
 	}
 	s.tellThreads(steps)
 	for _, t := range s.r.Targets {
@@ -74,6 +76,15 @@ func (s *session) rows() []tree.Row {
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+func (s *session) takeAll(steps []tree.Step) error {
+	for _, step := range steps {
+		if err := s.take(step); err != nil {
+			return &failure.Error{Doing: "restore", What: step.String(), Err: err}
+		}
+	}
+	return nil
 }
 
 // take takes one step.
@@ -220,7 +231,11 @@ func (s *session) exit(st tree.Exit) error {
 	if st.Status.CoreDump() {
 		s.o.Log.Warn("a zombie dumped core, which its parent will not see (WCOREDUMP)", "vpid", st.P)
 	}
-	if err := tracee.ExitStub(stub, s.root.Site, st.Status); err != nil {
+	status := st.Status
+	if h := s.held.byID[st.P]; h != nil && s.target(st.P) == nil {
+		status = unix.WaitStatus(h.GetStatus())
+	}
+	if err := tracee.ExitStub(stub, s.root.Site, status); err != nil {
 		return err
 	}
 	if s.target(st.P) == nil {

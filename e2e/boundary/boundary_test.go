@@ -48,6 +48,7 @@ var rows = []row{
 	{number: 6, source: "boundary/owner.c"},
 	{number: 7, source: "boundary/peercreds.c"},
 	{number: 7, source: "boundary/peercreds.c", args: []string{"messages"}, root: true},
+	{number: 7, source: "boundary/deadpeers.c"},
 	{number: 8, source: "boundary/terminal.c"},
 	{number: 10, source: "boundary/filelocks.c"},
 	{number: 12, source: "boundary/timerids.c"},

@@ -28,6 +28,7 @@ var refusals = []refusal{
 	{number: 5, what: "dead", says: "is a file of /proc of a process that has ended"},
 	{number: 6, what: "given owner", says: "its owner (F_SETOWN) is host pid ", give: hostOwner},
 	{number: 7, what: "credentials", user: true, says: "a message with the credentials of pid 2 waits to be read"},
+	{number: 7, what: "reused", root: true, says: "a process 300 that has ended, and another has that number now (pid 300, edges)"},
 	{number: 15, what: "given pidfd", says: "a pidfd of host pid ", give: hostPidfd},
 	{number: 16, what: "traced", says: "it is being traced by pid 2 (edges)"},
 	{number: 18, what: "packet", root: true, says: "a socket of AF_PACKET"},

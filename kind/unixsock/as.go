@@ -16,9 +16,10 @@ import (
 
 // For SO_PEERCRED the kernel records who calls socketpair(2), listen(2) and
 // connect(2). So the process that did makes the socket, ckpt takes it from
-// there (pidfd_getfd(2)) and has it call what it has to call. Where that
-// process has ended, or the driver cannot run anything in it, ckpt itself does
-// it under the same user and group, and the pid reads 0.
+// there (pidfd_getfd(2)) and has it call what it has to call. One that has
+// ended is there again for that. Where the driver cannot run anything in it
+// (it was outside of the container), ckpt itself does it under the same user and
+// group, and the pid reads 0.
 
 // remote is a socket as a process being rebuilt has it for the moment.
 type remote struct {
@@ -29,18 +30,7 @@ type remote struct {
 
 // canBe tells whether calls can be run as c.
 func (w *world) canBe(c *image.Ucred) bool {
-	if w.r.As == nil || c.GetPid() == 0 {
-		return false
-	}
-	if pidns.VPID(c.GetPid()) == pidns.Init {
-		return true
-	}
-	for _, t := range w.r.Targets {
-		if uint32(t.VPID) == c.GetPid() {
-			return !t.Zombie
-		}
-	}
-	return false
+	return w.r.As != nil && c.GetPid() != 0 && w.r.Acts(pidns.VPID(c.GetPid()))
 }
 
 // as runs the calls that build adds under pid, user and group of c. The bare

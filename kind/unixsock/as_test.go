@@ -73,6 +73,7 @@ func TestPeerPid(t *testing.T) {
 			}
 			return read(sc)
 		}
+		r.Acts = func(v pidns.VPID) bool { return v == kindtest.VPID }
 	}
 	before, err := os.ReadDir(filepath.Join("/proc", pidns.HostPID(stub.PID).String(), "fd"))
 	must(t, err)

@@ -15,7 +15,6 @@ import (
 	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/sockopt"
-	"ckpt/pidns"
 )
 
 // saver is one dump.
@@ -256,26 +255,6 @@ func resetPending(desc *kind.Desc, i *info) (bool, error) {
 		return false, fmt.Errorf("poll it: %w", err)
 	}
 	return p[0].Revents&unix.POLLERR != 0, nil
-}
-
-// peerCred is what SO_PEERCRED tells, ids as seen inside; nil: nothing. The
-// pid of a process that has ended is a host's number without a meaning: 0.
-func peerCred(d *kind.Dump, desc *kind.Desc) (*image.Ucred, error) {
-	c, err := unix.GetsockoptUcred(int(desc.File.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil {
-		return nil, fmt.Errorf("read SO_PEERCRED: %w", err)
-	}
-	if c.Uid == ^uint32(0) {
-		return nil, nil
-	}
-	u, err := ucred(d, c.Uid, c.Gid)
-	if err != nil {
-		return nil, err
-	}
-	if v, ok := d.VPID(pidns.HostPID(c.Pid)); ok && c.Pid != 0 {
-		u.Pid = uint32(v)
-	}
-	return u, nil
 }
 
 // ucred are user and group as the container sees them.

@@ -10,7 +10,7 @@
 // names, abstract and in the file system, also of files deleted since and of
 // peers gone; queues with message boundaries, senders' names, descriptors in
 // flight (SCM_RIGHTS) and credentials (SCM_CREDENTIALS); halves shut down;
-// what SO_PEERCRED tells.
+// what SO_PEERCRED tells, also of a process that has ended.
 //
 // What is lost: see Limits. A connection that leads out of the container, and
 // data sent over one not yet accepted, which the kernel shows nobody, are
@@ -42,7 +42,8 @@ func Kind() kind.File {
 		Finish:  s.finish,
 		Restore: w.restore,
 		Link:    w.link,
-		Limits: "SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair has ended, and groups (SO_PEERGROUPS) are not kept; " +
+		Limits: "SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair was outside of the container, or inside of a pid namespace made in it and has ended; " +
+			"groups (SO_PEERGROUPS) are not kept; " +
 			"timestamps of queued messages are those of the restore; an empty datagram that was looked at before (MSG_PEEK, an earlier dump) and is not the first is lost",
 	}
 }

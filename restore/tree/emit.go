@@ -15,6 +15,7 @@ type emitter struct {
 	b     *births
 	s     *sharing
 	steps []Step
+	ends  []Step              // of those that linger
 	taken map[pidns.VPID]bool // by living helpers
 	// home: the node's parent is already the one of today (of a dead leader:
 	// the one by birth).
@@ -54,6 +55,10 @@ func (f *forest) emit(b *births) ([]Step, error) {
 		return nil, err
 	}
 	e.last()
+	if f.linger {
+		e.add(Settled{})
+		e.add(e.ends...)
+	}
 	return e.steps, nil
 }
 
@@ -245,15 +250,22 @@ func (e *emitter) helper(by node, flags uint64) (pidns.VPID, error) {
 // other subreaper is set at this time, and the first of a namespace needs no
 // setting.
 func (e *emitter) bury(h pidns.VPID, near node, parent pidns.VPID, heir node) {
-	set := heir != nobody && heir != e.f.nodes[near].space
-	if set {
-		e.add(Subreaper{e.vpid(heir), true})
+	steps := []Step{Exit{P: h}, Reap{parent, h}}
+	if heir != nobody && heir != e.f.nodes[near].space {
+		steps = append([]Step{Subreaper{e.vpid(heir), true}}, append(steps, Subreaper{e.vpid(heir), false})...)
 	}
-	e.add(Exit{P: h}, Reap{parent, h})
-	if set {
-		e.add(Subreaper{e.vpid(heir), false})
-	}
+	e.end(e.taken[h], steps...)
 	delete(e.taken, h)
+}
+
+// end adds the end of a process: of a helper that is for the births alone at
+// once, of others when their time has come.
+func (e *emitter) end(helper bool, steps ...Step) {
+	if helper || !e.f.linger {
+		e.add(steps...)
+	} else {
+		e.ends = append(e.ends, steps...)
+	}
 }
 
 // last does what must not disturb the rest.
@@ -264,12 +276,12 @@ func (e *emitter) last() {
 			e.add(Unshare{p.VPID, u})
 		}
 		if p.Subreaper && !p.Zombie {
-			e.add(Subreaper{p.VPID, true})
+			e.end(false, Subreaper{p.VPID, true}) // when no helper leaves children any more
 		}
 	}
 	for _, p := range e.f.nodes {
 		if p.Zombie {
-			e.add(Exit{p.VPID, p.Status})
+			e.end(false, Exit{p.VPID, p.Status})
 		}
 	}
 }

@@ -128,8 +128,22 @@ func (h *history) randomFork(p *task, x mix) (string, error) {
 	return fmt.Sprintf("%d: fork %d%v flags %#x signal %d", p.pid, id, nested, flags, sig), h.fork(p.pid, id, nested, flags, sig)
 }
 
-// rebuild compiles rows and runs the steps; it returns what came out.
+// rebuild compiles rows and runs the steps; it returns what came out, with the
+// dead lingering or not.
 func rebuild(rows []Row, o Options) ([]Row, error) {
+	quick, err := rebuildOnce(rows, o)
+	if err != nil {
+		return nil, err
+	}
+	o.Linger = true
+	slow, err := rebuildOnce(rows, o)
+	if d := cmp.Diff(quick, slow); err == nil && d != "" {
+		err = fmt.Errorf("lingering changes it: -without +with:\n%s", d)
+	}
+	return quick, err
+}
+
+func rebuildOnce(rows []Row, o Options) ([]Row, error) {
 	steps, err := Compile(rows, o)
 	if err != nil {
 		return nil, err

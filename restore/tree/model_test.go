@@ -261,6 +261,19 @@ func (m *model) subreaper(pid pidns.VPID, on bool) error {
 	return err
 }
 
+// settled: nobody has ended yet, nor have the leaders of the container's own
+// groups and sessions.
+func (m *model) settled() error {
+	for _, t := range m.procs {
+		for _, id := range []pidns.VPID{t.pid, t.pgid, t.sid} {
+			if p := m.procs[id]; (p == nil || p.dead) && len(m.below[id]) == 0 {
+				return fmt.Errorf("pid %d does not linger", id)
+			}
+		}
+	}
+	return nil
+}
+
 // run does what an executor does.
 func (m *model) run(steps []Step) error {
 	for i, s := range steps {
@@ -283,6 +296,8 @@ func (m *model) run(steps []Step) error {
 			err = m.unshare(s.P, s.Flags)
 		case Subreaper:
 			err = m.subreaper(s.P, s.On)
+		case Settled:
+			err = m.settled()
 		}
 		if err != nil {
 			return fmt.Errorf("step %d (%v): %w", i, s, err)

@@ -147,8 +147,9 @@ func (e *emitter) birthInGroup(u node, fork Fork, g pidns.VPID) error {
 	case !there && e.started[g]:
 		e.add(fork, join)
 	case !there:
-		lead := Fork{Parent: fork.Parent, Child: g, Nested: e.f.groupIDs(g), ExitSignal: unix.SIGCHLD, Helper: true}
-		e.add(lead, Setpgid{P: g, PGID: g}, fork, join, Exit{P: g}, Reap{fork.Parent, g})
+		lead := Fork{Parent: e.vpid(u), Child: g, Nested: e.f.groupIDs(g), ExitSignal: unix.SIGCHLD, Helper: true}
+		e.add(lead, Setpgid{P: g, PGID: g}, fork, join)
+		e.end(false, Exit{P: g}, Reap{lead.Parent, g})
 	case !e.born[n] || len(e.f.nodes[n].SessionNested) < e.f.level(e.f.nodes[n].space):
 		return e.f.outerGroup(c)
 	default:

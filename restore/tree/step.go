@@ -65,6 +65,10 @@ type Subreaper struct {
 	On bool
 }
 
+// Settled parts the births from the ends (Options.Linger): all that will live
+// are there, and zombies and dead leaders are not dead yet.
+type Settled struct{}
+
 func (Fork) step()      {}
 func (Setsid) step()    {}
 func (Setpgid) step()   {}
@@ -72,6 +76,7 @@ func (Exit) step()      {}
 func (Reap) step()      {}
 func (Unshare) step()   {}
 func (Subreaper) step() {}
+func (Settled) step()   {}
 
 func (s Fork) String() string {
 	who := "pid"
@@ -105,6 +110,8 @@ func (s Subreaper) String() string {
 	}
 	return fmt.Sprintf("pid %d is a subreaper no more", s.P)
 }
+
+func (s Settled) String() string { return "everybody is born" }
 
 func flagNames(flags uint64) string {
 	var b strings.Builder

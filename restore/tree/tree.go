@@ -101,6 +101,9 @@ type Options struct {
 	// highest free ones. 0: 32768, the smallest default of the kernel, and
 	// larger ids are let pass.
 	PIDMax int
+	// Linger: zombies and the dead leaders of groups and sessions end after all
+	// other steps, behind a step Settled, so that they can do something before.
+	Linger bool
 }
 
 const defaultPIDMax = 32768
@@ -193,10 +196,11 @@ type forest struct {
 	used    map[pidns.VPID]bool // ids a helper must not have
 	classes []class
 	pidMax  int
+	linger  bool
 }
 
 func newForest(rows []Row, o Options) (*forest, error) {
-	f := &forest{index: map[pidns.VPID]node{}, used: map[pidns.VPID]bool{}, pidMax: o.PIDMax}
+	f := &forest{index: map[pidns.VPID]node{}, used: map[pidns.VPID]bool{}, pidMax: o.PIDMax, linger: o.Linger}
 	if f.pidMax == 0 {
 		f.pidMax = defaultPIDMax
 	}

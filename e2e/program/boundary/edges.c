@@ -5,9 +5,11 @@
 #include "../state.h"
 #include "other.h"
 #include <linux/if_packet.h>
+#include <linux/sched.h>
 #include <sys/fanotify.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 static struct other *it;
@@ -73,9 +75,27 @@ static void credentials(void)
 	      send(p[1], "x", 1, 0) == 1, "credentials");
 }
 
+/* A socket's maker has ended, and another process has its number. */
+static void reused(void)
+{
+	int p[2], status = -1;
+	pid_t pid = 300;
+	struct clone_args a = { .flags = CLONE_FILES, .exit_signal = SIGCHLD, .set_tid = (uintptr_t)&pid, .set_tid_size = 1 };
+	pid_t got = syscall(SYS_clone3, &a, sizeof(a));
+	if (got == 0)
+		_exit(socketpair(AF_UNIX, SOCK_STREAM, 0, p) != 0);
+	check(got == pid && waitpid(pid, &status, 0) == pid && status == 0, "make a pair");
+	a.flags = 0;
+	got = syscall(SYS_clone3, &a, sizeof(a));
+	if (got == 0)
+		for (;;)
+			pause();
+	check(got == pid, "give the number to another");
+}
+
 static const struct { const char *name; void (*hold)(void); } edges[] = {
 	{ "traced", traced }, { "vfork", in_vfork }, { "fanotify", fanotify }, { "packet", packet }, { "given", given },
-	{ "dead", dead }, { "credentials", credentials },
+	{ "dead", dead }, { "credentials", credentials }, { "reused", reused },
 };
 
 static void look(void)

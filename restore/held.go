@@ -1,0 +1,128 @@
+package restore
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/pidns"
+	"ckpt/tracee"
+)
+
+// ended are the processes of the image that have ended and that objects still
+// refer to (pidns.Holds). What they did is done again by a child of vpid 1 that
+// has their number for a while. A zombie or the dead leader of a group or
+// session does it itself, before it ends (tree.Options.Linger).
+type ended struct {
+	byID     map[pidns.VPID]*image.Held
+	byNumber map[uint32]*image.Held
+	alive    map[uint32]pidns.VPID // children of vpid 1 that are there, by number of entry
+	linger   bool
+}
+
+// loadEnded reads them. An image may say anything.
+func (s *session) loadEnded() error {
+	e := ended{byID: map[pidns.VPID]*image.Held{}, byNumber: map[uint32]*image.Held{}, alive: map[uint32]pidns.VPID{}}
+	for _, h := range s.r.Manifest.GetHeld() {
+		id := pidns.VPID(h.GetId())
+		if e.byNumber[h.GetNumber()] != nil || id != 0 && e.byID[id] != nil {
+			return failure.Damagedf("an ended process (number %d, pid %d) stands there twice", h.GetNumber(), id)
+		}
+		e.byNumber[h.GetNumber()] = h
+		if id == 0 {
+			continue
+		}
+		e.byID[id] = h
+		if w := s.ids[id]; w != nil {
+			if w.GetTgid() != 0 && !w.GetZombie() || id == pidns.Init {
+				return failure.Damagedf("pid %d has ended, and is there", id)
+			}
+			e.linger = true
+		}
+	}
+	s.held = e
+	return nil
+}
+
+// acts is Restore.Acts.
+func (s *session) acts(v pidns.VPID) bool {
+	if v == pidns.Init {
+		return true
+	}
+	if t := s.target(v); t != nil && !t.Zombie {
+		return true
+	}
+	if s.held.byID[v] == nil {
+		return false
+	}
+	return s.ids[v] == nil || s.stubs[v] != nil && !s.ended[v]
+}
+
+// endedProcess is Restore.Ended. Called on the inner thread.
+func (s *session) endedProcess(number uint32) (pidns.VPID, error) {
+	type answer struct {
+		v   pidns.VPID
+		err error
+	}
+	done := make(chan answer, 1)
+	s.ask <- func() {
+		v, err := s.revive(number)
+		done <- answer{v, err}
+	}
+	a := <-done
+	return a.v, a.err
+}
+
+// revive makes an ended process be there, and gives its number.
+func (s *session) revive(number uint32) (pidns.VPID, error) {
+	h := s.held.byNumber[number]
+	if h == nil {
+		return 0, failure.Damagedf("ended process %d is not in the image", number)
+	}
+	id := pidns.VPID(h.GetId())
+	if s.ids[id] != nil {
+		if !s.acts(id) {
+			return 0, fmt.Errorf("pid %d: %w", id, unix.ESRCH)
+		}
+		return id, nil
+	}
+	if v, ok := s.held.alive[number]; ok {
+		return v, nil
+	}
+	if id == 0 {
+		id = s.unused()
+	}
+	stub, err := tracee.ForkStub(s.root.Thread, s.root.Site, tracee.ForkOptions{VPID: int(id)})
+	if err != nil {
+		return 0, err
+	}
+	s.stubs[id], s.held.alive[number] = stub, id
+	return id, nil
+}
+
+// unused is a number that nobody in the image has.
+func (s *session) unused() pidns.VPID {
+	id := pidns.VPID(s.pidMax - 1)
+	for s.ids[id] != nil || s.held.byID[id] != nil || s.stubs[id] != nil {
+		id--
+	}
+	return id
+}
+
+// endAll ends them, and those that lingered.
+func (s *session) endAll() error {
+	for number, v := range s.held.alive {
+		err := tracee.ExitStub(s.stubs[v], s.root.Site, unix.WaitStatus(s.held.byNumber[number].GetStatus()))
+		if err == nil {
+			err = s.call(pidns.Init, unix.SYS_WAIT4, uint64(v), 0, unix.WNOHANG|unix.WALL, 0)
+		}
+		if err != nil {
+			return &failure.Error{Doing: "restore", VPID: int(v), What: "which has ended", Err: err}
+		}
+		delete(s.stubs, v)
+	}
+	s.held.alive = nil
+	return s.takeAll(s.endings)
+}
