@@ -1202,6 +1202,7 @@ type FileExtra struct {
 	ExpiresNs     int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`           // timerfd: when it expires, on its clock as seen inside
 	EpollFiles    []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"` // epoll: entry in files.img of each tfd, in their order
 	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`           // pidfd: of which process or thread
+	PidfdHeld     uint32                 `protobuf:"varint,34,opt,name=pidfd_held,json=pidfdHeld,proto3" json:"pidfd_held,omitempty"`           // pidfd: instead, of which ended one, by Held.number
 	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD
 	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
 	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`        // pidfd: status flags
@@ -1301,6 +1302,13 @@ func (x *FileExtra) GetEpollFiles() []uint32 {
 func (x *FileExtra) GetPidfdVpid() uint32 {
 	if x != nil {
 		return x.PidfdVpid
+	}
+	return 0
+}
+
+func (x *FileExtra) GetPidfdHeld() uint32 {
+	if x != nil {
+		return x.PidfdHeld
 	}
 	return 0
 }
@@ -1989,7 +1997,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xa1\x05\n" +
+	"\t_mce_kill\"\xc0\x05\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2001,7 +2009,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\vepoll_files\x18\x11 \x03(\rR\n" +
 	"epollFiles\x12\x1d\n" +
 	"\n" +
-	"pidfd_vpid\x18\x12 \x01(\rR\tpidfdVpid\x12!\n" +
+	"pidfd_vpid\x18\x12 \x01(\rR\tpidfdVpid\x12\x1d\n" +
+	"\n" +
+	"pidfd_held\x18\" \x01(\rR\tpidfdHeld\x12!\n" +
 	"\fpidfd_thread\x18\x13 \x01(\bR\vpidfdThread\x12(\n" +
 	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1f\n" +
 	"\vpidfd_flags\x18\x16 \x01(\rR\n" +

@@ -4,14 +4,19 @@
 // with its reason. It must stand last among the kinds of files.
 //
 // What the kernel shows: the link names the sort; fdinfo of a pidfd has the
-// process as Pid, -1 once it has been reaped.
+// process as Pid, -1 once it has been reaped. How that ended is told by
+// PIDFD_GET_INFO, and which pidfds are of one process by their inode.
 //
 // What is saved: of a pidfd the virtual pid, status flags, owner. CRIU's
 // messages of this version have no pidfd: it is an external file there.
 //
-// What is lost: nothing; see the table of refusals.
+// What is lost: the number of the inode. Through a pidfd of the dead leader of
+// a group that goes on, the group can no longer be signalled
+// (PIDFD_SIGNAL_PROCESS_GROUP), unless a unix socket tells who that was. For
+// the rest see the table of refusals.
 //
-// Needs: pidfd_open(2) (Linux 5.3), for PIDFD_THREAD 6.9.
+// Needs: pidfd_open(2) (Linux 5.3), for PIDFD_THREAD and inodes 6.9, for how
+// one ended 6.15.
 package anoninode
 
 import (
@@ -124,7 +129,7 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 }
 
 func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
-	if r.Extras[e.GetId()].GetPidfdVpid() == 0 {
+	if x := r.Extras[e.GetId()]; x.GetPidfdVpid() == 0 && x.GetPidfdHeld() == 0 {
 		return nil, failure.Unsupportedf("an external file (of a plugin of criu's)")
 	}
 	return restorePidfd(r, e.GetExt(), r.Extras[e.GetId()])

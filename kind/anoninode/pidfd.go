@@ -24,15 +24,16 @@ const thread = unix.O_EXCL
 // on showing the old name.
 func isPidfd(link string) bool { return link == prefix+"[pidfd]" || strings.HasPrefix(link, "pidfd:[") }
 
-// pidOf is the virtual pid of the process that desc refers to.
+// pidOf is the virtual pid of the process that desc refers to; 0 if it has been
+// waited for, when nobody is told its pid any more.
 func pidOf(d *kind.Dump, desc *kind.Desc) (pidns.VPID, error) {
 	s, _ := desc.InfoLine("Pid")
 	n, err := strconv.Atoi(s)
 	if err != nil {
 		return 0, fmt.Errorf("read its process from fdinfo: %w", err)
 	}
-	if n <= 0 {
-		return 0, failure.WithHint(failure.Unsupportedf("a pidfd of a process that has ended and was waited for"), "close it: it can tell nothing any more")
+	if n < 0 {
+		return 0, nil
 	}
 	v, ok := d.VPID(pidns.HostPID(n))
 	if !ok {
@@ -51,6 +52,11 @@ func dumpPidfd(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		return nil, err
 	}
 	x := &image.FileExtra{Id: desc.ID, PidfdVpid: uint32(v), PidfdThread: desc.Info.Flags&thread != 0, PidfdFlags: desc.StatusFlags()}
+	if v == 0 {
+		if x.PidfdHeld, err = d.Ended(int(desc.File.Fd()), 0); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
 		return nil, err
 	}
@@ -58,12 +64,19 @@ func dumpPidfd(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 }
 
 func restorePidfd(r *kind.Restore, e *ext_file.ExtFileEntry, x *image.FileExtra) (*os.File, error) {
-	host, ok, err := r.Thread(pidns.VPID(x.GetPidfdVpid()))
+	v := pidns.VPID(x.GetPidfdVpid())
+	if n := x.GetPidfdHeld(); n != 0 {
+		var err error
+		if v, err = r.Ended(n); err != nil {
+			return nil, fmt.Errorf("a pidfd of an ended process: %w", err)
+		}
+	}
+	host, ok, err := r.Thread(v)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, failure.Damagedf("a pidfd of pid %d, which the image does not hold", x.GetPidfdVpid())
+		return nil, failure.Damagedf("a pidfd of pid %d, which the image does not hold", v)
 	}
 	flags := 0
 	if x.GetPidfdThread() {
@@ -71,7 +84,7 @@ func restorePidfd(r *kind.Restore, e *ext_file.ExtFileEntry, x *image.FileExtra)
 	}
 	fd, err := unix.PidfdOpen(int(host), flags)
 	if err != nil {
-		return nil, fmt.Errorf("open a pidfd of pid %d: %w", x.GetPidfdVpid(), err)
+		return nil, fmt.Errorf("open a pidfd of pid %d: %w", v, err)
 	}
 	f, err := kind.NewFile(fd, x.GetPidfdFlags(), prefix+"[pidfd]")
 	if err != nil {

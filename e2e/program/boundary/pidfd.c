@@ -1,6 +1,7 @@
 /*
  * pidfd: descriptors of processes: of itself, of a child, of a zombie, of
- * pid 1, of threads, in an epoll set; and what they are good for.
+ * pid 1, of threads, of who has been waited for, in an epoll set; and what they
+ * are good for.
  */
 #include "../state.h"
 #include "other.h"
@@ -22,6 +23,7 @@ struct info {
 	uint32_t pid, tgid, ppid, ids[8], exit;
 };
 #define PIDFD_GET_INFO _IOWR(0xFF, 11, struct info)
+#define INFO_EXIT 8 /* 6.15 */
 
 static struct other *child;
 static pid_t zombie;
@@ -29,7 +31,7 @@ static int epoll;
 static struct held {
 	const char *name;
 	int fd;
-} held[10];
+} held[20];
 static int n;
 
 static struct other *self;
@@ -55,7 +57,7 @@ static void hold(const char *name, pid_t pid, int flags)
 	int fd = syscall(SYS_pidfd_open, pid, flags);
 	if (fd < 0 && errno == EINVAL && flags & PIDFD_THREAD)
 		return; /* an older kernel */
-	check(fd >= 0 && n < 10, "pidfd of %s", name);
+	check(fd >= 0 && n < 20, "pidfd of %s", name);
 	held[n++] = (struct held){ name, fd };
 }
 
@@ -79,6 +81,19 @@ static void look_fd(struct held *h)
 		fact(is, "pid %u of %u, parent %u", i.pid, i.tgid, i.ppid);
 	else
 		fact(is, "%s", strerrorname_np(errno));
+	i = (struct info){ .mask = INFO_EXIT };
+	snprintf(is, sizeof(is), "%s: how it ended", h->name);
+	if (ioctl(h->fd, PIDFD_GET_INFO, &i) == 0)
+		fact(is, "%s, status %x", i.mask & INFO_EXIT ? "told" : "not told", i.exit);
+	else
+		fact(is, "%s", strerrorname_np(errno));
+	struct stat st = { 0 }, other = { 0 };
+	fstat(h->fd, &st);
+	snprintf(is, sizeof(is), "%s: of the same process", h->name);
+	unsigned same = 0; /* bit by bit */
+	for (int k = 0; k < n; k++)
+		same |= (fstat(held[k].fd, &other) == 0 && other.st_ino == st.st_ino) << k;
+	fact(is, "%x", same);
 	snprintf(is, sizeof(is), "%s: may be sent signals", h->name);
 	fact(is, "%s", syscall(SYS_pidfd_send_signal, h->fd, 0, NULL, 0) == 0 ? "yes" : strerrorname_np(errno));
 }
@@ -131,6 +146,52 @@ static void finish(void)
 	expect(syscall(SYS_pidfd_send_signal, get("child"), 0, NULL, 0) == -1 && errno == ESRCH, "the child can be sent signals");
 }
 
+/* Ends with an exit code, or by a signal, and is waited for. */
+static void hold_reaped(const char *name, const char *again, int code, int sig)
+{
+	pid_t pid = fork();
+	check(pid >= 0, "fork");
+	if (pid == 0) {
+		if (code >= 0)
+			_exit(code);
+		for (;;)
+			pause();
+	}
+	hold(name, pid, 0);
+	if (again)
+		hold(again, pid, O_NONBLOCK);
+	if (sig)
+		kill(pid, sig);
+	check(waitpid(pid, NULL, 0) == pid, "waitpid");
+}
+
+static pthread_t brief;
+static volatile pid_t brief_tid;
+static void *ends_soon(void *until)
+{
+	brief_tid = gettid();
+	while (!*(volatile int *)until)
+		usleep(1000);
+	return NULL;
+}
+/* A thread that is no more. */
+static void hold_ended_thread(void)
+{
+	volatile int end = 0;
+	check(pthread_create(&brief, NULL, ends_soon, (void *)&end) == 0, "thread");
+	while (brief_tid == 0)
+		usleep(1000);
+	hold("ended thread", brief_tid, PIDFD_THREAD);
+	end = 1;
+	pthread_join(brief, NULL); /* a moment before it is gone */
+	char path[64];
+	sprintf(path, "/proc/self/fdinfo/%d", get("ended thread"));
+	for (int ms = 0; get("ended thread") >= 0 && strcmp(line_of(path, "Pid:"), "-1") != 0; ms++) {
+		check(ms < 20000, "the thread does not end");
+		usleep(1000);
+	}
+}
+
 int main(void)
 {
 	begin();
@@ -147,6 +208,10 @@ int main(void)
 	hold("own thread", mine, PIDFD_THREAD);
 	hold("own leader", getpid(), PIDFD_THREAD);
 	hold("child's thread", child->word[1], PIDFD_THREAD);
+	hold_reaped("reaped", "reaped, not waiting", 7, 0);
+	hold_reaped("reaped too", NULL, 0, 0);
+	hold_reaped("killed and reaped", NULL, -1, SIGTERM);
+	hold_ended_thread();
 	fcntl(get("zombie"), F_SETFD, 0);
 	epoll = epoll_create1(0);
 	struct epoll_event one = { EPOLLIN, { .u64 = 1 } }, two = { EPOLLIN, { .u64 = 2 } };
