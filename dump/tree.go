@@ -75,8 +75,9 @@ func (s *session) checkStatus(p *kind.Proc) error {
 
 // threadNamespaces are those that a thread can have of its own while the
 // others of its process stay: not the mounts without a directory of its own.
+// The pid namespace of a thread's children is kind/pidspace's.
 var threadNamespaces = []struct{ file, name string }{
-	{"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"cgroup", "cgroup"}, {"pid_for_children", "pid"},
+	{"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"cgroup", "cgroup"},
 }
 
 // checkThreads refuses threads that do not share what threads share as a rule:

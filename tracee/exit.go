@@ -46,8 +46,8 @@ func (t *Thread) exitWithCode(site Site, status unix.WaitStatus) error {
 
 func (t *Thread) exitBySignal(site Site, status unix.WaitStatus) error {
 	sig := status.Signal()
-	if !status.Signaled() || t.VPID == 1 {
-		return unix.EINVAL // a signal cannot kill the first process of a pid namespace from inside
+	if !status.Signaled() || t.VPID == 1 && sig != unix.SIGKILL {
+		return unix.EINVAL // nothing else kills the first process of a pid namespace (signal(7))
 	}
 	if sig == unix.SIGKILL {
 		if err := unix.Kill(t.PID, sig); err != nil {

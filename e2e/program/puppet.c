@@ -59,8 +59,9 @@ enum {
 
 struct slot {
 	int turn; /* futex: 0 at rest, 1 asked, 2 answered */
-	int pid, tid;
+	int pid, tid; /* those that the container knows it by */
 	int op;
+	int levels, self; /* pid namespaces below the container's that it lives in; its pid there */
 	long arg[4], ret[8];
 };
 
@@ -184,6 +185,20 @@ static int parent_of(int pid)
 	return parent;
 }
 
+/* How many pid namespaces below that of /proc the caller lives in. */
+static int levels(void)
+{
+	char text[4096];
+	int n = -1, fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[size < 0 ? 0 : size] = 0;
+	char *at = strstr(text, "\nNSpid:");
+	for (at = at ? at + 1 : text; *at && *at != '\n'; at++)
+		n += *at == '\t';
+	return n;
+}
+
 static void moment(void)
 {
 	struct timespec t = { 0, 200000 };
@@ -193,22 +208,35 @@ static void moment(void)
 /* The kernel tells the parent of a death under the lock that this takes. */
 static void told_parents(void) { syscall(SYS_waitid, P_ALL, 0, NULL, WEXITED | WNOHANG | WNOWAIT, NULL); }
 
+/* What its parent is not told of is a zombie for an instant, then none. */
+static int stays_zombie(int pid, int tid)
+{
+	int threads = 0;
+	if (state_of(pid, tid, &threads) != 'Z' || threads > 1)
+		return 0;
+	told_parents();
+	return state_of(pid, tid, &threads) == 'Z';
+}
+
 static long gone(int pid, int tid)
 {
+	int threads;
 	for (;; moment()) {
-		int threads = 0, state = state_of(pid, tid, &threads);
-		if (state == 0 || (state == 'Z' && (pid != tid || threads <= 1))) {
+		if (stays_zombie(pid, tid))
+			return 'Z';
+		if (state_of(pid, tid, &threads) == 0) {
 			told_parents();
-			return state;
+			return 0;
 		}
 	}
 }
 
+/* Of threads that have ended only the leading one stays. */
 static long dead_thread(int pid, int tid)
 {
 	for (;; moment()) {
 		int threads, state = state_of(pid, tid, &threads);
-		if (state == 0 || state == 'Z')
+		if (state == 0 || (state == 'Z' && pid == tid))
 			return state;
 	}
 }
@@ -316,10 +344,16 @@ static void act(struct slot *s)
 	}
 }
 
+/* /proc is the container's, and gives the container's numbers. */
 static void sit(struct slot *s)
 {
-	s->pid = getpid();
-	s->tid = syscall(SYS_gettid);
+	char text[64];
+	ssize_t n = readlink("/proc/thread-self", text, sizeof(text) - 1);
+	text[n < 0 ? 0 : n] = 0;
+	if (sscanf(text, "%d/task/%d", &s->pid, &s->tid) != 2)
+		_exit(74);
+	s->levels = levels();
+	s->self = getpid();
 	turn(s, 0);
 }
 

@@ -15,8 +15,8 @@ import (
 	"ckpt/e2e/harness"
 )
 
-// ciSeeds is how many histories a plain run tries; CKPT_SEEDS says another
-// number, CKPT_SEED just one seed.
+// ciSeeds is how many histories a plain run tries, from seed 0 on. CKPT_SEEDS
+// says another number, CKPT_SEED with which to begin, alone: just that one.
 const ciSeeds = 12
 
 func seeds(t *testing.T) (from, n uint64) {
@@ -28,13 +28,14 @@ func seeds(t *testing.T) (from, n uint64) {
 		}
 		return v
 	}
-	switch {
-	case os.Getenv("CKPT_SEED") != "":
-		return number("CKPT_SEED"), 1
-	case os.Getenv("CKPT_SEEDS") != "":
-		return 0, number("CKPT_SEEDS")
+	n = ciSeeds
+	if os.Getenv("CKPT_SEED") != "" {
+		from, n = number("CKPT_SEED"), 1
 	}
-	return 0, ciSeeds
+	if os.Getenv("CKPT_SEEDS") != "" {
+		n = number("CKPT_SEEDS")
+	}
+	return from, n
 }
 
 // TestAnyHistory: whatever processes did to their tree, it is the same after

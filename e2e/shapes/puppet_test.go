@@ -55,13 +55,15 @@ const (
 	opReaped
 )
 
-// The slot of a task: turn, pid, tid, op (4 bytes each), 4 arguments, 8 results.
+// The slot of a task: turn, pid, tid, op, levels, self (4 bytes each), 4
+// arguments, 8 results.
 const (
-	slotSize = 112
+	slotSize = 120
 	pidAt    = 4
 	opAt     = 12
-	argAt    = 16
-	retAt    = 48
+	levelsAt = 16
+	argAt    = 24
+	retAt    = 56
 )
 
 // answerPatience bounds what a single task is told to do.
@@ -71,10 +73,19 @@ const answerPatience = 10 * time.Second
 type task struct {
 	name, proc string // of its leader, though that be dead
 	slot       int
-	pid, tid   int
-	dead       bool
-	stopped    bool
+	// pid and tid are the container's numbers, self is what getpid(2) gives it:
+	// in a pid namespace that many levels below.
+	pid, tid     int
+	self, levels int
+	// at is the number of its process in the pid namespace of its parent.
+	at      int
+	dead    bool
+	stopped bool
 }
+
+// first tells whether the task belongs to the first process of a pid namespace
+// below the container's: the end of all in it.
+func (t *task) first() bool { return t.levels > 0 && t.self == 1 }
 
 // puppet is a container that runs puppet.c. The master is named "root".
 type puppet struct {
@@ -195,11 +206,18 @@ func (p *puppet) detach() {
 
 func (p *puppet) ids(t *task) {
 	p.t.Helper()
-	var b [8]byte
-	if _, err := p.mem.ReadAt(b[:], int64(t.slot*slotSize+pidAt)); err != nil {
-		p.t.Fatal(err)
+	at := func(offset int) int {
+		var b [4]byte
+		if _, err := p.mem.ReadAt(b[:], int64(t.slot*slotSize+offset)); err != nil {
+			p.t.Fatal(err)
+		}
+		return int(int32(binary.NativeEndian.Uint32(b[:])))
 	}
-	t.pid, t.tid = int(int32(binary.NativeEndian.Uint32(b[:]))), int(int32(binary.NativeEndian.Uint32(b[4:])))
+	t.pid, t.tid = at(pidAt), at(pidAt+4)
+	t.levels, t.self = at(levelsAt), at(levelsAt+4)
+	if t.at == 0 {
+		t.at = t.pid
+	}
 }
 
 func (p *puppet) task(name string) *task {
@@ -234,7 +252,7 @@ func (p *puppet) slot(slot int, o op, args ...int) []int {
 		p.t.Fatal(err)
 	}
 	ne, at := binary.NativeEndian, int64(slot*slotSize)
-	b := ne.AppendUint32(nil, uint32(o))
+	var b []byte
 	for i := range 4 {
 		v := 0
 		if i < len(args) {
@@ -242,7 +260,10 @@ func (p *puppet) slot(slot int, o op, args ...int) []int {
 		}
 		b = ne.AppendUint64(b, uint64(v))
 	}
-	if _, err := p.mem.WriteAt(b, at+opAt); err != nil {
+	if _, err := p.mem.WriteAt(b, at+argAt); err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := p.mem.WriteAt(ne.AppendUint32(nil, uint32(o)), at+opAt); err != nil {
 		p.t.Fatal(err)
 	}
 	if _, err := p.bell.Write(ne.AppendUint64(nil, uint64(slot+1))); err != nil {
@@ -303,6 +324,10 @@ func (p *puppet) clone(parent, name string, flags int, sig unix.Signal) int {
 		}
 		return got
 	}
+	t.at = got
+	if flags&unix.CLONE_THREAD != 0 {
+		t.at = p.task(parent).at
+	}
 	p.ids(t)
 	return got
 }
@@ -354,12 +379,25 @@ func (p *puppet) hasEnded(pid int) int {
 		}
 	}
 	p.ask(opGone, pid, pid)
+	p.endedBelow(pid)
 	p.ended = append(p.ended, pid)
 	for _, z := range p.ended {
 		p.ask(opReaped, z)
 	}
 	p.woken()
 	return p.ask(opPeek, pid, pid)
+}
+
+// endedBelow finds those that have ended with the first process of their pid
+// namespace, which has waited for all of them.
+func (p *puppet) endedBelow(pid int) {
+	p.t.Helper()
+	first := slices.ContainsFunc(slices.Collect(maps.Values(p.tasks)), func(t *task) bool { return t.pid == pid && t.first() })
+	for _, t := range p.tasks {
+		if first && t.levels > 0 && !t.dead && p.ask(opPeek, t.pid, t.tid) == 0 {
+			t.dead, t.stopped = true, false
+		}
+	}
 }
 
 // woken finds the stopped whose process group has become an orphan: the kernel
@@ -442,7 +480,7 @@ func (p *puppet) cont(who string) int {
 // wait waits for a process without blocking: its pid or an errno, and how it ended.
 func (p *puppet) wait(who, child string, options int) (int, unix.WaitStatus) {
 	p.t.Helper()
-	r := p.do(who, opWait, p.task(child).pid, options|unix.WNOHANG)
+	r := p.do(who, opWait, p.task(child).at, options|unix.WNOHANG)
 	return r[0], unix.WaitStatus(r[1])
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,7 +19,9 @@ import (
 // lets the original and a restored copy do the same things from there on: all
 // results must be the same, new pids too, and so must the two in the end.
 //
-// A seed makes a history.
+// A seed makes a history: the same one on every machine of the same kernel,
+// for root and for others each. What is left out, or told apart in outcome,
+// is what a dump refuses by design: see fate.dump.
 func TestRandom(t *testing.T) {
 	from, n := seeds(t)
 	for seed := from; seed < from+n; seed++ {
@@ -33,45 +36,40 @@ func TestRandom(t *testing.T) {
 
 // mix is how wild a history is.
 type mix struct {
-	steps, procs, later  int
-	share, threads, stop bool
+	steps, procs, later          int
+	share, threads, stop, spaces bool
 }
 
 var mixes = []mix{
+	{steps: 700, procs: 200, later: 60, threads: true, stop: true},
+	{steps: 60, procs: 12, later: 40, spaces: true},
+	{steps: 120, procs: 30, later: 60, threads: true, stop: true, spaces: true},
+	{steps: 120, procs: 30, later: 60, share: true, threads: true, stop: true},
 	{steps: 30, procs: 8, later: 20},
 	{steps: 60, procs: 12, later: 40, threads: true},
 	{steps: 60, procs: 12, later: 40, stop: true},
 	{steps: 60, procs: 12, later: 40, share: true},
-	{steps: 120, procs: 30, later: 60, share: true, threads: true, stop: true},
-	{steps: 700, procs: 200, later: 60, threads: true, stop: true},
+	{steps: 60, procs: 12, later: 40, share: true, threads: true, spaces: true},
+	{steps: 700, procs: 200, later: 60, threads: true, stop: true, spaces: true},
 }
 
 func random(t *testing.T, seed uint64, user string) {
 	x := mixes[int(seed)%len(mixes)]
 	flags := [][]string{nil, {"--no-init"}}[int(seed)/len(mixes)%2]
 	p := startPuppet(harness.New(t, user), "random", flags)
-	h := &fate{rng: rand.New(rand.NewPCG(seed, 0)), mix: x, p: p, odd: map[int]bool{}}
+	h := &fate{rng: rand.New(rand.NewPCG(seed, 0)), mix: x, p: p, odd: map[int]bool{}, apart: map[int]bool{}, stopped: map[string]bool{}}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("history of CKPT_SEED=%d:\n  %s", seed, strings.Join(h.log, "\n  "))
+			t.Logf("CKPT_SEED=%d go test ./e2e/shapes -run 'TestRandom/.*/as_%s$' repeats it; history:\n  %s", seed, user, strings.Join(h.log, "\n  "))
 		}
 	})
 	for range x.steps {
 		h.step()
 	}
-	was := p.state()
-	p.detach()
-	image := p.c.Env.Join("image1")
-	r := p.c.Env.Try("dump", p.c.Name, image, "--leave-running")
-	if r.Code == 3 && x.share { // told, and nothing else happens
-		t.Logf("seed %d: %s", seed, r.Err)
-		p.same("refused", was, false)
+	if !h.dump(p, p.c.Env.Join("image1"), "--leave-running") {
 		return
 	}
-	if r.Code != 0 {
-		t.Fatal(r)
-	}
-	p.same("left running", was, false)
+	was := p.state()
 	q := p.copied("copy", was)
 	h.log = append(h.log, "dump and restore")
 	h.q = q
@@ -85,12 +83,51 @@ func random(t *testing.T, seed uint64, user string) {
 	if d := cmp.Diff(p.gone(), q.gone()); d != "" {
 		t.Errorf("who is dead or stopped (-original +copy):\n%s", d)
 	}
-	q.detach()
-	q.c.Dump(q.c.Env.Join("image2"))
+	if !h.dump(q, q.c.Env.Join("image2")) {
+		return
+	}
 	q.c.Env.Restore(q.c.Env.Join("image2"), "")
-	q.same("restored again", is, true)
+	q.same("restored again", p.state(), true)
 	p.detach()
 	q.detach()
+}
+
+// dump saves one of the two, and makes sure that it changed nothing. It is
+// false for a tree that is refused by design, and left as it was. Processes
+// that a dump refuses, and that can go, are ended, as the refusal advises.
+func (h *fate) dump(p *puppet, image string, flags ...string) bool {
+	p.t.Helper()
+	try := func() harness.Result {
+		was := p.state()
+		p.detach()
+		r := p.c.Env.Try(append([]string{"dump", p.c.Name, image}, flags...)...)
+		if r.Code != 0 || len(flags) > 0 {
+			p.same(fmt.Sprint("after ", r), was, false)
+		}
+		return r
+	}
+	for barren := p.barren(); len(barren) > 0; barren = p.barren() {
+		r := try()
+		for _, pid := range barren {
+			want := regexp.MustCompile(fmt.Sprintf(`pid %d \(\w+\): pid namespaces: its children are to be born in a pid namespace whose first process has ended`, pid))
+			if r.Code != 3 || !want.MatchString(r.Err) {
+				p.t.Fatalf("%q should be told, with exit code 3: %v", want, r)
+			}
+			name := h.any(func(t *task) bool { return t.pid == pid && !t.dead }).name
+			h.run(act{name + " is killed, since it cannot fork", func(p *puppet) []int { return []int{p.kill(name)} }})
+		}
+	}
+	r := try()
+	shared := h.mix.share && (strings.Contains(r.Err, "share their") || strings.Contains(r.Err, "share memory, files or directories"))
+	if r.Code == 3 && (shared || p.unnamed(r.Err)) {
+		p.t.Logf("refused: %s", r.Err)
+		p.detach()
+		return false
+	}
+	if r.Code != 0 {
+		p.t.Fatal(r)
+	}
+	return true
 }
 
 // gone tells of every task whether it is dead or stopped.
@@ -102,6 +139,9 @@ func (p *puppet) gone() map[string]string {
 	return out
 }
 
+// deepest is how many pid namespaces lie in each other, below the container's.
+const deepest = 3
+
 // fate is what the tasks of p, and of its copy q if there is one, do.
 type fate struct {
 	rng  *rand.Rand
@@ -109,7 +149,12 @@ type fate struct {
 	p, q *puppet
 	born int
 	odd  map[int]bool // pids that have made a child with an exit signal of its own
-	log  []string
+	// apart are pids that have made a pid namespace for their children; true:
+	// its first process, too. A second child of theirs would be refused.
+	apart map[int]bool
+	// stopped after the dump, by name.
+	stopped map[string]bool
+	log     []string
 }
 
 // act is one thing to do, and what comes of it.
@@ -120,10 +165,13 @@ type act struct {
 
 func (h *fate) step() {
 	h.p.t.Helper()
-	a := h.choose()
-	if a.do == nil {
-		return
+	if a := h.choose(); a.do != nil {
+		h.run(a)
 	}
+}
+
+func (h *fate) run(a act) {
+	h.p.t.Helper()
 	got := a.do(h.p)
 	h.log = append(h.log, fmt.Sprintf("%s: %v", a.what, got))
 	if h.q == nil {
@@ -207,6 +255,11 @@ func (h *fate) name() string { h.born++; return fmt.Sprint("t", h.born) }
 
 func (h *fate) fork() act {
 	t, name := h.who(false), h.name()
+	if begun, unshared := h.apart[t.pid]; begun {
+		return act{}
+	} else if unshared {
+		h.apart[t.pid] = true
+	}
 	flags, sig := 0, unix.SIGCHLD
 	switch h.rng.IntN(10) {
 	case 0:
@@ -225,6 +278,18 @@ func (h *fate) fork() act {
 	}
 	if sig != unix.SIGCHLD {
 		h.odd[t.pid] = true
+	}
+	if h.mix.spaces && t.levels < deepest && h.rng.IntN(6) == 0 {
+		flags |= unix.CLONE_NEWPID
+		if h.rng.IntN(2) == 0 {
+			return act{fmt.Sprintf("%s forks %s, flags %#x, signal %d: setsid", t.name, name, flags, sig), func(p *puppet) []int {
+				if got := p.clone(t.name, name, flags, sig); got < 0 {
+					return []int{got}
+				} else {
+					return []int{got, p.setsid(name)}
+				}
+			}}
+		}
 	}
 	return act{fmt.Sprintf("%s forks %s, flags %#x, signal %d", t.name, name, flags, sig), func(p *puppet) []int {
 		return []int{p.clone(t.name, name, flags, sig)}
@@ -246,7 +311,7 @@ func (h *fate) group() act {
 	}
 	whose, group := 0, 0
 	if other := h.any(func(o *task) bool { return o.proc != t.proc }); h.rng.IntN(4) == 0 {
-		whose = other.pid // works for a child only
+		whose = other.at // works for a child only
 	}
 	if other := h.who(false); h.rng.IntN(2) == 0 {
 		group = h.p.look(other.name).PGID
@@ -263,7 +328,7 @@ func (h *fate) end() act {
 	switch h.rng.IntN(6) {
 	case 0:
 		sig := []unix.Signal{unix.SIGTERM, unix.SIGUSR1, unix.SIGKILL}[h.rng.IntN(3)]
-		if sig == unix.SIGKILL || t.pid == 1 {
+		if sig == unix.SIGKILL || t.self == 1 {
 			return h.kill()
 		}
 		return act{fmt.Sprintf("%s dies of signal %d", t.name, sig), func(p *puppet) []int { return []int{p.die(t.name, sig)} }}
@@ -308,8 +373,8 @@ func (h *fate) wait() act {
 		}
 	}
 	options := []int{0, unix.WALL, unix.WALL | unix.WUNTRACED, unix.WALL | unix.WCONTINUED}[h.rng.IntN(4)]
-	if options&unix.WCONTINUED != 0 && h.q == nil {
-		options = unix.WALL
+	if options&unix.WCONTINUED != 0 && !h.stopped[dead.name] {
+		options = unix.WALL // that a child went on before a dump is lost
 	}
 	return act{fmt.Sprintf("%s waits for %s, options %#x", t.name, dead.name, options), func(p *puppet) []int {
 		pid, status := p.wait(t.name, dead.name, options)
@@ -337,6 +402,7 @@ func (h *fate) stop() act {
 	if t == nil {
 		return act{}
 	}
+	h.stopped[t.name] = h.q != nil
 	return act{t.name + " is stopped", func(p *puppet) []int { return []int{p.stop(t.name)} }}
 }
 
@@ -345,9 +411,15 @@ func (h *fate) setting() act {
 	if t == nil {
 		return act{}
 	}
-	switch h.rng.IntN(4) {
+	switch h.rng.IntN(5) {
 	case 0:
-		if h.mix.share {
+		// Beside other threads it is refused: TestThreadsApart.
+		if h.mix.spaces && t.levels < deepest && t.pid == t.tid && h.p.threads(t) == 1 {
+			h.apart[t.pid] = false
+			return act{t.name + ": unshare CLONE_NEWPID", func(p *puppet) []int { return p.do(t.name, opUnshare, unix.CLONE_NEWPID)[:1] }}
+		}
+	case 4:
+		if h.mix.share && h.p.threads(t) == 1 { // a thread apart is refused: TestThreadsApart
 			flags := []int{unix.CLONE_FILES, unix.CLONE_FS}[h.rng.IntN(2)]
 			return act{fmt.Sprintf("%s: unshare %#x", t.name, flags), func(p *puppet) []int { return p.do(t.name, opUnshare, flags)[:1] }}
 		}

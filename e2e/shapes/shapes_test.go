@@ -128,9 +128,10 @@ func (p *puppet) copied(name string, was state) *puppet {
 
 // state is all that is known of a tree.
 type state struct {
-	ps     harness.Ps
-	views  map[string]view
-	shares map[string]string
+	ps             harness.Ps
+	views          map[string]view
+	shares         map[string]string
+	nested, spaces map[string]string
 	// For a copy of the container as it was then.
 	tasks map[string]*task
 	next  int
@@ -141,7 +142,7 @@ func (p *puppet) state() state {
 	p.t.Helper()
 	copied := p.on(p.c)
 	s := state{views: p.views(), ps: p.c.Ps(), tasks: copied.tasks, next: copied.next, ended: copied.ended}
-	s.shares = p.sharing(s.ps)
+	s.shares, s.nested, s.spaces = p.sharing(s.ps), p.nested(s.ps), p.spaces(s.ps)
 	return s
 }
 
@@ -155,6 +156,12 @@ func (p *puppet) same(what string, was state, anew bool) {
 	}
 	if d := cmp.Diff(was.shares, is.shares); d != "" {
 		p.t.Errorf("%s: what processes share (-before +after):\n%s", what, d)
+	}
+	if d := cmp.Diff(was.nested, is.nested); d != "" {
+		p.t.Errorf("%s: ids in pid namespaces (-before +after):\n%s", what, d)
+	}
+	if d := cmp.Diff(was.spaces, is.spaces); d != "" {
+		p.t.Errorf("%s: pid namespaces (-before +after):\n%s", what, d)
 	}
 	// A stopped process runs for an instant when it is let go, to stop by itself.
 	harness.Eventually(p.t, what, func() error {
@@ -204,11 +211,10 @@ func hostIDs(ps harness.Ps) map[int]int {
 	return out
 }
 
-// sharing tells, for every process and kind of object, the first process that
-// has the same (kcmp(2)).
-func (p *puppet) sharing(ps harness.Ps) map[string]string {
-	p.t.Helper()
-	hosts := map[int]int{} // of a living thread of the process
+// living gives, for every process with a living thread, the host's number of
+// one.
+func (p *puppet) living(ps harness.Ps) map[int]int {
+	hosts := map[int]int{}
 	for _, q := range ps.Processes {
 		for _, th := range q.Threads {
 			if st, err := harness.ThreadState(q.PID, th.TID); err == nil && st != 'Z' {
@@ -217,6 +223,14 @@ func (p *puppet) sharing(ps harness.Ps) map[string]string {
 			}
 		}
 	}
+	return hosts
+}
+
+// sharing tells, for every process and kind of object, the first process that
+// has the same (kcmp(2)).
+func (p *puppet) sharing(ps harness.Ps) map[string]string {
+	p.t.Helper()
+	hosts := p.living(ps)
 	out := map[string]string{}
 	vpids := slices.Sorted(maps.Keys(hosts))
 	for what, kind := range map[string]kernel.KcmpType{"vm": kernel.KcmpVM, "files": kernel.KcmpFiles, "fs": kernel.KcmpFS, "handlers": kernel.KcmpSighand} {

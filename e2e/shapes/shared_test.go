@@ -152,7 +152,8 @@ var shared = []shape{
 }
 
 // A thread with a descriptor table or a working directory of its own is
-// refused: an image has one of a process.
+// refused: an image has one of a process. So is one that makes a pid namespace
+// for its children, as root may.
 func TestThreadsApart(t *testing.T) {
 	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
@@ -162,13 +163,19 @@ func TestThreadsApart(t *testing.T) {
 			p.thread("root", "fs")
 			p.do("files", opUnshare, files)
 			p.do("fs", opUnshare, fs)
+			wants := map[string]string{"files": "thread %d: it has a descriptor table of its own", "fs": "thread %d: it has a working directory of its own"}
+			if harness.AsRoot(user) {
+				p.thread("root", "pids")
+				is(p, "unshare(CLONE_NEWPID)", p.do("pids", opUnshare, unix.CLONE_NEWPID)[0], 0)
+				wants["pids"] = "the children of thread %d are to be born in another pid namespace (unshare(2)), and it is not alone"
+			}
 			was := p.state()
 			for _, args := range [][]string{{"dump", p.c.Name, p.c.Env.Join("image")}, {"check", p.c.Name}} {
 				p.detach()
 				r := p.c.Env.Try(args...)
 				told := r.Out + r.Err
-				for name, want := range map[string]string{"files": "it has a descriptor table of its own", "fs": "it has a working directory of its own"} {
-					if want = fmt.Sprintf("thread %d: %s", p.task(name).tid, want); r.Code != 3 || !strings.Contains(told, want) {
+				for name, want := range wants {
+					if want = fmt.Sprintf(want, p.task(name).tid); r.Code != 3 || !strings.Contains(told, want) {
 						t.Errorf("%q should be told, with exit code 3: %v", want, r)
 					}
 				}

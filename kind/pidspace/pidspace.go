@@ -6,9 +6,9 @@
 //
 // # What the kernel shows
 //
-// The link /proc/PID/ns/pid_for_children, beside that of /proc/PID/ns/pid
-// (namespaces(7)). It cannot be read (ENOENT) while the namespace has no
-// process yet (pidns_for_children_get() in kernel/pid_namespace.c).
+// The link /proc/PID/task/TID/ns/pid_for_children of each thread, beside that
+// of ns/pid (namespaces(7)). It cannot be read (ENOENT) while the namespace has
+// no process yet (pidns_for_children_get() in kernel/pid_namespace.c).
 //
 // # What is saved
 //
@@ -21,12 +21,14 @@
 //
 // Both numbers, where the first process of a namespace sees no /proc: new pids
 // begin at 2 again then. Refused is a namespace whose first process has ended:
-// nothing can be born in it any more.
+// nothing can be born in it any more; and a process that has other threads
+// beside one whose children are born elsewhere: since Linux 3.12 unshare(2)
+// takes CLONE_NEWPID from one of several, but lets it make no more.
 //
 // # Needs
 //
 // setns(2) takes CAP_SYS_ADMIN, which a process under construction has. It has
-// one thread in this state: none can be made after (clone(2), EINVAL).
+// one thread then: none can be made after (clone(2), EINVAL).
 package pidspace
 
 import (
@@ -49,28 +51,50 @@ func Kind() kind.Process {
 }
 
 func observe(d *kind.Dump, p *kind.Proc) error {
-	own, err := p.Lead().FS.Link("ns/pid")
-	if err != nil {
-		return err
-	}
-	children, err := p.Lead().FS.Link("ns/pid_for_children")
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		p.Extra.ChildrenUnborn = true
-		return nil
-	case err != nil || own == children:
-		return err
-	}
-	space, err := d.PIDSpace(children)
-	if err != nil {
-		return err
-	}
-	if space != 0 {
+	for _, t := range p.Threads {
+		if t.Status.Zombie() {
+			continue
+		}
+		elsewhere, unborn, err := children(t)
+		switch {
+		case err != nil:
+			return err
+		case elsewhere == "" && !unborn:
+			continue
+		case len(p.Threads) > 1:
+			return failure.WithHint(failure.Unsupportedf("the children of thread %d are to be born in another pid namespace (unshare(2)), and it is not alone in its process; that is not carried yet", t.VTID),
+				"let the program make a process of it")
+		case unborn:
+			p.Extra.ChildrenUnborn = true
+			return nil
+		}
+		space, err := d.PIDSpace(elsewhere)
+		if err != nil {
+			return err
+		}
+		if space == 0 {
+			return failure.WithHint(failure.Unsupportedf("its children are to be born in a pid namespace whose first process has ended, or is not the container's"),
+				"it cannot fork any more: end it")
+		}
 		p.Extra.ChildrenSpace = uint32(space)
-		return nil
 	}
-	return failure.WithHint(failure.Unsupportedf("its children are to be born in a pid namespace whose first process has ended, or is not the container's"),
-		"it cannot fork any more: end it")
+	return nil
+}
+
+// children is the pid namespace in which those of a thread are born, "" if it
+// is its own or yet to begin.
+func children(t *kind.Task) (elsewhere string, unborn bool, err error) {
+	link, linkErr := t.FS.Link("ns/pid_for_children")
+	own, err := t.FS.Link("ns/pid") // fails if t has ended, while only checking
+	switch {
+	case err != nil:
+		return "", false, err
+	case errors.Is(linkErr, unix.ENOENT):
+		return "", true, nil
+	case linkErr != nil || link == own:
+		return "", false, linkErr
+	}
+	return link, false, nil
 }
 
 // restorer keeps what processes are to take until they have.

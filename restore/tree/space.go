@@ -66,8 +66,12 @@ func (f *forest) checkSpace(n node) error {
 	if p.space == n && n != initial && p.Nested[len(p.Nested)-1] != pidns.Init {
 		return failure.Damagedf("pid %d is the first of its pid namespace, but not pid 1 there", p.VPID)
 	}
+	if p.space == n && p.Zombie && p.Status.Signaled() && p.Status.Signal() != unix.SIGKILL {
+		return failure.WithHint(failure.Unsupportedf("pid %d, the first of its pid namespace, was killed by signal %d, which cannot be sent to it again (pid_namespaces(7))",
+			p.VPID, p.Status.Signal()), "dump when its parent has waited for it")
+	}
 	if p.parent != nobody && f.nodes[p.parent].space != f.home(n) {
-		return failure.WithHint(failure.Unsupportedf("pid %d lives in the pid namespace of pid %d, and its parent %d outside of it (setns(2), as nsenter(1) does); that is not carried yet",
+		return failure.WithHint(failure.Unsupportedf("pid %d lives in the pid namespace of pid %d, and its parent %d outside of it (setns(2), as nsenter(1) does, or unshare(2) and a second fork); that is not carried yet",
 			p.VPID, f.nodes[p.space].VPID, f.nodes[p.parent].VPID), "dump when it has ended")
 	}
 	return nil

@@ -32,7 +32,10 @@
 // made (CLONE_NEWPID). Refused are:
 //
 //   - a process whose parent is outside its pid namespace, other than the first
-//     in it: it was born there after setns(2);
+//     in it: it was born there after setns(2), or after another one when its
+//     parent had called unshare(2);
+//   - a zombie that was the first in its pid namespace, killed by a signal other
+//     than SIGKILL, as by a fault: no other that is sent kills it;
 //   - a process in a group that is not its session's own and whose leader lives
 //     or lived outside its pid namespace: it has no name for it;
 //   - a process whose session or group came from outside the pid namespace
