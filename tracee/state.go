@@ -57,7 +57,7 @@ func (t *Thread) SetSigMask(m uint64) error { return t.wrap("set signal mask", s
 // siginfo is the kernel's siginfo_t, 128 bytes.
 type siginfo struct {
 	Signo, Errno, Code int32
-	_                  int32
+	Pad                int32 // the kernel passes on what the sender put there
 	Fields             [112]byte
 }
 
@@ -73,6 +73,7 @@ func (s *siginfo) bytes() []byte {
 	le.PutUint32(b, uint32(s.Signo))
 	le.PutUint32(b[4:], uint32(s.Errno))
 	le.PutUint32(b[8:], uint32(s.Code))
+	le.PutUint32(b[12:], uint32(s.Pad))
 	copy(b[16:], s.Fields[:])
 	return b
 }

@@ -26,12 +26,13 @@ func kinds() kindtest.Kinds {
 	return kindtest.Kinds{Processes: []kind.Process{shared}, Threads: []kind.Thread{own}}
 }
 
-// info is a siginfo with every byte of the value set.
+// info is a siginfo with a value, and something in its padding.
 func info(sig, code int32, value uint64) []byte {
 	b := make([]byte, infoSize)
 	le := binary.LittleEndian
 	le.PutUint32(b, uint32(sig))
 	le.PutUint32(b[8:], uint32(code))
+	le.PutUint32(b[12:], 0xdeadbeef)
 	le.PutUint32(b[16:], 4711)
 	le.PutUint32(b[20:], 815)
 	le.PutUint64(b[24:], value)
@@ -63,6 +64,11 @@ func TestQueues(t *testing.T) {
 		return p
 	}
 	first := save()
+	for _, e := range first.TC.SignalsS.Signals {
+		if pad := binary.LittleEndian.Uint32(e.Siginfo[12:]); pad != 0xdeadbeef {
+			t.Errorf("the padding of a siginfo is %#x", pad)
+		}
+	}
 	if n, m := len(first.TC.SignalsS.Signals), len(first.Threads[0].Core.ThreadCore.SignalsP.Signals); n != 4 || m != 3 {
 		t.Fatalf("saved %d shared signals and %d of the thread", n, m)
 	}
