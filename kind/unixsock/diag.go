@@ -2,18 +2,17 @@ package unixsock
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
-	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/kind/sockdiag"
 )
 
 // What sock_diag(7) tells of unix sockets (linux/unix_diag.h).
 const (
-	diagByFamily = 20 // SOCK_DIAG_BY_FAMILY
-
 	showName  = 0x01
 	showVFS   = 0x02
 	showPeer  = 0x04
@@ -85,118 +84,58 @@ func shown(name []byte) string {
 	return pathOf(name)
 }
 
+// sockets lists the unix sockets of the container's network namespace.
+func sockets(d *kind.Dump) (table, error) {
+	nl, err := sockdiag.Open(d)
+	if err != nil {
+		return nil, err
+	}
+	defer nl.Close()
+	return ask(nl)
+}
+
 // ask lists the sockets of the network namespace that the netlink socket was made in.
-func ask(nl int) (table, error) {
-	for range 10 { // the kernel says when the list changed underneath
-		t, again, err := askOnce(nl)
-		if err != nil || !again {
-			return t, err
-		}
+func ask(nl *os.File) (table, error) {
+	all, err := sockdiag.List(nl, request(), "unix_diag (CONFIG_UNIX_DIAG)")
+	if err != nil {
+		return nil, err
 	}
-	return nil, errors.New("list unix sockets (sock_diag): they change too fast")
-}
-
-func askOnce(nl int) (t table, again bool, err error) {
-	if err := unix.Sendto(nl, request(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, false, fmt.Errorf("list unix sockets (sock_diag): %w", err)
-	}
-	t = table{}
-	buf := make([]byte, 1<<16)
-	for {
-		n, _, err := unix.Recvfrom(nl, buf, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
+	t := table{}
+	for _, m := range all {
+		i, err := parse(m)
 		if err != nil {
-			return nil, false, fmt.Errorf("list unix sockets (sock_diag): %w", err)
+			return nil, fmt.Errorf("list unix sockets (sock_diag): %w", err)
 		}
-		done, interrupted, err := parse(buf[:n], t)
-		again = again || interrupted
-		if err != nil || done {
-			return t, again, err
-		}
+		t[i.ino] = i
 	}
+	return t, nil
 }
 
+// request is struct unix_diag_req.
 func request() []byte {
-	le := binary.NativeEndian
-	b := make([]byte, 0, 40)
-	b = le.AppendUint32(b, 40) // nlmsghdr
-	b = le.AppendUint16(b, diagByFamily)
-	b = le.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	b = le.AppendUint32(b, 1)
-	b = le.AppendUint32(b, 0)
-	b = append(b, unix.AF_UNIX, 0, 0, 0) // unix_diag_req
-	b = le.AppendUint32(b, ^uint32(0))   // all states
-	b = le.AppendUint32(b, 0)
-	b = le.AppendUint32(b, showName|showVFS|showPeer|showIcons|showQueue)
-	return append(b, make([]byte, 8)...)
+	ne := binary.NativeEndian
+	b := []byte{unix.AF_UNIX, 0, 0, 0}
+	b = ne.AppendUint32(b, ^uint32(0)) // all states
+	b = ne.AppendUint32(b, 0)          // all inodes
+	b = ne.AppendUint32(b, showName|showVFS|showPeer|showIcons|showQueue)
+	return append(b, make([]byte, 8)...) // no cookie
 }
 
-var errShort = errors.New("list unix sockets (sock_diag): the answer is cut off")
+// diagSize is that of struct unix_diag_msg.
+const diagSize = 16
 
-// parse reads the messages of one answer into t. done: it was the last one;
-// interrupted: the list changed while it was made.
-func parse(b []byte, t table) (done, interrupted bool, err error) {
-	le := binary.NativeEndian
-	for len(b) >= 16 {
-		l := le.Uint32(b)
-		if l < 16 || uint64(l) > uint64(len(b)) {
-			return false, false, errShort
-		}
-		m := b[16:l]
-		interrupted = interrupted || le.Uint16(b[6:])&unix.NLM_F_DUMP_INTR != 0
-		switch le.Uint16(b[4:]) {
-		case unix.NLMSG_DONE:
-			return true, interrupted, nil
-		case unix.NLMSG_ERROR:
-			if len(m) < 4 {
-				return false, false, errShort
-			}
-			return false, false, answerError(unix.Errno(-int32(le.Uint32(m))))
-		case diagByFamily:
-			i, err := parseOne(m)
-			if err != nil {
-				return false, false, err
-			}
-			t[i.ino] = i
-		}
-		b = b[min(uint64(l+3)&^3, uint64(len(b))):]
+func parse(m []byte) (*info, error) {
+	if len(m) < diagSize {
+		return nil, sockdiag.ErrShort
 	}
-	return false, interrupted, nil
-}
-
-func answerError(e unix.Errno) error {
-	err := fmt.Errorf("list unix sockets (sock_diag): %w", e)
-	if e == unix.ENOENT || e == unix.EINVAL {
-		return failure.WithHint(failure.Mark(failure.ErrUnsupported, err), "load the kernel module unix_diag (CONFIG_UNIX_DIAG)")
-	}
-	return err
-}
-
-func parseOne(m []byte) (*info, error) {
-	le := binary.NativeEndian
-	if len(m) < 16 {
-		return nil, errShort
-	}
-	i := &info{typ: m[1], state: m[2], ino: le.Uint32(m[4:])}
-	for a := m[16:]; len(a) >= 4; {
-		l := int(le.Uint16(a))
-		if l < 4 || l > len(a) {
-			return nil, errShort
-		}
-		if err := i.attribute(le.Uint16(a[2:]), a[4:l]); err != nil {
-			return nil, err
-		}
-		a = a[min((l+3)&^3, len(a)):]
-	}
-	return i, nil
+	i := &info{typ: m[1], state: m[2], ino: binary.NativeEndian.Uint32(m[4:])}
+	return i, sockdiag.Attributes(m, diagSize, i.attribute)
 }
 
 func (i *info) attribute(typ uint16, v []byte) error {
 	le := binary.NativeEndian
 	if size := map[uint16]int{attrVFS: 8, attrPeer: 4, attrQueue: 8, attrShutdown: 1}[typ]; len(v) < size {
-		return errShort
+		return sockdiag.ErrShort
 	}
 	switch typ {
 	case attrName:

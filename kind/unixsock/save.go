@@ -14,6 +14,7 @@ import (
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/kind/sockdiag"
 	"ckpt/kind/sockopt"
 )
 
@@ -43,7 +44,7 @@ func (s *saver) look(d *kind.Dump, dumping bool) error {
 		return nil
 	}
 	t, err := sockets(d)
-	if errors.Is(err, errNoView) && !dumping {
+	if errors.Is(err, sockdiag.ErrNoView) && !dumping {
 		s.noView = true
 		return nil
 	}

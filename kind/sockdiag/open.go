@@ -1,4 +1,6 @@
-package unixsock
+// Package sockdiag asks sock_diag(7) about the sockets of a container's network
+// namespace, for the kinds of sockets.
+package sockdiag
 
 import (
 	"errors"
@@ -12,29 +14,20 @@ import (
 	"ckpt/tracee"
 )
 
-// errNoView: the container's network namespace cannot be looked into now.
-var errNoView = errors.New("its network namespace is out of reach")
+// ErrNoView: the container's network namespace cannot be looked into now.
+var ErrNoView = errors.New("its network namespace is out of reach")
 
-// sockets lists the unix sockets of the container's network namespace.
-func sockets(d *kind.Dump) (table, error) {
-	nl, err := netlink(d)
-	if err != nil {
-		return nil, err
-	}
-	defer nl.Close()
-	return ask(int(nl.Fd()))
-}
-
-// netlink makes a sock_diag socket there: the namespace of a socket is that
-// of whoever made it. Where it is the container's own, the container's init
-// makes it, which needs no privilege; while only checking, nothing may run
-// inside, and setns(2) is left, which wants CAP_SYS_ADMIN.
-func netlink(d *kind.Dump) (*os.File, error) {
+// Open makes a sock_diag socket in the container's network namespace: that of
+// a socket is the one of whoever made it. Where it is the container's own, a
+// process inside makes it, which needs no privilege; while only checking,
+// nothing may run inside, and setns(2) is left, which wants CAP_SYS_ADMIN
+// (ErrNoView).
+func Open(d *kind.Dump) (*os.File, error) {
 	switch {
 	case !d.OwnNet:
-		return newNetlink()
+		return here()
 	case d.Inside != nil:
-		return netlinkInside(d)
+		return inside(d)
 	}
 	var f *os.File
 	err := kernel.OnThread(func() error {
@@ -46,16 +39,16 @@ func netlink(d *kind.Dump) (*os.File, error) {
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}
-		f, err = newNetlink()
+		f, err = here()
 		return err
 	})
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return nil, errNoView
+		return nil, ErrNoView
 	}
 	return f, err
 }
 
-func newNetlink() (*os.File, error) {
+func here() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("make a netlink socket: %w", err)
@@ -63,7 +56,7 @@ func newNetlink() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "sock_diag"), nil
 }
 
-func netlinkInside(d *kind.Dump) (f *os.File, err error) {
+func inside(d *kind.Dump) (f *os.File, err error) {
 	pidfd, err := unix.PidfdOpen(int(d.Hand), 0)
 	if err != nil {
 		return nil, fmt.Errorf("open a pidfd of the container's init: %w", err)
