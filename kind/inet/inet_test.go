@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	sk_opts "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-opts"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
@@ -76,6 +77,7 @@ type facts struct {
 	seen
 	Flags   int
 	UID     uint32
+	Halves  sk_opts.SkShutdown // that were shut down, of a datagram socket
 	Options map[[2]int]int
 }
 
@@ -90,6 +92,12 @@ func factsOf(t testing.TB, f *os.File) facts {
 	var st unix.Stat_t
 	must(t, unix.Fstat(fd, &st))
 	out.UID = st.Uid
+	if s.typ == unix.SOCK_DGRAM {
+		nl := socket(t, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_SOCK_DIAG)
+		all, err := listShutdown(nl, half{s.family, s.proto})
+		must(t, err)
+		out.Halves = all[uint32(st.Ino)]
+	}
 	levels := []int{unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_IPV6, s.proto}
 	if s.proto == unix.IPPROTO_MPTCP {
 		levels[3] = unix.IPPROTO_TCP
@@ -184,6 +192,7 @@ func TestSockets(t *testing.T) {
 		"connected datagrams, 6":   {{family: in6, typ: sockDgram, bind: "[::1]:1000", connect: "[::1]:53", backlog: -1}},
 		"connected by IPv4 in 6":   {{family: in6, typ: sockDgram, connect: "[::ffff:127.0.0.1]:53", backlog: -1}},
 		"shut down datagrams":      {{family: in4, typ: sockDgram, bind: "127.0.0.1:9", connect: "127.0.0.1:9", backlog: -1, shut: 1}, {family: in4, typ: sockDgram, connect: "127.0.0.1:9", backlog: -1, shut: 3}},
+		"shut down to write":       {{family: in4, typ: sockDgram, bind: "127.0.0.1:9", connect: "127.0.0.1:10", backlog: -1, shut: 2}, {family: in6, typ: sockDgram, bind: "[::1]:9", connect: "[::1]:10", backlog: -1, shut: 2}},
 		"datagrams share a port":   {{family: in4, typ: sockDgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}, {family: in4, typ: sockDgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
 		"same port, other sockets": {{family: in4, typ: sockDgram, bind: "127.0.0.1:53", backlog: -1}, {family: in4, typ: sockStream, bind: "127.0.0.1:53", backlog: 3}, {family: in4, typ: sockDgram, bind: "127.0.0.2:53", backlog: -1}},
 	}

@@ -129,15 +129,16 @@ func has(err error) (bool, error) {
 	return false, err
 }
 
-// dumpOptions reads those that are not as a new socket has them.
-func (s sort) dumpOptions(fd int, connected bool) (out []*image.SockOption, err error) {
+// dumpOptions reads those that are not as a new socket has them. TCP_MAXSEG
+// shows what was set, and where nothing was what the last connection had.
+func (s *seen) dumpOptions(fd int, connected bool) (out []*image.SockOption, err error) {
 	for _, group := range s.optionsOf(connected) {
 		for _, o := range group {
 			v, err := unix.GetsockoptInt(fd, o.level, o.name)
 			switch ok, err := has(err); {
 			case err != nil:
 				return nil, fmt.Errorf("read socket option %d of level %d: %w", o.name, o.level, err)
-			case ok && v != o.initial:
+			case ok && v != o.initial && (o.name != unix.TCP_MAXSEG || o.level != unix.IPPROTO_TCP || v != s.mss):
 				out = append(out, &image.SockOption{Level: int32(o.level), Name: int32(o.name), Value: int64(v)})
 			}
 		}

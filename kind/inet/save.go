@@ -46,6 +46,7 @@ type saver struct {
 	waited  map[uint16]bool     // ports where connections wait to be accepted
 	streams []*stream
 	groups  []group // multicast groups received; nil: not read yet
+	halves  map[half]map[uint32]sk_opts.SkShutdown
 }
 
 // seen is what the kernel shows of a socket.
@@ -57,6 +58,7 @@ type seen struct {
 	waiting, backlog    int // of a listener
 	shutdown            sk_opts.SkShutdown
 	tcpOpts, sndW, rcvW uint8 // TCPI_OPT_ bits and window scales
+	mss                 int   // bytes in a segment that it sends, as it has come to be
 	left, reset         bool  // closed, with something left to read, an error among it
 }
 
@@ -178,6 +180,13 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	i, err := look(fd)
 	if err != nil {
 		return nil, err
+	}
+	if !i.tcp() {
+		more, err := s.shutdownOf(d, desc, i)
+		if err != nil {
+			return nil, err
+		}
+		i.shutdown |= more
 	}
 	s.meet(desc) // one that came through Dump.AddFile
 	if err := s.check(d, desc, i); err != nil {

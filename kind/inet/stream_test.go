@@ -229,6 +229,7 @@ func TestConnections(t *testing.T) {
 func sameStream(t testing.TB, was, is facts) {
 	t.Helper()
 	for _, f := range []*facts{&was, &is} {
+		f.mss = 0
 		if f.state == stateFinWait2 {
 			f.state = stateFinWait1 // the FIN is on its way again
 		}
@@ -294,6 +295,30 @@ func TestRemains(t *testing.T) {
 				hearEnd(t, got[0], io.EOF)
 			})
 		}
+	}
+}
+
+// Both ends have closed, and hold what is left of the connection.
+func TestEnded(t *testing.T) {
+	for place, p := range places {
+		t.Run(place, func(t *testing.T) {
+			ownNet(t)
+			c, s, l := pairOver(t, p.family, p.addr)
+			must(t, l.Close())
+			must(t, unix.Shutdown(int(c.Fd()), unix.SHUT_WR))
+			must(t, unix.Shutdown(int(s.Fd()), unix.SHUT_WR))
+			was := []facts{factsOf(t, c), factsOf(t, s)}
+			for i, f := range carry(t, c, s) {
+				is := factsOf(t, f)
+				if is.state != was[i].state || is.shutdown != was[i].shutdown {
+					t.Errorf("state %s, shut down %v; were %s, %v", stateNames[is.state], is.shutdown, stateNames[was[i].state], was[i].shutdown)
+				}
+				hearEnd(t, f, io.EOF)
+				if _, err := f.WriteString("x"); !errors.Is(err, unix.EPIPE) {
+					t.Errorf("write: %v", err)
+				}
+			}
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	infoState   = 0
 	infoOptions = 5
 	infoScales  = 6 // send: low four bits, receive: high four
+	infoMSS     = 16
 	infoUnacked = 24
 	infoSacked  = 28
 	infoSize    = 104 // as in Linux 2.6
@@ -29,6 +30,7 @@ func (s *seen) lookTCP(fd int) error {
 		return fmt.Errorf("read TCP_INFO: %d bytes", len(b))
 	}
 	s.state, s.tcpOpts, s.sndW, s.rcvW = int(b[infoState]), b[infoOptions], b[infoScales]&0xf, b[infoScales]>>4
+	s.mss = int(binary.NativeEndian.Uint32(b[infoMSS:]))
 	if s.state == stateListen {
 		s.waiting, s.backlog = int(binary.NativeEndian.Uint32(b[infoUnacked:])), int(binary.NativeEndian.Uint32(b[infoSacked:]))
 	}
