@@ -125,6 +125,7 @@ func sameFacts(t testing.TB, was, is facts) {
 
 // setup is a socket to be carried.
 type setup struct {
+	then               [][3]int // options set once all are made
 	family, typ, proto int
 	opts               [][3]int
 	bind, connect      string
@@ -183,6 +184,12 @@ func TestSockets(t *testing.T) {
 		"address not here": {{family: in4, typ: sockStream, bind: "192.0.2.1:80", backlog: 1, opts: [][3]int{{ip, unix.IP_FREEBIND, 1}}}},
 		"a group": {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 1, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}},
 			{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 2, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}}},
+		"a group no more": {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 1, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}, then: [][3]int{{sol, unix.SO_REUSEPORT, 0}}},
+			{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 2, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}}},
+		"one of two listens": {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}},
+			{family: in4, typ: sockStream, bind: "0.0.0.0:80", backlog: 2, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"datagrams share a port no more": {{family: in6, typ: sockDgram, bind: "[::]:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}, then: [][3]int{{sol, unix.SO_REUSEADDR, 0}}},
+			{family: in4, typ: sockDgram, bind: "127.0.0.1:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}, then: [][3]int{{sol, unix.SO_REUSEADDR, 0}}}},
 		"new":                      {{family: in4, typ: sockStream, backlog: -1}, {family: in6, typ: sockStream, backlog: -1}, {family: in6, typ: sockDgram, backlog: -1}},
 		"bound":                    {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: -1}},
 		"shut down":                {{family: in4, typ: sockStream, backlog: -1, shut: 3}},
@@ -202,9 +209,13 @@ func TestSockets(t *testing.T) {
 			var files []*os.File
 			var was []facts
 			for _, s := range tt {
-				f := s.make(t)
-				files = append(files, f)
-				was = append(was, factsOf(t, f))
+				files = append(files, s.make(t))
+			}
+			for i, s := range tt {
+				for _, o := range s.then {
+					must(t, unix.SetsockoptInt(int(files[i].Fd()), o[0], o[1], o[2]))
+				}
+				was = append(was, factsOf(t, files[i]))
 			}
 			box := kindtest.New(t, Kind)
 			saved := box.Dump(files...)

@@ -44,6 +44,7 @@ type sock struct {
 	in, out []byte
 	err     error
 	standIn bool // for an end that is gone: has no entry in files.img
+	crowded bool // see crowd
 }
 
 func (s *sock) fd() int        { return int(s.f.Fd()) }
@@ -95,6 +96,7 @@ func (w *world) load() error {
 		w.socks = append(w.socks, s)
 		w.byID[id] = s
 	}
+	w.crowd()
 	return w.pairUp()
 }
 
@@ -124,6 +126,7 @@ func (w *world) make() {
 		}
 	}
 	if !failed {
+		w.err = w.uncrowd()
 		return
 	}
 	for _, s := range w.socks {
@@ -218,6 +221,11 @@ func (w *world) bind(s *sock) error {
 	if s.tcp() && !s.isStream() && !s.e.GetOpts().GetReuseaddr() { // repair mode binds past everything
 		if err := unix.SetsockoptInt(s.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return fmt.Errorf("set SO_REUSEADDR: %w", err)
+		}
+	}
+	if s.crowded {
+		if err := unix.SetsockoptInt(s.fd(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return fmt.Errorf("set SO_REUSEPORT: %w", err)
 		}
 	}
 	zone, err := w.zone(s)
