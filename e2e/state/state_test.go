@@ -51,6 +51,7 @@ var programs = []program{
 	{source: "nested.c", root: true},   // an ordinary user makes a pid namespace in a user namespace only
 	{source: "nested.c", flags: []string{"--no-init"}, root: true},
 	{source: "spaces.c", root: true},
+	{source: "opened.c", root: true},
 	{source: "creds.c", root: true},
 	{source: "seccomp.c", root: true},
 	{source: "seccomp.c", args: []string{"no-new-privs"}, root: true},

@@ -7,6 +7,8 @@
 // contents (holes stay holes) once a file; flags, position and owner
 // (F_SETOWN) of each description.
 //
+// Shared anonymous memory that is open as a file comes back as a memfd.
+//
 // What is lost: see Limits.
 //
 // Needs: nothing beyond memfd_create(2).
@@ -30,6 +32,8 @@ import (
 const (
 	prefix = "/memfd:"
 	suffix = " (deleted)"
+	// anonymous is the link of memory by MAP_SHARED|MAP_ANONYMOUS.
+	anonymous = "/dev/zero" + suffix
 )
 
 // Kind is memfd_create(2). It comes before kind/regfile, to which a memfd is
@@ -44,13 +48,15 @@ func Kind() kind.File {
 		Refuse:  refuse,
 		Dump:    s.dump,
 		Restore: r.restore,
-		Limits:  "when the file was last read (stat(2)) becomes when it was last written",
+		Limits:  "when the file was last read (stat(2)) becomes when it was last written; opened shared anonymous memory (/dev/zero) shows as /memfd:/dev/zero",
 	}
 }
 
 // owns: the name alone would do for an ordinary file that was deleted, too.
+// Shared anonymous memory, opened through /proc/PID/map_files, is the same by
+// another name.
 func owns(d *kind.Desc) bool {
-	if d.Stat.Mode&unix.S_IFMT != unix.S_IFREG || d.Stat.Nlink != 0 || !strings.HasPrefix(d.Link, prefix) {
+	if d.Stat.Mode&unix.S_IFMT != unix.S_IFREG || d.Stat.Nlink != 0 || !strings.HasPrefix(d.Link, prefix) && d.Link != anonymous {
 		return false
 	}
 	var fs unix.Statfs_t

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,39 @@ func stat(t *testing.T, f *os.File) (st unix.Stat_t) {
 		t.Fatal(err)
 	}
 	return st
+}
+
+// execute runs the file behind a descriptor, and says how that failed.
+func execute(t *testing.T, f *os.File) error {
+	t.Helper()
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	cmd.Path = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	return cmd.Run()
+}
+
+// A memfd can be executed while the descriptor that it was made with is open
+// for writing, one opened later is in the way.
+func TestExecute(t *testing.T) {
+	made := create(t, "true", 0)
+	script := "#!/bin/true\n"
+	if err := made.Truncate(int64(len(script))); err != nil {
+		t.Fatal(err)
+	}
+	put(t, made, 0, script)
+	reader := reopen(t, made, os.O_RDONLY)
+	if err := execute(t, made); err != nil {
+		t.Fatal(err)
+	}
+	b := kindtest.New(t, memfd.Kind)
+	got := b.Restore(b.Dump(reader, made))
+	if err := execute(t, got[0]); err != nil {
+		t.Errorf("once restored: %v", err)
+	}
+	again := reopen(t, made, os.O_RDWR)
+	got = b.Restore(b.Dump(reader, made, again))
+	if err := execute(t, got[0]); !errors.Is(err, unix.ETXTBSY) {
+		t.Errorf("with a second writer: %v, want ETXTBSY", err)
+	}
 }
 
 // A sparse file of no whole number of pages, with two descriptions.

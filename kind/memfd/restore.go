@@ -20,7 +20,8 @@ type made struct {
 	inode *image.Inode
 	mtime int64    // when it was last written, ns; 0: not known
 	left  int      // descriptions still to be made
-	base  *os.File // ckpt's own description
+	base  *os.File // the description that memfd_create(2) made
+	given bool     // base is one of those in the image
 }
 
 type restorer struct{ inodes map[uint32]*made }
@@ -45,7 +46,7 @@ func (s *restorer) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, erro
 			return nil, err
 		}
 	}
-	f, err := r.Reopen(i.base, m.GetFlags())
+	f, err := i.open(r, m.GetFlags())
 	if i.left--; i.left <= 0 {
 		i.base.Close()
 	}
@@ -57,6 +58,21 @@ func (s *restorer) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, erro
 		return nil, err
 	}
 	return f, nil
+}
+
+// open gives a description. The first that may write is the one that
+// memfd_create(2) made: alone it keeps nobody from executing the file, while
+// one that open(2) made does (ETXTBSY, execve(2)).
+func (i *made) open(r *kind.Restore, flags uint32) (*os.File, error) {
+	if i.given || flags&unix.O_PATH != 0 || flags&unix.O_ACCMODE != unix.O_RDWR {
+		return r.Reopen(i.base, flags)
+	}
+	i.given = true
+	fd, err := unix.FcntlInt(i.base.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate it: %w", err)
+	}
+	return kind.NewFile(fd, flags, i.base.Name())
 }
 
 func finish(r *kind.Restore, f *os.File, m *memfdimg.MemfdFileEntry) error {

@@ -151,7 +151,7 @@ type window struct {
 func (s *saver) sharedContents(ctx context.Context, d *kind.Dump, p *kind.Proc) (n uint64, err error) {
 	for i := range p.Maps {
 		m := &p.Maps[i]
-		if !isAnonShared(m) {
+		if !s.isShared(d, m) {
 			continue
 		}
 		id := s.shmid[object{m.Dev, m.Ino}]

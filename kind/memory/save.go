@@ -23,6 +23,7 @@ type saver struct {
 	files map[mapped]uint32 // files met so far
 	// copies stand for files that cannot be reached, see copyOf.
 	copies map[object]*os.File
+	asFile map[object]bool // see opened
 }
 
 // mapped is a file as it is mapped: the same one is asked for once.
@@ -74,8 +75,9 @@ func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
 		if err != nil {
 			return fmt.Errorf("mapping %#x-%#x %s: %w", v.Start, v.End, v.Path, err)
 		}
-		m.Vmas = append(m.Vmas, entry(v, id))
-		if x := extra(v); x != nil {
+		opened := s.opened(d)[object{v.Dev, v.Ino}]
+		m.Vmas = append(m.Vmas, entry(v, id, opened))
+		if x := extra(v, opened); x != nil {
 			p.Extra.Vmas = append(p.Extra.Vmas, x)
 		}
 		if isAIO(v) {
@@ -110,7 +112,7 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 		return 0, nil
 	case isSysV(m):
 		return uint32(m.Ino), nil // the inode number of a SysV segment is its id (ipc/shm.c, newseg)
-	case isAnonShared(m):
+	case s.isShared(d, m):
 		o := object{m.Dev, m.Ino}
 		if s.shmid[o] == 0 {
 			s.shmid[o] = d.NewID("shmem")
@@ -118,7 +120,10 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 		return s.shmid[o], nil
 	}
 	link := m.Path
-	if m.Deleted {
+	if isAnonShared(m) {
+		link = zero // which a name may hide
+	}
+	if m.Deleted || isAnonShared(m) {
 		link += " (deleted)"
 	}
 	key := mapped{object{m.Dev, m.Ino}, link, openFlags(m)}

@@ -87,9 +87,10 @@ func refuse(m *procfs.Map) error {
 }
 
 // entry is what the image says of a mapping. file is the id in files.img, or
-// the shmid of shared anonymous and SysV memory.
-func entry(m *procfs.Map, file uint32) *vma.VmaEntry {
-	flags, status := shape(m)
+// the shmid of shared anonymous and SysV memory; opened: it is shared anonymous
+// memory that is saved as a file.
+func entry(m *procfs.Map, file uint32, opened bool) *vma.VmaEntry {
+	flags, status := shape(m, opened)
 	var madv uint64
 	for _, a := range advice {
 		if m.Has(a.flag) {
@@ -110,7 +111,7 @@ func entry(m *procfs.Map, file uint32) *vma.VmaEntry {
 }
 
 // shape gives the mmap(2) flags and CRIU's status bits of a mapping.
-func shape(m *procfs.Map) (flags, status uint32) {
+func shape(m *procfs.Map, opened bool) (flags, status uint32) {
 	flags, status = unix.MAP_PRIVATE, regular
 	if m.Shared {
 		flags = unix.MAP_SHARED
@@ -131,14 +132,14 @@ func shape(m *procfs.Map) (flags, status uint32) {
 		return flags, status | aioRing
 	case isSysV(m):
 		return flags | unix.MAP_ANONYMOUS, status | anonShared | sysvIPC
-	case isAnonShared(m):
+	case isAnonShared(m) && !opened:
 		return flags | unix.MAP_ANONYMOUS, status | anonShared
 	case m.File():
 		bit := uint32(filePrivate)
 		if m.Shared {
 			bit = fileShared
 		}
-		if isMemfd(m) {
+		if isMemfd(m) || opened {
 			bit |= memfd
 		}
 		return flags, status | bit
@@ -157,8 +158,11 @@ func lockedOnFault(m *procfs.Map) bool {
 }
 
 // extra is what vma_entry has no field for; nil where there is nothing.
-func extra(m *procfs.Map) *image.VMA {
+func extra(m *procfs.Map, opened bool) *image.VMA {
 	x := &image.VMA{Start: m.Start, OnFault: lockedOnFault(m), Droppable: m.Has("dp"), Sealed: m.Has("sl"), Name: anonName(m)}
+	if opened {
+		x.Name = "" // only memory has one
+	}
 	if !x.OnFault && !x.Droppable && !x.Sealed && x.Name == "" {
 		return nil
 	}
@@ -194,7 +198,7 @@ func isMemfd(m *procfs.Map) bool { return m.Deleted && strings.HasPrefix(m.Path,
 // isAnonShared: mmap(2) of MAP_SHARED|MAP_ANONYMOUS, or of /dev/zero, shows as
 // a deleted file of that name; a name given with PR_SET_VMA_ANON_NAME hides it.
 func isAnonShared(m *procfs.Map) bool {
-	return m.Shared && (m.Deleted && m.Path == "/dev/zero" || strings.HasPrefix(m.Path, "[anon_shmem:"))
+	return m.Shared && (m.Deleted && m.Path == zero || strings.HasPrefix(m.Path, "[anon_shmem:"))
 }
 
 // openFlags are the flags a mapped file must be opened with.
