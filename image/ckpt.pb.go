@@ -436,6 +436,7 @@ type Held struct {
 	Number        uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // of this entry, from 1
 	Id            uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`         // 0: the object shows it to nobody
 	Status        uint32                 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"` // as of wait(2), where the kernel tells it
+	Tgid          uint32                 `protobuf:"varint,4,opt,name=tgid,proto3" json:"tgid,omitempty"`     // it was a thread of this process, which lives or is held, too; 0: a process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +488,13 @@ func (x *Held) GetId() uint32 {
 func (x *Held) GetStatus() uint32 {
 	if x != nil {
 		return x.Status
+	}
+	return 0
+}
+
+func (x *Held) GetTgid() uint32 {
+	if x != nil {
+		return x.Tgid
 	}
 	return 0
 }
@@ -1203,6 +1211,7 @@ type FileExtra struct {
 	EpollFiles    []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"` // epoll: entry in files.img of each tfd, in their order
 	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`           // pidfd: of which process or thread
 	PidfdHeld     uint32                 `protobuf:"varint,34,opt,name=pidfd_held,json=pidfdHeld,proto3" json:"pidfd_held,omitempty"`           // pidfd: instead, of which ended one, by Held.number
+	ProcHeld      uint32                 `protobuf:"varint,35,opt,name=proc_held,json=procHeld,proto3" json:"proc_held,omitempty"`              // file of /proc: of which ended process or thread, by Held.number
 	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD
 	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
 	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`        // pidfd: status flags
@@ -1309,6 +1318,13 @@ func (x *FileExtra) GetPidfdVpid() uint32 {
 func (x *FileExtra) GetPidfdHeld() uint32 {
 	if x != nil {
 		return x.PidfdHeld
+	}
+	return 0
+}
+
+func (x *FileExtra) GetProcHeld() uint32 {
+	if x != nil {
+		return x.ProcHeld
 	}
 	return 0
 }
@@ -1909,11 +1925,12 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x03sid\x18\x05 \x01(\rR\x03sid\x12\x16\n" +
 	"\x06zombie\x18\x06 \x01(\bR\x06zombie\x12\x16\n" +
 	"\x06nested\x18\a \x03(\rR\x06nested\x12\x1c\n" +
-	"\tnamespace\x18\b \x01(\rR\tnamespace\"F\n" +
+	"\tnamespace\x18\b \x01(\rR\tnamespace\"Z\n" +
 	"\x04Held\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x16\n" +
-	"\x06status\x18\x03 \x01(\rR\x06status\"I\n" +
+	"\x06status\x18\x03 \x01(\rR\x06status\x12\x12\n" +
+	"\x04tgid\x18\x04 \x01(\rR\x04tgid\"I\n" +
 	"\aFileSum\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
@@ -1997,7 +2014,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xc0\x05\n" +
+	"\t_mce_kill\"\xdd\x05\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2011,7 +2028,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
 	"pidfd_vpid\x18\x12 \x01(\rR\tpidfdVpid\x12\x1d\n" +
 	"\n" +
-	"pidfd_held\x18\" \x01(\rR\tpidfdHeld\x12!\n" +
+	"pidfd_held\x18\" \x01(\rR\tpidfdHeld\x12\x1b\n" +
+	"\tproc_held\x18# \x01(\rR\bprocHeld\x12!\n" +
 	"\fpidfd_thread\x18\x13 \x01(\bR\vpidfdThread\x12(\n" +
 	"\tpeer_cred\x18\x14 \x01(\v2\v.ckpt.UcredR\bpeerCred\x12\x1f\n" +
 	"\vpidfd_flags\x18\x16 \x01(\rR\n" +

@@ -18,12 +18,6 @@ import (
 // A process that runs and has the same id, which was free by then, is a
 // refusal: the dead one could not be made beside it.
 func (d *Dump) Ended(pidfd int, id pidns.VPID) (number uint32, err error) {
-	for _, p := range d.Procs {
-		if id != 0 && !p.Zombie && p.hasThread(id) {
-			return 0, failure.WithHint(failure.Unsupportedf("it refers to a process %d that has ended, and another has that number now (pid %d, %s)", id, p.VPID, p.Comm),
-				fmt.Sprintf("try again when pid %d has ended, or let the program close it", p.VPID))
-		}
-	}
 	inode, status := uint64(0), unix.WaitStatus(0)
 	if pidfd >= 0 {
 		if inode, err = kernel.PidfdInode(pidfd); err != nil {
@@ -31,14 +25,37 @@ func (d *Dump) Ended(pidfd int, id pidns.VPID) (number uint32, err error) {
 		}
 		status, _ = kernel.PidfdExit(uintptr(pidfd))
 	}
-	return d.Held.Note(inode, id, status), nil
+	return d.noteEnded(inode, id, 0, status)
 }
 
-func (p *Proc) hasThread(id pidns.VPID) bool {
-	for _, t := range p.Threads {
-		if t.VTID == id {
-			return true
+// EndedThread is Ended for a thread of the process of, which lives, or has been
+// noted itself; pidns.Either for what may be a thread or a process.
+func (d *Dump) EndedThread(id, of pidns.VPID) (number uint32, err error) {
+	return d.noteEnded(0, id, of, 0)
+}
+
+func (d *Dump) noteEnded(inode uint64, id, of pidns.VPID, status unix.WaitStatus) (number uint32, err error) {
+	if p := d.Running(id); p != nil {
+		return 0, failure.WithHint(failure.Unsupportedf("it refers to a process %d that has ended, and another has that number now (pid %d, %s)", id, p.VPID, p.Comm),
+			fmt.Sprintf("try again when pid %d has ended, or let the program close it", p.VPID))
+	}
+	number, ok := d.Held.Note(inode, id, of, status)
+	if !ok {
+		return 0, failure.WithHint(failure.Unsupportedf("it refers to a process %d that has ended, and something else to another that had that number", id),
+			"let the program close it")
+	}
+	return number, nil
+}
+
+// Running is the process that has a thread of that id and is no zombie; nil:
+// there is none.
+func (d *Dump) Running(id pidns.VPID) *Proc {
+	for _, p := range d.Procs {
+		for _, t := range p.Threads {
+			if t.VTID == id && !p.Zombie {
+				return p
+			}
 		}
 	}
-	return false
+	return nil
 }

@@ -20,6 +20,7 @@ type ended struct {
 	byNumber map[uint32]*image.Held
 	alive    map[uint32]pidns.VPID // children of vpid 1 that are there, by number of entry
 	linger   bool
+	over     bool // they have ended again
 }
 
 // loadEnded reads them. An image may say anything.
@@ -43,6 +44,24 @@ func (s *session) loadEnded() error {
 		}
 	}
 	s.held = e
+	for _, h := range s.r.Manifest.GetHeld() {
+		if err := s.checkThread(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkThread: the process of a thread that has ended is there, or has ended, too.
+func (s *session) checkThread(h *image.Held) error {
+	of := pidns.VPID(h.GetTgid())
+	if of == 0 {
+		return nil
+	}
+	t, dead := s.target(of), s.held.byID[of]
+	if h.GetId() == 0 || t == nil && dead == nil || t != nil && (t.Zombie || len(t.Chain) > 1) || dead.GetTgid() != 0 {
+		return failure.Damagedf("thread %d, which has ended, is of process %d, which is not there", h.GetId(), of)
+	}
 	return nil
 }
 
@@ -91,10 +110,22 @@ func (s *session) revive(number uint32) (pidns.VPID, error) {
 	if v, ok := s.held.alive[number]; ok {
 		return v, nil
 	}
+	if s.held.over {
+		return 0, fmt.Errorf("pid %d has ended, and its time is over: %w", id, unix.ESRCH)
+	}
 	if id == 0 {
 		id = s.unused()
 	}
-	stub, err := tracee.ForkStub(s.root.Thread, s.root.Site, tracee.ForkOptions{VPID: int(id)})
+	by, flags := s.root.Thread, uint64(0)
+	if of := pidns.VPID(h.GetTgid()); of != 0 {
+		if p := s.held.byID[of]; p != nil {
+			if _, err := s.revive(p.GetNumber()); err != nil {
+				return 0, err
+			}
+		}
+		by, flags = s.stubs[of], threadFlags
+	}
+	stub, err := tracee.ForkStub(by, s.root.Site, tracee.ForkOptions{VPID: int(id), Flags: flags})
 	if err != nil {
 		return 0, err
 	}
@@ -113,6 +144,17 @@ func (s *session) unused() pidns.VPID {
 
 // endAll ends them, and those that lingered.
 func (s *session) endAll() error {
+	s.held.over = true
+	for number, v := range s.held.alive {
+		if s.held.byNumber[number].GetTgid() == 0 {
+			continue
+		}
+		if err := tracee.ExitThread(s.stubs[v], s.root.Site); err != nil {
+			return &failure.Error{Doing: "restore", VPID: int(v), What: "a thread which has ended", Err: err}
+		}
+		delete(s.held.alive, number)
+		delete(s.stubs, v)
+	}
 	for number, v := range s.held.alive {
 		err := tracee.ExitStub(s.stubs[v], s.root.Site, unix.WaitStatus(s.held.byNumber[number].GetStatus()))
 		if err == nil {
@@ -123,6 +165,5 @@ func (s *session) endAll() error {
 		}
 		delete(s.stubs, v)
 	}
-	s.held.alive = nil
 	return s.takeAll(s.endings)
 }

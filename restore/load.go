@@ -46,9 +46,6 @@ func (s *session) load() error {
 	}
 	s.ids = newIdentities(s.r.Manifest)
 	s.r.Chain = s.ids.chain
-	if err := s.loadEnded(); err != nil {
-		return err
-	}
 	inv, err := image.One[*inventory.InventoryEntry](s.in, image.Inventory, "")
 	if err != nil {
 		return err
@@ -67,6 +64,9 @@ func (s *session) load() error {
 		return err
 	}
 	if err := checkSpaces(s.r.Targets); err != nil {
+		return err
+	}
+	if err := s.loadEnded(); err != nil {
 		return err
 	}
 	return s.markOwners()

@@ -102,9 +102,12 @@ func (s *session) bearThreads(t *kind.Target) error {
 	return nil
 }
 
+// threadFlags are those of a thread (pthread_create(3)).
+const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
+
 func (s *session) bearThread(tt *kind.TargetThread, leader *tracee.Thread, site tracee.Site) (err error) {
 	tt.Traced, err = tracee.ForkStub(leader, site, tracee.ForkOptions{SetTID: setTID(tt.Chain),
-		Flags: unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM})
+		Flags: threadFlags})
 	if err == nil {
 		s.stubs[tt.VTID] = tt.Traced
 	}

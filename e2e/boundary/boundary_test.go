@@ -45,6 +45,7 @@ var rows = []row{
 	{number: 3, source: "boundary/leaders.c"},
 	{number: 4, source: "boundary/parents.c"},
 	{number: 5, source: "boundary/proc.c"},
+	{number: 5, source: "boundary/proc.c", args: []string{"dead"}},
 	{number: 6, source: "boundary/owner.c"},
 	{number: 7, source: "boundary/peercreds.c"},
 	{number: 7, source: "boundary/peercreds.c", args: []string{"messages"}, root: true},

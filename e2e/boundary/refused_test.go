@@ -24,8 +24,8 @@ type refusal struct {
 }
 
 var refusals = []refusal{
-	{number: 5, what: "given /proc", says: "is a file of /proc of a process that has ended, or not of the container's /proc", give: hostProc},
-	{number: 5, what: "dead", says: "is a file of /proc of a process that has ended"},
+	{number: 5, what: "given /proc", says: "is a file of /proc that its process does not show any more, or not of the container's /proc", give: hostProc},
+	{number: 5, what: "dead", says: "/fd/0 is a file of /proc that its process does not show any more"},
 	{number: 6, what: "given owner", says: "its owner (F_SETOWN) is host pid ", give: hostOwner},
 	{number: 7, what: "credentials", user: true, says: "a message with the credentials of pid 2 waits to be read"},
 	{number: 7, what: "reused", root: true, says: "a process 300 that has ended, and another has that number now (pid 300, edges)"},

@@ -45,7 +45,9 @@ func Kind() kind.File {
 		Dump:     s.dump,
 		Restore:  r.restore,
 		Check:    r.check,
-		Limits:   "a file of /proc is read on from the saved position in its new text; directory notification (F_NOTIFY) is not seen",
+		Inside:   inside,
+		Limits: "a file of /proc is read on from the saved position in its new text, and one of a process that has ended, read in part, ends there; " +
+			"directory notification (F_NOTIFY) is not seen",
 	}
 }
 
@@ -74,31 +76,43 @@ func refuse(d *kind.Dump, desc *kind.Desc) error {
 	return err
 }
 
-// look finds the file by its path; gone: nothing leads to it any more.
-func look(d *kind.Dump, desc *kind.Desc) (path string, gone bool, err error) {
+// where is how a file is reached.
+type where int
+
+const (
+	byPath where = iota
+	gone         // nothing leads to it any more: it goes into the image
+	ofDead       // by its path, while the process stands in for it that it is of
+)
+
+// look finds the file by its path.
+func look(d *kind.Dump, desc *kind.Desc) (path string, is where, err error) {
 	if desc.Info.Flags&unix.O_PATH == 0 {
 		if err := refuseDevice(desc); err != nil {
-			return "", false, err
+			return "", byPath, err
 		}
 		if err := refuseLease(desc); err != nil {
-			return "", false, err
+			return "", byPath, err
 		}
 	}
-	path, gone, err = d.Path(desc)
-	if err != nil || !gone {
-		return path, false, err
+	path, lost, err := d.Path(desc)
+	if err != nil || !lost {
+		return path, byPath, err
 	}
 	if d.IsLog(desc.Stat) {
-		return path, false, nil // a restore opens the new container's instead
+		return path, byPath, nil // a restore opens the new container's instead
 	}
 	pseudo, err := pseudoOf(desc)
 	if err != nil {
-		return "", false, err
+		return "", byPath, err
+	}
+	if pseudo == ofProc && ended(d, desc, path) {
+		return path, ofDead, nil
 	}
 	if pseudo != "" {
-		return "", false, failure.WithHint(failure.Unsupportedf("%s is %s", path, pseudo), "let the program close it before the dump")
+		return "", byPath, failure.WithHint(failure.Unsupportedf("%s is %s", path, pseudo), "let the program close it before the dump")
 	}
-	return path, true, ghost.Refuse(desc, path)
+	return path, gone, ghost.Refuse(desc, path)
 }
 
 // pseudoOf names the file of a file system whose files the kernel makes up,
@@ -111,7 +125,7 @@ func pseudoOf(desc *kind.Desc) (string, error) {
 	}
 	switch int64(fs.Type) {
 	case unix.PROC_SUPER_MAGIC:
-		return "a file of /proc of a process that has ended, or not of the container's /proc", nil
+		return ofProc, nil
 	case unix.SYSFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
 		return "a file of the kernel's that is gone", nil
 	case unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC:
@@ -125,6 +139,8 @@ func pseudoOf(desc *kind.Desc) (string, error) {
 	}
 	return "", nil
 }
+
+const ofProc = "a file of /proc that its process does not show any more, or not of the container's /proc"
 
 // mqueueMagic is MQUEUE_MAGIC of the kernel's ipc/mqueue.c.
 const mqueueMagic = 0x19800202
@@ -186,11 +202,11 @@ func refuseLease(desc *kind.Desc) error {
 type saver struct{ ghosts ghost.Saver }
 
 func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
-	path, gone, err := look(d, desc)
+	path, is, err := look(d, desc)
 	if err != nil {
 		return nil, err
 	}
-	if gone {
+	if is == gone {
 		if err := s.ghosts.Save(d, desc, desc.ID); err != nil {
 			return nil, err
 		}
@@ -209,10 +225,19 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if desc.Stat.Mode&unix.S_IFMT == unix.S_IFREG && pseudo == "" {
 		e.Size = proto.Uint64(uint64(desc.Stat.Size))
 		x := &image.FileExtra{Id: desc.ID, MtimeNs: desc.Stat.Mtim.Nano(), Dev: desc.Stat.Dev, Ino: desc.Stat.Ino}
-		if gone {
+		if is == gone {
 			if x.Attributes, err = ghost.Attributes(desc); err != nil {
 				return nil, err
 			}
+		}
+		if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
+			return nil, err
+		}
+	}
+	if is == ofDead {
+		x := &image.FileExtra{Id: desc.ID}
+		if x.ProcHeld, err = noteEnded(d, path); err != nil {
+			return nil, err
 		}
 		if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
 			return nil, err

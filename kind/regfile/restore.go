@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
@@ -16,7 +15,6 @@ import (
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/kind/ghost"
-	"ckpt/pidns"
 )
 
 // restorer keeps what lives as long as one restore.
@@ -59,10 +57,8 @@ func (s *restorer) open(r *kind.Restore, reg *regfile.RegFileEntry) (f *os.File,
 	if err != nil || f != nil {
 		return f, true, err
 	}
-	if v, ok := threadIn(reg.GetName()); ok {
-		if _, _, err := r.Thread(v); err != nil {
-			return nil, false, err
-		}
+	if err := present(r, reg); err != nil {
+		return nil, false, err
 	}
 	f, err = openPath(reg)
 	if err != nil {
@@ -93,17 +89,6 @@ func (s *restorer) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 	f := os.NewFile(uintptr(fd), reg.GetName())
 	defer f.Close()
 	return s.compare(r, f, reg)
-}
-
-// threadIn is the thread whose folder of /proc a path leads to or into:
-// /proc/PID/task/TID.
-func threadIn(name string) (pidns.VPID, bool) {
-	part := strings.Split(name, "/")
-	if len(part) < 5 || part[1] != "proc" || part[3] != "task" {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(part[4], 10, 32)
-	return pidns.VPID(n), err == nil
 }
 
 func openPath(reg *regfile.RegFileEntry) (*os.File, error) {

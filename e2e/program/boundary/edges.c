@@ -62,8 +62,8 @@ static void dead(void)
 	if (pid == 0)
 		for (;;)
 			pause();
-	sprintf(path, "/proc/%d/stat", pid);
-	check(open(path, O_RDONLY) >= 0, "open %s", path);
+	sprintf(path, "/proc/%d/fd/0", pid); /* of its own */
+	check(open(path, O_PATH | O_NOFOLLOW) >= 0, "open %s", path);
 	kill(pid, SIGKILL);
 	ended(pid, SIGKILL);
 }

@@ -73,12 +73,21 @@ static void look_held(struct held *h)
 	} else {
 		snprintf(is, sizeof(is), "%s: text", h->name);
 		fact(is, "%s", ids_of(h->fd));
+		if (lseek(h->fd, 0, SEEK_CUR) > 0) {
+			char c;
+			int r = read(h->fd, &c, 1);
+			snprintf(is, sizeof(is), "%s: more text", h->name);
+			fact(is, "%d %s", r, r < 0 ? strerrorname_np(errno) : "");
+		}
 	}
 	snprintf(is, sizeof(is), "%s: link", h->name);
 	char path[64], to[128];
 	sprintf(path, "/proc/self/fd/%d", h->fd);
 	int r = readlink(path, to, sizeof(to) - 1);
 	to[r < 0 ? 0 : r] = 0;
+	char *gone = strstr(to, " (deleted)"); /* from when on is a matter of the kernel's caches */
+	if (gone && strstr(h->name, "dead"))
+		*gone = 0;
 	fact(is, "%s", to);
 }
 
@@ -155,6 +164,57 @@ static void finish(void)
 	expect(strncmp(ids_of(held[0].fd), "2 (", 3) == 0 || me != 2, "self: %s", ids_of(held[0].fd));
 }
 
+/* A thread that ends when it is told to, and is gone then. */
+static void *ends_soon(void *o)
+{
+	struct other *it = o;
+	it->word[2] = gettid();
+	while (!it->word[3])
+		usleep(1000);
+	return NULL;
+}
+static pthread_t thread_of(struct other *o)
+{
+	pthread_t t;
+	check(pthread_create(&t, NULL, ends_soon, o) == 0, "thread");
+	while (!o->word[2])
+		usleep(1000);
+	return t;
+}
+static void act_with_thread(struct other *o, int order)
+{
+	if (order == 0)
+		thread_of(o);
+}
+
+static void hold_dead(void)
+{
+	struct other *dead = other(act_with_thread), *mine = shared(sizeof(*mine));
+	char c[4096], path[64];
+	hold("dead", "/proc/%d/stat", dead->pid, 0);
+	hold("dead, directory", "/proc/%d", dead->pid, 0);
+	hold("dead, directory of threads", "/proc/%d/task", dead->pid, 0);
+	hold("dead, read to the end", "/proc/%d/stat", dead->pid, 0);
+	check(read(held[n - 1].fd, c, sizeof(c)) > 0 && read(held[n - 1].fd, c, sizeof(c)) == 0, "read");
+	hold("dead, its leader", "/proc/%d/task/%d/stat", dead->pid, dead->pid);
+	hold("dead, its thread", "/proc/%d/task/%d/stat", dead->pid, dead->word[2]);
+	hold("dead, its thread, directory", "/proc/%d/task/%d", dead->pid, dead->word[2]);
+	hold("dead, its thread as a process", "/proc/%d/stat", dead->word[2], 0);
+	hold("dead, memory", "/proc/%d/mem", dead->pid, 0);
+	hold("dead, mounts", "/proc/%d/mounts", dead->pid, 0);
+	kill(dead->pid, SIGKILL);
+	ended(dead->pid, SIGKILL);
+
+	pthread_t t = thread_of(mine);
+	hold("own dead thread", "/proc/%d/task/%d/stat", me, mine->word[2]);
+	hold("own dead thread, directory", "/proc/%d/task/%d", me, mine->word[2]);
+	mine->word[3] = 1;
+	pthread_join(t, NULL);
+	sprintf(path, "/proc/self/task/%ld", mine->word[2]);
+	for (int ms = 0; access(path, F_OK) == 0; ms++, usleep(1000))
+		check(ms < 20000, "the thread does not end");
+}
+
 int main(int argc, char **argv)
 {
 	begin();
@@ -174,15 +234,7 @@ int main(int argc, char **argv)
 	char path[64];
 	sprintf(path, "/proc/%d/mem", it->pid);
 	check((mem = open(path, O_RDONLY)) >= 0, "open %s", path);
-	pid_t dead = 0;
-	if (argc > 1) {
-		if ((dead = fork()) == 0)
-			for (;;)
-				pause();
-		hold("dead", "/proc/%d/stat", dead, 0);
-		hold("dead, directory", "/proc/%d", dead, 0);
-		kill(dead, SIGKILL);
-		ended(dead, SIGKILL);
-	}
+	if (argc > 1)
+		hold_dead();
 	serve(look, finish);
 }
