@@ -11,15 +11,13 @@ import (
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/procfs"
-	"ckpt/tracee"
 )
 
 // contained is the origin of what lives in a container: all processes of a
 // pid namespace.
 type contained struct {
-	s     *session
-	init  *kind.Proc        // vpid 1; nil until it has been met
-	inits *tracee.Injection // in vpid 1, nil until it is needed
+	s    *session
+	init *kind.Proc // vpid 1; nil until it has been met
 }
 
 func (c *contained) home() (tid pidns.HostPID, level int, err error) {
@@ -96,21 +94,10 @@ func (c *contained) end() error {
 	return unix.Kill(int(c.s.src.Root), unix.SIGKILL) // still stopped and traced by us: cannot have been reused
 }
 
-func (c *contained) counters() (counters, error) { return readCounters(c.insideInit) }
-
-// insideInit runs calls in vpid 1 itself, for what depends on the caller's
-// pid namespace.
-func (c *contained) insideInit(build, read func(*tracee.Script) error) error {
-	if c.inits == nil {
-		maps, err := c.init.FS.MapsOnly()
-		if err != nil {
-			return err
-		}
-		inj, err := tracee.Inject(c.init.Lead().Traced, maps, areaSize)
-		if err != nil {
-			return fmt.Errorf("run calls in vpid 1: %w", err)
-		}
-		c.inits, c.s.injected = inj, append(c.s.injected, inj)
+func (c *contained) counters() (counters, error) {
+	maps, err := c.init.FS.MapsOnly()
+	if err != nil {
+		return counters{}, err
 	}
-	return c.inits.Runner(c.init.Lead().Traced, "vpid 1")(build, read)
+	return c.s.askCounters(c.init, maps, "vpid 1")
 }

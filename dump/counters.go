@@ -10,6 +10,7 @@ import (
 	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/pidns"
+	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
@@ -40,23 +41,29 @@ func (s *session) readCounters() (err error) {
 	return nil
 }
 
-func (s *session) readNestedCounters(p *kind.Proc) (err error) {
-	inj, err := tracee.Inject(p.Lead().Traced, p.Maps, areaSize)
-	if err != nil {
-		return fmt.Errorf("run calls in it: %w", err)
-	}
-	s.injected = append(s.injected, inj)
-	defer func() {
-		s.injected = s.injected[:len(s.injected)-1]
-		err = errors.Join(err, inj.Remove())
-	}()
-	n, err := readCounters(inj.Runner(p.Lead().Traced, "it"))
+func (s *session) readNestedCounters(p *kind.Proc) error {
+	n, err := s.askCounters(p, p.Maps, "it")
 	if errors.Is(err, unix.ENOENT) {
 		s.log.Warn("the pids handed out inside begin anew after a restore: it sees no /proc/sys/kernel", "vpid", p.VPID, "comm", p.Comm)
 		return nil
 	}
 	p.Extra.SpaceLastPid, p.Extra.SpacePidMax = uint32(n.last), uint32(n.max)
 	return err
+}
+
+// askCounters runs the calls in a process, and takes out again what they need:
+// it may share its memory with the next one.
+func (s *session) askCounters(p *kind.Proc, maps []procfs.Map, who string) (n counters, err error) {
+	inj, err := tracee.Inject(p.Lead().Traced, maps, areaSize)
+	if err != nil {
+		return n, fmt.Errorf("run calls in %s: %w", who, err)
+	}
+	s.injected = append(s.injected, inj)
+	defer func() {
+		s.injected = s.injected[:len(s.injected)-1]
+		err = errors.Join(err, inj.Remove())
+	}()
+	return readCounters(inj.Runner(p.Lead().Traced, who))
 }
 
 // readCounters reads those of the namespace of a process by which calls are

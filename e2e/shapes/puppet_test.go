@@ -77,6 +77,9 @@ type task struct {
 	// in a pid namespace that many levels below.
 	pid, tid     int
 	self, levels int
+	// space is the pid namespace it lives in: that of the task of this name, or
+	// the container's.
+	space string
 	// at is the number of its process in the pid namespace of its parent.
 	at      int
 	dead    bool
@@ -324,11 +327,14 @@ func (p *puppet) clone(parent, name string, flags int, sig unix.Signal) int {
 		}
 		return got
 	}
-	t.at = got
+	maker := p.task(parent)
+	t.at, t.space = got, maker.space
 	if flags&unix.CLONE_THREAD != 0 {
-		t.at = p.task(parent).at
+		t.at = maker.at
 	}
-	p.ids(t)
+	if p.ids(t); t.levels > maker.levels {
+		t.space = name
+	}
 	return got
 }
 

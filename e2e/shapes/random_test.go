@@ -310,11 +310,16 @@ func (h *fate) group() act {
 		return act{t.name + ": setsid", func(p *puppet) []int { return []int{p.setsid(t.name)} }}
 	}
 	whose, group := 0, 0
-	if other := h.any(func(o *task) bool { return o.proc != t.proc }); h.rng.IntN(4) == 0 {
+	if other := h.any(func(o *task) bool { return o.proc != t.proc && !o.first() }); other != nil && h.rng.IntN(4) == 0 {
 		whose = other.at // works for a child only
 	}
 	if other := h.who(false); h.rng.IntN(2) == 0 {
-		group = h.p.look(other.name).PGID
+		// One made in a namespace below keeps that from ending before who
+		// is in it. So does the first process of a namespace for itself, for
+		// ever: that is refused (restore/tree).
+		if group = h.p.look(other.name).PGID; t.first() || h.any(func(o *task) bool { return o.space == t.space && o.self == group }) == nil {
+			return act{}
+		}
 	}
 	return act{fmt.Sprintf("%s: setpgid %d %d", t.name, whose, group), func(p *puppet) []int { return p.do(t.name, opSetpgid, whose, group)[:1] }}
 }

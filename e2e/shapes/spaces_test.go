@@ -16,12 +16,9 @@ import (
 	"ckpt/e2e/harness"
 )
 
-// TestFirstKilled: a zombie that was the first process of its pid namespace.
-func TestFirstKilled(t *testing.T) {
-	if !harness.AsRoot("") {
-		return // an ordinary user may not make one
-	}
-	first := shape{build: func(p *puppet) {
+// Pid namespaces below the container's.
+var spaces = []shape{
+	{name: "killed", build: func(p *puppet) {
 		p.clone("root", "first", unix.CLONE_NEWPID, unix.SIGCHLD)
 		p.fork("first", "below")
 		p.kill("first")
@@ -32,9 +29,29 @@ func TestFirstKilled(t *testing.T) {
 		is(p, "parent of a child", p.look("child").PPID, 1)
 		p.kill("alive")
 		waited(p, "root", "alive", killed(unix.SIGKILL), 0)
-	}}
-	t.Run("restored", func(t *testing.T) { restored(t, first, "", nil) })
-	t.Run("left running", func(t *testing.T) { leftRunning(t, first, "", starts["no init"]) })
+	}},
+	{name: "first processes in the memory of the command", build: func(p *puppet) {
+		p.clone("root", "first", unix.CLONE_NEWPID|vm, unix.SIGCHLD)
+		p.clone("first", "deeper", unix.CLONE_NEWPID|vm, unix.SIGCHLD)
+		p.exit("deeper", 0)
+		p.wait("first", "deeper", 0)
+	}, after: func(p *puppet) {
+		together(p, vm, "root", "first")
+		is(p, "the next pid", p.fork("first", "next"), 3)
+	}},
+}
+
+// TestSpaces are shapes that take root.
+func TestSpaces(t *testing.T) {
+	for _, s := range spaces {
+		if !harness.AsRoot("") {
+			continue
+		}
+		for how, flags := range starts {
+			t.Run(s.name+"/"+how+"/restored", func(t *testing.T) { restored(t, s, "", flags) })
+			t.Run(s.name+"/"+how+"/left running", func(t *testing.T) { leftRunning(t, s, "", flags) })
+		}
+	}
 }
 
 // nested are the ids of every thread in all pid namespaces that know it, but

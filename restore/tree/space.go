@@ -70,6 +70,10 @@ func (f *forest) checkSpace(n node) error {
 		return failure.WithHint(failure.Unsupportedf("pid %d, the first of its pid namespace, was killed by signal %d, which cannot be sent to it again (pid_namespaces(7))",
 			p.VPID, p.Status.Signal()), "dump when its parent has waited for it")
 	}
+	if p.space == n && n != initial && !p.Zombie && p.PGID != p.VPID && f.names(n) {
+		return failure.WithHint(failure.Unsupportedf("pid %d, the first of its pid namespace, is in group %d, which was made inside: Linux never ends such a namespace, and no dump could (zap_pid_ns_processes() in kernel/pid_namespace.c waits until all its ids are free)",
+			p.VPID, p.PGID), "let it leave that group before the dump: setpgid(0, 0)")
+	}
 	if p.parent != nobody && f.nodes[p.parent].space != f.home(n) {
 		return failure.WithHint(failure.Unsupportedf("pid %d lives in the pid namespace of pid %d, and its parent %d outside of it (setns(2), as nsenter(1) does, or unshare(2) and a second fork); that is not carried yet",
 			p.VPID, f.nodes[p.space].VPID, f.nodes[p.parent].VPID), "dump when it has ended")
@@ -155,7 +159,7 @@ func (e *emitter) birthInGroup(u node, fork Fork, g pidns.VPID) error {
 		e.add(lead, Setpgid{P: g, PGID: g}, fork, join)
 		e.end(false, Exit{P: g}, Reap{lead.Parent, g})
 	case !e.born[n] || len(e.f.nodes[n].SessionNested) < e.f.level(e.f.nodes[n].space):
-		return e.f.outerGroup(c)
+		return e.f.outerGroup(e.f.memberInside(c, g))
 	default:
 		// Those that its leader has yet to fork are to be born in the
 		// session's group.
@@ -164,6 +168,17 @@ func (e *emitter) birthInGroup(u node, fork Fork, g pidns.VPID) error {
 	}
 	e.started[g] = true
 	return nil
+}
+
+// memberInside is one of a group who lives in the pid namespace of first, or
+// below it, and has no number for the group.
+func (f *forest) memberInside(first node, g pidns.VPID) node {
+	for n := range f.nodes {
+		if p := &f.nodes[n]; p.PGID == g && !f.names(n) && f.encloses(first, p.space) {
+			return n
+		}
+	}
+	return first
 }
 
 // groupIDs are the ids of a group in the pid namespaces below the container's.

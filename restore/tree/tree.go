@@ -34,6 +34,8 @@
 //   - a process whose parent is outside its pid namespace, other than the first
 //     in it: it was born there after setns(2), or after another one when its
 //     parent had called unshare(2);
+//   - the first process of a pid namespace in a group that was made inside, not
+//     by itself: as it waits at its end for all ids to be free, it never ends;
 //   - a zombie that was the first in its pid namespace, killed by a signal other
 //     than SIGKILL, as by a fault: no other that is sent kills it;
 //   - a process in a group that is not its session's own and whose leader lives

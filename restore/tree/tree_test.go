@@ -290,6 +290,8 @@ func TestRefusals(t *testing.T) {
 			"pid 2 and pid 3 share signal handlers, but not memory"},
 		{"parent outside of its pid namespace", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3, in(3, ids{1}, ids{1}, ids{1})), row(4, 2, 4, 4, in(3, ids{2}, ids{2}, ids{2}))},
 			failure.ErrUnsupported, "pid 4 lives in the pid namespace of pid 3, and its parent 2 outside of it (setns(2), as nsenter(1) does, or"},
+		{"first process in a group made inside", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 4, 2, in(3, ids{1}, ids{2}, nil)), row(4, 3, 4, 2, in(3, ids{2}, ids{2}, nil))},
+			failure.ErrUnsupported, "pid 3, the first of its pid namespace, is in group 4, which was made inside: Linux never ends such a namespace"},
 		{"first process killed by a fault", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3, in(3, ids{1}, ids{1}, ids{1}), zombie(unix.WaitStatus(unix.SIGSEGV)))},
 			failure.ErrUnsupported, "pid 3, the first of its pid namespace, was killed by signal 11, which cannot be sent to it again"},
 		{"two groups of outside", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 2), row(4, 2, 4, 2),
