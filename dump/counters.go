@@ -2,7 +2,6 @@ package dump
 
 import (
 	"errors"
-	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -51,19 +50,12 @@ func (s *session) readNestedCounters(p *kind.Proc) error {
 	return err
 }
 
-// askCounters runs the calls in a process, and takes out again what they need:
-// it may share its memory with the next one.
 func (s *session) askCounters(p *kind.Proc, maps []procfs.Map, who string) (n counters, err error) {
-	inj, err := tracee.Inject(p.Lead().Traced, maps, areaSize)
-	if err != nil {
-		return n, fmt.Errorf("run calls in %s: %w", who, err)
-	}
-	s.injected = append(s.injected, inj)
-	defer func() {
-		s.injected = s.injected[:len(s.injected)-1]
-		err = errors.Join(err, inj.Remove())
-	}()
-	return readCounters(inj.Runner(p.Lead().Traced, who))
+	err = s.runIn(p, maps, areaSize, who, func(run tracee.Runner) error {
+		n, err = readCounters(run)
+		return err
+	})
+	return n, err
 }
 
 // readCounters reads those of the namespace of a process by which calls are

@@ -98,25 +98,11 @@ func (h hostTree) end() error {
 	return errors.Join(left...)
 }
 
-// endByHand: until the script's first call the child dies with ckpt, first by
-// PTRACE_O_EXITKILL and then by its parent-death signal, which that call clears.
 func (h hostTree) endByHand(live []*kind.Proc) error {
-	deathSignal := func(sig unix.Signal, then func(*tracee.Script)) error {
-		return h.s.d.Inside(func(sc *tracee.Script) error {
-			sc.Must(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uint64(sig))
-			then(sc)
-			return nil
-		}, func(*tracee.Script) error { return nil })
-	}
-	if err := deathSignal(unix.SIGKILL, func(*tracee.Script) {}); err != nil {
-		return err
-	}
-	if err := h.s.hand.SetOptions(tracee.Options{}); err != nil {
-		return err
-	}
-	return deathSignal(0, func(sc *tracee.Script) {
+	return h.s.whole(areaSize, func(sc *tracee.Script) error {
 		for _, p := range live {
 			sc.Try(unix.SYS_KILL, uint64(p.Host), uint64(unix.SIGKILL))
 		}
-	})
+		return nil
+	}, nil)
 }

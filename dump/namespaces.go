@@ -212,7 +212,7 @@ func (s *session) saveSpace(at *space) error {
 	}
 	d := *s.d
 	d.Home, d.Namespace, d.Hand = at.holder.Lead().Host, at.id, pidns.HostPID(hand.PID)
-	d.Inside = inNamespaces(hand, site)
+	d.Inside, d.Whole, d.As = inNamespaces(hand, site), nil, nil
 	for _, k := range s.kinds.Namespaces {
 		if k.Sort == at.sort && err == nil {
 			if err = k.Dump(&d); err != nil {
@@ -230,12 +230,10 @@ func newHand(of pidns.HostPID) (*tracee.Thread, tracee.Site, error) {
 	if err != nil {
 		return nil, site, err
 	}
-	area, err := hand.Syscall(site, unix.SYS_MMAP, 0, areaSize, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
-	if err != nil {
-		return nil, site, errors.Join(fmt.Errorf("make room for calls in the container's namespaces: %w", err), hand.Kill())
+	if site.Base, err = mapRoom(hand, site, areaSize); err != nil {
+		return nil, site, errors.Join(err, hand.Kill())
 	}
-	site.Base, site.Size = area, areaSize
+	site.Size = areaSize
 	return hand, site, nil
 }
 

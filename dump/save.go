@@ -35,6 +35,14 @@ func (s *session) save(ctx context.Context) error {
 	if err := s.readCounters(); err != nil {
 		return err
 	}
+	for _, k := range s.kinds.Namespaces {
+		if k.Ask == nil {
+			continue
+		}
+		if err := k.Ask(s.d); err != nil {
+			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
+		}
+	}
 	if err := s.late(); err != nil {
 		return err
 	}

@@ -282,6 +282,238 @@ func (x *Mount) GetSpace() uint32 {
 	return 0
 }
 
+// MessageQueue is an entry of ckpt-mqueues.img: a POSIX message queue
+// (mq_overview(7)), oldest names first; behind it stand its messages.
+type MessageQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`          // without the slash
+	Unlinked      bool                   `protobuf:"varint,3,opt,name=unlinked,proto3" json:"unlinked,omitempty"` // the name is gone
+	Inode         *Inode                 `protobuf:"bytes,4,opt,name=inode,proto3" json:"inode,omitempty"`
+	MaxMessages   int64                  `protobuf:"varint,5,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	MessageSize   int64                  `protobuf:"varint,6,opt,name=message_size,json=messageSize,proto3" json:"message_size,omitempty"` // of the longest that may be sent, in bytes
+	Messages      uint32                 `protobuf:"varint,7,opt,name=messages,proto3" json:"messages,omitempty"`                          // QueuedMessage entries that follow
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageQueue) Reset() {
+	*x = MessageQueue{}
+	mi := &file_image_ckpt_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageQueue) ProtoMessage() {}
+
+func (x *MessageQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageQueue.ProtoReflect.Descriptor instead.
+func (*MessageQueue) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MessageQueue) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *MessageQueue) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *MessageQueue) GetUnlinked() bool {
+	if x != nil {
+		return x.Unlinked
+	}
+	return false
+}
+
+func (x *MessageQueue) GetInode() *Inode {
+	if x != nil {
+		return x.Inode
+	}
+	return nil
+}
+
+func (x *MessageQueue) GetMaxMessages() int64 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *MessageQueue) GetMessageSize() int64 {
+	if x != nil {
+		return x.MessageSize
+	}
+	return 0
+}
+
+func (x *MessageQueue) GetMessages() uint32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+// QueuedMessage is a message that waits, in the order they will be received in.
+type QueuedMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Priority      uint32                 `protobuf:"varint,1,opt,name=priority,proto3" json:"priority,omitempty"`
+	Text          []byte                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueuedMessage) Reset() {
+	*x = QueuedMessage{}
+	mi := &file_image_ckpt_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueuedMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueuedMessage) ProtoMessage() {}
+
+func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueuedMessage.ProtoReflect.Descriptor instead.
+func (*QueuedMessage) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *QueuedMessage) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *QueuedMessage) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+// QueueNotice is what a process has asked for with mq_notify(3).
+type QueueNotice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queue         uint32                 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`   // MessageQueue.id
+	Notify        uint32                 `protobuf:"varint,2,opt,name=notify,proto3" json:"notify,omitempty"` // SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD
+	Signal        uint32                 `protobuf:"varint,3,opt,name=signal,proto3" json:"signal,omitempty"`
+	Value         uint64                 `protobuf:"varint,4,opt,name=value,proto3" json:"value,omitempty"`   // sigev_value
+	Socket        uint32                 `protobuf:"varint,5,opt,name=socket,proto3" json:"socket,omitempty"` // SIGEV_THREAD: the descriptor of the netlink socket that is told
+	Cookie        []byte                 `protobuf:"bytes,6,opt,name=cookie,proto3" json:"cookie,omitempty"`  // and what it is told
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueNotice) Reset() {
+	*x = QueueNotice{}
+	mi := &file_image_ckpt_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueNotice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueNotice) ProtoMessage() {}
+
+func (x *QueueNotice) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueNotice.ProtoReflect.Descriptor instead.
+func (*QueueNotice) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *QueueNotice) GetQueue() uint32 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *QueueNotice) GetNotify() uint32 {
+	if x != nil {
+		return x.Notify
+	}
+	return 0
+}
+
+func (x *QueueNotice) GetSignal() uint32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *QueueNotice) GetValue() uint64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *QueueNotice) GetSocket() uint32 {
+	if x != nil {
+		return x.Socket
+	}
+	return 0
+}
+
+func (x *QueueNotice) GetCookie() []byte {
+	if x != nil {
+		return x.Cookie
+	}
+	return nil
+}
+
 // Seal is the second entry of ckpt.img.
 type Seal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -292,7 +524,7 @@ type Seal struct {
 
 func (x *Seal) Reset() {
 	*x = Seal{}
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +536,7 @@ func (x *Seal) String() string {
 func (*Seal) ProtoMessage() {}
 
 func (x *Seal) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +549,7 @@ func (x *Seal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seal.ProtoReflect.Descriptor instead.
 func (*Seal) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Seal) GetCrc32C() uint32 {
@@ -344,7 +576,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +588,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +601,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Identity) GetId() uint32 {
@@ -443,7 +675,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +687,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +700,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Held) GetNumber() uint32 {
@@ -510,7 +742,7 @@ type FileSum struct {
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +754,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +767,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FileSum) GetName() string {
@@ -572,7 +804,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +816,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +829,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Machine) GetKernel() string {
@@ -658,14 +890,15 @@ type Task struct {
 	SpaceLastPid   uint32                 `protobuf:"varint,74,opt,name=space_last_pid,json=spaceLastPid,proto3" json:"space_last_pid,omitempty"`           // of the first process of a pid namespace below the container's: its ns_last_pid
 	SpacePidMax    uint32                 `protobuf:"varint,78,opt,name=space_pid_max,json=spacePidMax,proto3" json:"space_pid_max,omitempty"`              // the same of its kernel.pid_max; 0: that of a new one
 	ParentThread   uint32                 `protobuf:"varint,80,opt,name=parent_thread,json=parentThread,proto3" json:"parent_thread,omitempty"`             // the thread of its parent that it is a child of, if not the leading one
-	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`                   // it gave up the one that controls its session (TIOCNOTTY)
+	QueueNotices   []*QueueNotice         `protobuf:"bytes,63,rep,name=queue_notices,json=queueNotices,proto3" json:"queue_notices,omitempty"`
+	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"` // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +910,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +923,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -833,6 +1066,13 @@ func (x *Task) GetParentThread() uint32 {
 	return 0
 }
 
+func (x *Task) GetQueueNotices() []*QueueNotice {
+	if x != nil {
+		return x.QueueNotices
+	}
+	return nil
+}
+
 func (x *Task) GetNoTerminal() bool {
 	if x != nil {
 		return x.NoTerminal
@@ -852,7 +1092,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1104,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1117,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -913,7 +1153,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1165,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1178,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -996,7 +1236,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1248,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1261,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -1224,6 +1464,7 @@ type FileExtra struct {
 	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
 	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
 	Attributes    []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                           // of a deleted file
+	MessageQueue  uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`  // of which one (MessageQueue.id)
 	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                             // datagram socket: groups it has joined
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1231,7 +1472,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1484,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1497,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -1413,6 +1654,13 @@ func (x *FileExtra) GetAttributes() []*Attribute {
 	return nil
 }
 
+func (x *FileExtra) GetMessageQueue() uint32 {
+	if x != nil {
+		return x.MessageQueue
+	}
+	return 0
+}
+
 func (x *FileExtra) GetMulticast() []*Multicast {
 	if x != nil {
 		return x.Multicast
@@ -1433,7 +1681,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1693,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1706,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -1500,7 +1748,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1760,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1773,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Attribute) GetName() string {
@@ -1554,7 +1802,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1814,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1827,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -1615,7 +1863,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1875,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1888,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1680,7 +1928,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1940,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1953,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -1768,7 +2016,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +2028,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +2041,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -1823,7 +2071,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +2083,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +2096,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -1914,7 +2162,25 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\aoptions\x18\x03 \x01(\tR\aoptions\x12\x14\n" +
 	"\x05super\x18\x04 \x01(\tR\x05super\x12\x16\n" +
 	"\x06source\x18\x06 \x01(\tR\x06source\x12\x14\n" +
-	"\x05space\x18\x05 \x01(\rR\x05space\"\x1e\n" +
+	"\x05space\x18\x05 \x01(\rR\x05space\"\xd3\x01\n" +
+	"\fMessageQueue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\fR\x04name\x12\x1a\n" +
+	"\bunlinked\x18\x03 \x01(\bR\bunlinked\x12!\n" +
+	"\x05inode\x18\x04 \x01(\v2\v.ckpt.InodeR\x05inode\x12!\n" +
+	"\fmax_messages\x18\x05 \x01(\x03R\vmaxMessages\x12!\n" +
+	"\fmessage_size\x18\x06 \x01(\x03R\vmessageSize\x12\x1a\n" +
+	"\bmessages\x18\a \x01(\rR\bmessages\"?\n" +
+	"\rQueuedMessage\x12\x1a\n" +
+	"\bpriority\x18\x01 \x01(\rR\bpriority\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\fR\x04text\"\x99\x01\n" +
+	"\vQueueNotice\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\rR\x05queue\x12\x16\n" +
+	"\x06notify\x18\x02 \x01(\rR\x06notify\x12\x16\n" +
+	"\x06signal\x18\x03 \x01(\rR\x06signal\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value\x12\x16\n" +
+	"\x06socket\x18\x05 \x01(\rR\x06socket\x12\x16\n" +
+	"\x06cookie\x18\x06 \x01(\fR\x06cookie\"\x1e\n" +
 	"\x04Seal\x12\x16\n" +
 	"\x06crc32c\x18\x01 \x01(\aR\x06crc32c\"\xb6\x01\n" +
 	"\bIdentity\x12\x0e\n" +
@@ -1941,7 +2207,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x83\x06\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xbb\x06\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -1967,7 +2233,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x10children_time_ns\x18K \x01(\rR\x0echildrenTimeNs\x12$\n" +
 	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12\"\n" +
 	"\rspace_pid_max\x18N \x01(\rR\vspacePidMax\x12#\n" +
-	"\rparent_thread\x18P \x01(\rR\fparentThread\x12\x1f\n" +
+	"\rparent_thread\x18P \x01(\rR\fparentThread\x126\n" +
+	"\rqueue_notices\x18? \x03(\v2\x11.ckpt.QueueNoticeR\fqueueNotices\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +
 	"\x10_coredump_filter\"S\n" +
@@ -2014,7 +2281,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xdd\x05\n" +
+	"\t_mce_kill\"\x82\x06\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2044,7 +2311,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\ahung_up\x18  \x01(\bR\x06hungUp\x12/\n" +
 	"\n" +
 	"attributes\x18! \x03(\v2\x0f.ckpt.AttributeR\n" +
-	"attributes\x12-\n" +
+	"attributes\x12#\n" +
+	"\rmessage_queue\x18) \x01(\rR\fmessageQueue\x12-\n" +
 	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\"s\n" +
 	"\tMulticast\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x14\n" +
@@ -2093,50 +2361,55 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_image_ckpt_proto_goTypes = []any{
-	(*Manifest)(nil),   // 0: ckpt.Manifest
-	(*Mount)(nil),      // 1: ckpt.Mount
-	(*Seal)(nil),       // 2: ckpt.Seal
-	(*Identity)(nil),   // 3: ckpt.Identity
-	(*Held)(nil),       // 4: ckpt.Held
-	(*FileSum)(nil),    // 5: ckpt.FileSum
-	(*Machine)(nil),    // 6: ckpt.Machine
-	(*Task)(nil),       // 7: ckpt.Task
-	(*TimerDue)(nil),   // 8: ckpt.TimerDue
-	(*SemUndo)(nil),    // 9: ckpt.SemUndo
-	(*Thread)(nil),     // 10: ckpt.Thread
-	(*FileExtra)(nil),  // 11: ckpt.FileExtra
-	(*Multicast)(nil),  // 12: ckpt.Multicast
-	(*Attribute)(nil),  // 13: ckpt.Attribute
-	(*Inode)(nil),      // 14: ckpt.Inode
-	(*Ucred)(nil),      // 15: ckpt.Ucred
-	(*VMA)(nil),        // 16: ckpt.VMA
-	(*Range)(nil),      // 17: ckpt.Range
-	(*SockOption)(nil), // 18: ckpt.SockOption
-	nil,                // 19: ckpt.Manifest.FileMountsEntry
+	(*Manifest)(nil),      // 0: ckpt.Manifest
+	(*Mount)(nil),         // 1: ckpt.Mount
+	(*MessageQueue)(nil),  // 2: ckpt.MessageQueue
+	(*QueuedMessage)(nil), // 3: ckpt.QueuedMessage
+	(*QueueNotice)(nil),   // 4: ckpt.QueueNotice
+	(*Seal)(nil),          // 5: ckpt.Seal
+	(*Identity)(nil),      // 6: ckpt.Identity
+	(*Held)(nil),          // 7: ckpt.Held
+	(*FileSum)(nil),       // 8: ckpt.FileSum
+	(*Machine)(nil),       // 9: ckpt.Machine
+	(*Task)(nil),          // 10: ckpt.Task
+	(*TimerDue)(nil),      // 11: ckpt.TimerDue
+	(*SemUndo)(nil),       // 12: ckpt.SemUndo
+	(*Thread)(nil),        // 13: ckpt.Thread
+	(*FileExtra)(nil),     // 14: ckpt.FileExtra
+	(*Multicast)(nil),     // 15: ckpt.Multicast
+	(*Attribute)(nil),     // 16: ckpt.Attribute
+	(*Inode)(nil),         // 17: ckpt.Inode
+	(*Ucred)(nil),         // 18: ckpt.Ucred
+	(*VMA)(nil),           // 19: ckpt.VMA
+	(*Range)(nil),         // 20: ckpt.Range
+	(*SockOption)(nil),    // 21: ckpt.SockOption
+	nil,                   // 22: ckpt.Manifest.FileMountsEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	3,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	5,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	6,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	4,  // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	19, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
-	10, // 5: ckpt.Task.threads:type_name -> ckpt.Thread
-	16, // 6: ckpt.Task.vmas:type_name -> ckpt.VMA
-	9,  // 7: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	8,  // 8: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	15, // 9: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	18, // 10: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	14, // 11: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	13, // 12: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	12, // 13: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	17, // 14: ckpt.VMA.guards:type_name -> ckpt.Range
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	6,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	8,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	9,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	7,  // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	22, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	17, // 5: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	13, // 6: ckpt.Task.threads:type_name -> ckpt.Thread
+	19, // 7: ckpt.Task.vmas:type_name -> ckpt.VMA
+	12, // 8: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	11, // 9: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	4,  // 10: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
+	18, // 11: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	21, // 12: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	17, // 13: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	16, // 14: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	15, // 15: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	20, // 16: ckpt.VMA.guards:type_name -> ckpt.Range
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -2144,15 +2417,15 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
-	file_image_ckpt_proto_msgTypes[7].OneofWrappers = []any{}
 	file_image_ckpt_proto_msgTypes[10].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

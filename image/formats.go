@@ -44,6 +44,7 @@ var (
 	TaskExtra      = Format{"ckpt-task", 0x026b6370} // vpid
 	FilesExtra     = Format{"ckpt-files", 0x036b6370}
 	MountsExtra    = Format{"ckpt-mounts", 0x046b6370} // mnt_ns_id
+	MessageQueues  = Format{"ckpt-mqueues", 0x056b6370}
 )
 
 // NamespaceID is the id of each of the container's namespaces in ids-VPID.img

@@ -56,6 +56,14 @@ type Dump struct {
 	// while checking (nil).
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	Hand   pidns.HostPID
+	// Whole is Inside, with size bytes for the calls and their data, where none
+	// of the calls may be left out once one has been made: they are made to
+	// their end though ckpt die meanwhile, and then the child ends, too.
+	Whole func(size uint64, build, read func(*tracee.Script) error) error
+	// As lets use run calls in a process that is being saved, for what goes by
+	// its caller, with size bytes for the calls and their data. Each script is
+	// run to its end though ckpt die meanwhile. Only from Namespace.Ask.
+	As func(p *Proc, size uint64, use func(tracee.Runner) error) error
 	// Within is Inside for a bare child that is in the container's pid namespace,
 	// too: for numbers of processes that /proc does not show any more. Hidden
 	// is its host pid, true from its first use to the end of Finish. Not

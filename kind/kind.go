@@ -123,6 +123,10 @@ type Namespace struct {
 	// inside are saved and filled as the container's own is. "": there is only
 	// the container's.
 	Sort string
+	// Ask saves what takes calls in the processes themselves (Dump.As), or what
+	// processes are told of when it is looked at. It runs before their pending
+	// signals are read, for the container's own namespace only. May be nil.
+	Ask func(*Dump) error
 	// Dump saves it; calls inside the namespace go through Dump.Inside.
 	Dump func(*Dump) error
 	// Restore fills the new namespace, before any process is rebuilt. It

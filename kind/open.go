@@ -14,6 +14,10 @@ import (
 // can only be given to open(2).
 const settable = unix.O_APPEND | unix.O_NONBLOCK | unix.O_ASYNC | unix.O_DIRECT | unix.O_NOATIME
 
+// LargeFile is O_LARGEFILE of this architecture as F_GETFL shows it: open(2) of
+// a 64-bit program puts it in, calls that make a file otherwise leave it out.
+const LargeFile = 0o100000
+
 // creating are the flags that say how open(2) finds the file, not what the
 // description is.
 const creating = unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_NOCTTY | unix.O_CLOEXEC

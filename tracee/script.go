@@ -36,6 +36,7 @@ type step struct {
 	must   bool
 	feedTo Step // -1: nowhere
 	feed   int
+	store  uint64 // 0: nowhere
 	aims   []aim
 	note   string
 	result uint64
@@ -107,11 +108,24 @@ func (s *Script) add(nr uintptr, args []uint64, must bool) Step {
 // Feed makes the result of step from argument arg (0 to 5) of the later step
 // to. A step feeds one argument: a second Feed of the same step panics.
 func (s *Script) Feed(from, to Step, arg int) {
-	if to <= from || arg < 0 || arg > 5 || s.steps[from].feedTo >= 0 {
+	if to <= from || arg < 0 || arg > 5 || s.steps[from].feedTo >= 0 || s.steps[from].store != 0 {
 		panic(fmt.Sprintf("tracee: cannot feed step %d into argument %d of step %d", from, arg, to))
 	}
 	s.steps[from].feedTo, s.steps[from].feed = to, arg
 }
+
+// Store puts the result of step at addr, 8 bytes, beside where Result finds it.
+// It is instead of Feed.
+func (s *Script) Store(step Step, addr uint64) {
+	if s.steps[step].feedTo >= 0 || s.steps[step].store != 0 {
+		panic(fmt.Sprintf("tracee: the result of step %d goes somewhere already", step))
+	}
+	s.steps[step].store = addr
+}
+
+// Arg is an argument of a step as it stood after Run: what Aim and Feed have
+// put there.
+func (s *Script) Arg(at Step, arg int) uint64 { return s.steps[at].args[arg] }
 
 // Aim makes argument arg of step the address of argument toArg of the later
 // step to, for calls that store what they give in memory (io_setup).
@@ -171,7 +185,9 @@ func (s *Script) encode() []byte {
 			le.PutUint64(e[entryArgs+8*a.arg:], s.entryAddr(a.to)+entryArgs+uint64(a.toArg)*8)
 		}
 		dst := s.entryAddr(Step(i)) + entryResult
-		if st.feedTo >= 0 {
+		if st.store != 0 {
+			dst = st.store
+		} else if st.feedTo >= 0 {
 			dst = s.entryAddr(st.feedTo) + entryArgs + uint64(st.feed)*8
 		}
 		le.PutUint64(e[entryDst:], dst)
@@ -189,6 +205,9 @@ func (s *Script) decode(b []byte, ran int) {
 	for i := range s.steps {
 		st := &s.steps[i]
 		st.done = i < ran
+		for j := range st.args {
+			st.args[j] = binary.LittleEndian.Uint64(b[s.tableOff()+uint64(i)*entrySize+entryArgs+8*uint64(j):])
+		}
 		st.result = binary.LittleEndian.Uint64(b[s.tableOff()+uint64(i)*entrySize+entryResult:])
 	}
 }

@@ -29,6 +29,9 @@ var refusals = []refusal{
 	{number: 6, what: "given owner", says: "its owner (F_SETOWN) is host pid ", give: hostOwner},
 	{number: 7, what: "credentials", user: true, says: "a message with the credentials of pid 2 waits to be read"},
 	{number: 7, what: "reused", root: true, says: "a process 300 that has ended, and another has that number now (pid 300, edges)"},
+	{number: 11, what: "given queue", root: true, says: "the message queue /given (deleted), which is not of the container's ipc namespace", give: hostQueue},
+	{number: 11, what: "notified", says: "/edge: pid 2 (edges): is to be notified of a message (mq_notify): signal 34, by which it is to be, waits already"},
+	{number: 11, what: "reader", user: true, says: "/edge: pid 2 (edges): it is to be notified of a message (mq_notify), and may not send any: permission denied"},
 	{number: 15, what: "given pidfd", says: "a pidfd of host pid ", give: hostPidfd},
 	{number: 16, what: "traced", says: "it is being traced by pid 2 (edges)"},
 	{number: 18, what: "packet", root: true, says: "a socket of AF_PACKET"},
@@ -53,6 +56,31 @@ func hostOwner(t *testing.T) *os.File {
 		t.Fatal(err)
 	}
 	return os.NewFile(uintptr(fd), "eventfd")
+}
+
+// hostQueue is a message queue of the test's, made as a file of its file system.
+func hostQueue(t *testing.T) *os.File {
+	ctx, err := unix.Fsopen("mqueue", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ctx)
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat(dir, "given", unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		err = unix.Unlinkat(dir, "given", 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "queue")
 }
 
 func hostPidfd(t *testing.T) *os.File {

@@ -51,10 +51,11 @@ var groups = map[string]map[string]result{
 	"socket": {
 		"recv": {ret: 1}, "recv_timeout": {-1, syscall.EAGAIN}, "recvmsg": {ret: 1}, "send": {ret: 1}, "accept_unix": {ret: 1},
 	},
-	"tcp":  {"accept_tcp": {ret: 1}, "recv_udp": {ret: 1}},
-	"ipc":  {"semop": {}, "semtimedop": {-1, syscall.EAGAIN}, "msgrcv": {ret: 1}, "msgsnd": {}},
-	"lock": {"flock": {}, "ofd_lock": {}},
-	"wait": {"wait4": {ret: 42}, "waitid": {ret: 42}},
+	"tcp":    {"accept_tcp": {ret: 1}, "recv_udp": {ret: 1}},
+	"ipc":    {"semop": {}, "semtimedop": {-1, syscall.EAGAIN}, "msgrcv": {ret: 1}, "msgsnd": {}},
+	"mqueue": {"mq_receive": {ret: 1}, "mq_timedreceive": {-1, syscall.ETIMEDOUT}},
+	"lock":   {"flock": {}, "ofd_lock": {}},
+	"wait":   {"wait4": {ret: 42}, "waitid": {ret: 42}},
 	"signal": {
 		"sigtimedwait": {-1, syscall.EAGAIN}, "sigwaitinfo": {ret: 2},
 		// A handler ends these two, and EINTR is how they say so.
@@ -71,7 +72,7 @@ var imprecise = map[string]time.Duration{"recv_timeout": 3 * time.Second / 8}
 
 // onRealtime are calls that wait for a time of CLOCK_REALTIME, which goes on
 // while the program does not exist; the clock they are measured with may not.
-var onRealtime = map[string]bool{"clock_nanosleep_realtime_abs": true, "futex_realtime": true}
+var onRealtime = map[string]bool{"clock_nanosleep_realtime_abs": true, "futex_realtime": true, "mq_timedreceive": true}
 
 // modes are what happens to the program while its calls wait. Each returns
 // the container in which it goes on.

@@ -246,31 +246,3 @@ func TestRefusedUndumpable(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// A POSIX message queue can be read only by taking its messages out.
-func TestRefusedMessageQueue(t *testing.T) {
-	e := harness.New(t, "")
-	c := e.Start("calls", nil, harness.Program(t, "calls.c"), "mqueue")
-	harness.Eventually(t, "its calls wait", func() error {
-		if !strings.Contains(c.Log(), "ready\n") {
-			return errors.Join(errors.New("not ready"), c.Alive())
-		}
-		return nil
-	})
-	r := e.Try("dump", c.Name, e.Join("image"))
-	if r.Code != 3 || !strings.Contains(r.Err, "mq_receive is a POSIX message queue") || !strings.Contains(r.Err, "mq_timedreceive is a") {
-		t.Errorf("both queues should be told, with exit code 3: %v", r)
-	}
-	absent(e, e.Join("image"))
-	harness.Eventually(t, "its calls return", func() error {
-		if !strings.Contains(c.Log(), "done\n") {
-			return errors.Join(errors.New("not done"), c.Alive())
-		}
-		return nil
-	})
-	for _, want := range []string{`"mq_receive","ret":1,"errno":0`, `"mq_timedreceive","ret":-1,"errno":110`} {
-		if !strings.Contains(c.Log(), want) {
-			t.Errorf("after a refused dump the calls gave\n%s", c.Log())
-		}
-	}
-}

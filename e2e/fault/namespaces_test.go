@@ -24,6 +24,8 @@ var apart = []struct {
 		"mounts: tmpfs was mounted on /mnt in a mount namespace made inside the container; that is not carried yet", false},
 	{"objects", []string{"unshare", "--ipc", "sh", "-c", `ipcmk -Q >/dev/null && exec "$@"`, "sh"},
 		"pid 2 (sleep): its ipc namespace: System V IPC: a message queue in an ipc namespace made inside the container; these are not carried yet", true},
+	{"queues", []string{"unshare", "--ipc", "sh", "-c", `python3 -c 'import ctypes; ctypes.CDLL("librt.so.1").mq_open(b"/inner", 0o102, 0o600, None)' && exec "$@"`, "sh"},
+		"pid 2 (sleep): its ipc namespace: message queues: those in an ipc namespace made inside the container are not carried yet: /inner", true},
 	{"directory", []string{"unshare", "--mount", "python3", "-c", shareDirectory},
 		"it is in a mount namespace made inside and shares its working directory with pid", false},
 	{"entered", []string{"sh", "-c", `unshare --pid --fork --kill-child sleep 1000 & until p=$(pgrep -P $!); do :; done

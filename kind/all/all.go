@@ -23,6 +23,7 @@ import (
 	"ckpt/kind/memfd"
 	"ckpt/kind/memory"
 	"ckpt/kind/mounts"
+	"ckpt/kind/mqueue"
 	"ckpt/kind/othersock"
 	"ckpt/kind/pending"
 	"ckpt/kind/pidspace"
@@ -70,10 +71,12 @@ func New() Kinds {
 	timers, timerMaker := timer.New()
 	sharedPending, ownPending := pending.New()
 	terminals, terminalControl := tty.New()
+	messageQueues, queueNames, queueNotices := mqueue.New()
 	return Kinds{
 		Files: []kind.File{
 			unixsock.Kind(), // its Finish finds files on their way: those of the others come after
 			memfd.Kind(),    // before regfile, to which a memfd is a deleted file
+			messageQueues,   // before regfile, to which one is a deleted file
 			terminals,       // before regfile, to which a terminal is a device
 			regfile.Kind(),
 			pipe.Kind(),
@@ -98,6 +101,7 @@ func New() Kinds {
 			sharedPending,
 			misc,
 			terminalControl,
+			queueNotices,
 			dumpable,
 			memfd.Seals(),   // after every mapping is made
 			rlimit.Kind(),   // nothing before it meets the program's own limits
@@ -117,6 +121,7 @@ func New() Kinds {
 			mounts.Inside(),
 			uts.Kind(),
 			sysv.Kind(),
+			queueNames, // before sysv.Kind's Finish, which sets the limits on them
 			shared,
 		},
 		Clocks: clocks,

@@ -238,18 +238,14 @@ func (s *restorer) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, erro
 	return f, nil
 }
 
-// largeFile is O_LARGEFILE of this architecture as F_GETFL shows it: pipe2(2)
-// leaves it out, open(2) of a 64-bit program puts it in.
-const largeFile = 0o100000
-
 // open gives one of the pipe's own ends where the description came from
-// pipe2(2), so that its flags are the very same, and else opens it anew.
+// pipe2(2), which leaves out O_LARGEFILE, so that its flags are the very same, and else opens it anew.
 func (m *made) open(r *kind.Restore, flags uint32) (*os.File, error) {
 	end := 0
 	if pipebuf.CanWrite(int(flags)) {
 		end = 1
 	}
-	if flags&largeFile != 0 || m.given[end] || flags&unix.O_ACCMODE == unix.O_RDWR {
+	if flags&kind.LargeFile != 0 || m.given[end] || flags&unix.O_ACCMODE == unix.O_RDWR {
 		return r.Reopen(m.ends[end], flags)
 	}
 	fd, err := unix.FcntlInt(m.ends[end].Fd(), unix.F_DUPFD_CLOEXEC, 0)

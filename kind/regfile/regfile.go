@@ -134,16 +134,11 @@ func pseudoOf(desc *kind.Desc) (string, error) {
 		return "a deleted file in huge pages, which is not carried", nil
 	case unix.SECRETMEM_MAGIC:
 		return "secret memory (memfd_secret), which nobody else can read", nil
-	case mqueueMagic:
-		return "a POSIX message queue, which is not carried", nil
 	}
 	return "", nil
 }
 
 const ofProc = "a file of /proc that its process does not show any more, or not of the container's /proc"
-
-// mqueueMagic is MQUEUE_MAGIC of the kernel's ipc/mqueue.c.
-const mqueueMagic = 0x19800202
 
 // Devices whose driver keeps nothing for an open file (drivers/char/mem.c,
 // Documentation/admin-guide/devices.txt): null, zero, full, random, urandom.

@@ -1,10 +1,8 @@
 package sysv
 
 import (
-	"encoding/binary"
 	"errors"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -98,22 +96,6 @@ func TestContentsBehindTheEnd(t *testing.T) {
 	defer in.Close()
 	if err := fillRuns(in, 3, make([]byte, image.PageSize)); !errors.Is(err, failure.ErrDamaged) {
 		t.Errorf("error %v", err)
-	}
-}
-
-func TestDirectoryEntries(t *testing.T) {
-	entry := func(name string) []byte {
-		b := make([]byte, (19+len(name)+1+7)&^7)
-		binary.NativeEndian.PutUint16(b[16:], uint16(len(b)))
-		copy(b[19:], name)
-		return b
-	}
-	all := slices.Concat(entry("."), entry(".."), entry("orders"), entry("a"))
-	if got, want := entries(all), []string{"orders", "a"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-	for n := range all {
-		entries(all[:n]) // must not panic
 	}
 }
 

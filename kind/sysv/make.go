@@ -22,7 +22,7 @@ func (s sort) make(r *kind.Restore, e *ipc_desc.IpcDescEntry, args []uintptr, fl
 	if int32(e.GetId()) < 0 {
 		return failure.Damagedf("%s with id %d", s.name, int32(e.GetId()))
 	}
-	if err := writeSysctl(r, s.next, uint64(e.GetId())); err != nil {
+	if err := r.SetSysctl(s.next, uint64(e.GetId())); err != nil {
 		return err
 	}
 	flags |= e.GetMode()&permissions | unix.IPC_CREAT | unix.IPC_EXCL

@@ -33,9 +33,8 @@
 //
 // Times and the last pids that ipcs(1) shows.
 //
-// A message longer than 512 KiB is refused, and so is a container with a POSIX
-// message queue (mq_overview(7)), which lives in the same namespace; also undo
-// values that are too many or too high to be probed.
+// A message longer than 512 KiB is refused, and so are undo values that are too
+// many or too high to be probed.
 //
 // While a dump runs a segment has one attachment more (shm_nattch); if ckpt is
 // killed just then, it keeps it until the container ends.
@@ -64,7 +63,7 @@ func Kind() kind.Namespace {
 	return kind.Namespace{
 		Name: "System V IPC", Sort: "ipc", Dump: dump, Finish: m.finish,
 		Restore: func(r *kind.Restore) error { return restore(m, r) },
-		Limits:  "times and last pids of System V objects are new; messages above 512 KiB and POSIX message queues are refused",
+		Limits:  "times and last pids of System V objects are new; messages above 512 KiB are refused",
 	}
 }
 
@@ -84,9 +83,6 @@ func restore(m *maker, r *kind.Restore) error {
 func dump(d *kind.Dump) error {
 	own, err := d.OwnNamespace("ipc")
 	if err != nil || !own {
-		return err
-	}
-	if err := refuseQueues(d); err != nil {
 		return err
 	}
 	if d.Namespace != 0 {

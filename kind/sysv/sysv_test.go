@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
 )
@@ -227,24 +226,4 @@ func TestOwnNamespaceOnly(t *testing.T) {
 	check(t, k.Restore(b.restore(in)))
 	check(t, k.Finish(b.restore(in)))
 	b.leaveNamespace()
-}
-
-func TestPosixQueueIsRefused(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNS|unix.CLONE_NEWIPC) {
-		return
-	}
-	runtime.LockOSThread()
-	dir := t.TempDir()
-	check(t, unix.Mount("mqueue", dir, "mqueue", 0, ""))
-	f, err := os.OpenFile(filepath.Join(dir, "orders"), os.O_CREATE|os.O_RDWR, 0o600)
-	check(t, err)
-	check(t, f.Close())
-	b := newBox(t)
-	check(t, unix.Unmount(dir, 0))
-	b.enterNamespace()
-	err = b.dump(filepath.Join(t.TempDir(), "img"), dump)
-	b.leaveNamespace()
-	if !errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), "/orders") || len(failure.Hints(err)) == 0 {
-		t.Errorf("error %v", err)
-	}
 }

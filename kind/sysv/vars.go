@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"strconv"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-var"
@@ -168,7 +166,7 @@ func (s *settings) raise(r *kind.Restore, queues []*queue) error {
 				want[0] = max(want[0], q.room())
 			}
 		}
-		now, err := readSysctl(r, v.path)
+		now, err := r.Sysctl(v.path)
 		if err != nil {
 			return err
 		}
@@ -188,12 +186,12 @@ func (s *settings) raise(r *kind.Restore, queues []*queue) error {
 func (s *settings) set(r *kind.Restore) error {
 	for _, v := range s.all {
 		if v.always {
-			if err := writeSysctl(r, v.path, v.want...); err != nil {
+			if err := r.SetSysctl(v.path, v.want...); err != nil {
 				return err
 			}
 			continue
 		}
-		now, err := readSysctl(r, v.path)
+		now, err := r.Sysctl(v.path)
 		if errors.Is(err, unix.ENOENT) && strings.HasPrefix(v.path, "fs/mqueue/") {
 			continue // a kernel without POSIX message queues: nobody can ask for the limit
 		}
@@ -212,49 +210,5 @@ func write(r *kind.Restore, path string, now, want []uint64) error {
 	if fmt.Sprint(now) == fmt.Sprint(want) {
 		return nil
 	}
-	return writeSysctl(r, path, want...)
-}
-
-func readSysctl(r *kind.Restore, path string) ([]uint64, error) {
-	f, err := openSysctl(r, path, unix.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b := make([]byte, 128)
-	n, err := f.Read(b)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	var out []uint64
-	for _, w := range strings.Fields(string(b[:n])) {
-		v, err := strconv.ParseUint(w, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		out = append(out, v)
-	}
-	return out, nil
-}
-
-func writeSysctl(r *kind.Restore, path string, values ...uint64) error {
-	f, err := openSysctl(r, path, unix.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := fmt.Fprintln(f, strings.Trim(fmt.Sprint(values), "[]")); err != nil {
-		return fmt.Errorf("set %s to %d: %w", path, values, err)
-	}
-	return nil
-}
-
-// openSysctl opens a file of /proc/sys: it is that of the calling thread's ipc
-// namespace, whichever /proc it is reached through.
-func openSysctl(r *kind.Restore, path string, flags int) (*os.File, error) {
-	fd, err := unix.Openat(int(r.HostProc.Fd()), "sys/"+path, flags|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open /proc/sys/%s: %w", path, err)
-	}
-	return os.NewFile(uintptr(fd), path), nil
+	return r.SetSysctl(path, want...)
 }

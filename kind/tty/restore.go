@@ -126,15 +126,11 @@ func (p *pair) index() uint32 { return p.slave.GetPty().GetIndex() }
 
 func (p *pair) name() string { return fmt.Sprintf("/dev/pts/%d", p.index()) }
 
-// largeFile is O_LARGEFILE of this architecture as F_GETFL shows it: open(2) of
-// a 64-bit program puts it in, openpty(3) by TIOCGPTPEER leaves it out.
-const largeFile = 0o100000
-
 // open makes a description. The master has only one: opening it again would
-// make another terminal.
+// make another terminal. openpty(3) by TIOCGPTPEER leaves out O_LARGEFILE.
 func (p *pair) open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	flags := e.GetTty().GetFlags()
-	if e.GetId() != p.masterID && flags&largeFile == 0 {
+	if e.GetId() != p.masterID && flags&kind.LargeFile == 0 {
 		fd, err := peerOf(p.ptmx, kind.OpenFlags(flags))
 		if err != nil {
 			return nil, err

@@ -6,6 +6,7 @@
 #include "other.h"
 #include <linux/if_packet.h>
 #include <linux/sched.h>
+#include <mqueue.h>
 #include <sys/fanotify.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -93,9 +94,32 @@ static void reused(void)
 	check(got == pid, "give the number to another");
 }
 
+static void notice(mode_t mode, int signal)
+{
+	struct mq_attr a = { .mq_maxmsg = 2, .mq_msgsize = 8 };
+	struct sigevent e = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = signal };
+	mqd_t q = mq_open("/edge", O_CREAT | O_EXCL | O_RDONLY, mode, &a);
+	check(q >= 0 && mq_notify(q, &e) == 0, "mq_notify");
+}
+
+/* The signal of a message waits already, though from somebody else. */
+static void notified(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	check(sigprocmask(SIG_BLOCK, &set, NULL) == 0, "sigprocmask");
+	notice(0600, SIGRTMIN);
+	check(kill(getpid(), SIGRTMIN) == 0, "kill");
+}
+
+/* It may not send the message that it would learn by what it is notified. */
+static void reader(void) { notice(0400, SIGRTMIN); }
+
 static const struct { const char *name; void (*hold)(void); } edges[] = {
 	{ "traced", traced }, { "vfork", in_vfork }, { "fanotify", fanotify }, { "packet", packet }, { "given", given },
 	{ "dead", dead }, { "credentials", credentials }, { "reused", reused },
+	{ "notified", notified }, { "reader", reader },
 };
 
 static void look(void)
