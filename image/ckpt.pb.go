@@ -1465,7 +1465,8 @@ type FileExtra struct {
 	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
 	Attributes    []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                           // of a deleted file
 	MessageQueue  uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`  // of which one (MessageQueue.id)
-	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                             // datagram socket: groups it has joined
+	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                             // datagram or raw socket: groups it has joined
+	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`         // ping socket: net.ipv4.ping_group_range of the container's own network
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1666,6 +1667,13 @@ func (x *FileExtra) GetMulticast() []*Multicast {
 		return x.Multicast
 	}
 	return nil
+}
+
+func (x *FileExtra) GetPingGroups() string {
+	if x != nil {
+		return x.PingGroups
+	}
+	return ""
 }
 
 // Multicast is a group that a socket has joined (ip(7), ipv6(7)).
@@ -2281,7 +2289,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\x82\x06\n" +
+	"\t_mce_kill\"\xa3\x06\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2313,7 +2321,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"attributes\x18! \x03(\v2\x0f.ckpt.AttributeR\n" +
 	"attributes\x12#\n" +
 	"\rmessage_queue\x18) \x01(\rR\fmessageQueue\x12-\n" +
-	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\"s\n" +
+	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\x12\x1f\n" +
+	"\vping_groups\x182 \x01(\tR\n" +
+	"pingGroups\"s\n" +
 	"\tMulticast\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\fR\x05group\x12\x18\n" +

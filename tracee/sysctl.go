@@ -11,7 +11,17 @@ import (
 // Sysctl reads a number of /proc/sys as the process sees it in which run runs
 // calls. ENOENT: it sees no /proc/sys.
 func Sysctl(run Runner, name string) (int, error) {
-	const size = 32
+	text, err := SysctlText(run, name)
+	if err != nil {
+		return 0, err
+	}
+	return procfs.ParseSysctl(name, []byte(text))
+}
+
+// SysctlText is Sysctl for what is no number, or several: the text, which is
+// short.
+func SysctlText(run Runner, name string) (string, error) {
+	const size = 64
 	var fd, buf, got uint64
 	var step Step
 	path := procfs.SysctlPath(name)
@@ -23,7 +33,7 @@ func Sysctl(run Runner, name string) (int, error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("open %s: %w", path, err)
+		return "", fmt.Errorf("open %s: %w", path, err)
 	}
 	var text []byte
 	err = run(func(s *Script) error {
@@ -39,7 +49,7 @@ func Sysctl(run Runner, name string) (int, error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
+		return "", fmt.Errorf("read %s: %w", path, err)
 	}
-	return procfs.ParseSysctl(name, text)
+	return string(text), nil
 }

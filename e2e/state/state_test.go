@@ -48,7 +48,9 @@ var programs = []program{
 	{source: "netlink.c", flags: []string{"--net", "none"}},
 	{source: "netlink.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
 	{source: "netlink.c", alone: true}, // its ports are those of the host
-	{source: "nested.c", root: true},   // an ordinary user makes a pid namespace in a user namespace only
+	{source: "rawsocks.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
+	{source: "rawsocks.c", root: true, alone: true}, // what others send comes to it, too
+	{source: "nested.c", root: true},                // an ordinary user makes a pid namespace in a user namespace only
 	{source: "nested.c", flags: []string{"--no-init"}, root: true},
 	{source: "spaces.c", root: true},
 	{source: "opened.c", root: true},

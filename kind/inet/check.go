@@ -2,7 +2,6 @@ package inet
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
@@ -36,7 +35,7 @@ func (w *world) try(s *sock) error {
 	}
 	fd, err := unix.Socket(s.family, s.typ|unix.SOCK_CLOEXEC, s.proto)
 	if err != nil {
-		return fmt.Errorf("make it: %w", err)
+		return s.socketError(err)
 	}
 	defer unix.Close(fd)
 	for _, m := range s.x.GetMulticast() {
@@ -44,7 +43,7 @@ func (w *world) try(s *sock) error {
 			return err
 		}
 	}
-	if s.local.Port() == 0 {
+	if s.local.Port() == 0 || s.raw() && s.local.Addr().IsUnspecified() {
 		return nil
 	}
 	if err := sockopt.RestoreMore(uintptr(fd), s.forBind()); err != nil {
@@ -69,7 +68,7 @@ func (w *world) try(s *sock) error {
 			return remembered(s.local, err)
 		}
 	}
-	return addressError(err, s.local, s.tcp())
+	return s.addressError(err)
 }
 
 // forBind are the options that decide whether bind(2) succeeds.

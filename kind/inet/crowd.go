@@ -22,7 +22,7 @@ func (w *world) crowd() {
 }
 
 func (s *sock) collides(o *sock) bool {
-	if s.local.Port() == 0 || s.isStream() || o.isStream() || s.proto != o.proto || !overlap(s.local, o.local) {
+	if s.local.Port() == 0 || s.isStream() || o.isStream() || s.raw() || o.raw() || s.proto != o.proto || !overlap(s.local, o.local) {
 		return false
 	}
 	a, b := s.e.GetOpts(), o.e.GetOpts()

@@ -1,23 +1,25 @@
 // Package inet saves sockets of the families AF_INET and AF_INET6: tcp(7),
-// udp(7), UDP-Lite.
+// udp(7), UDP-Lite, raw(7), and ping sockets of icmp(7).
 //
 // What the kernel shows: getsockname(2), getpeername(2), TCP_INFO (of a
 // listener tcpi_unacked is how many wait to be accepted, tcpi_sacked the
 // backlog), getsockopt(2), poll(2) for halves that were shut down, TCP_REPAIR
 // for what has been sent and not acknowledged, /proc/net for the other ends of
-// connections and for multicast groups.
+// connections, for peers without a port, and for multicast groups.
 //
 // What is saved: addresses, ports, options of socket(7), ip(7), ipv6(7),
-// tcp(7) and udp(7), flags, owner; multicast groups; listeners with their
+// tcp(7), udp(7), raw(7) and icmp(7), flags, owner; multicast groups; listeners with their
 // backlog; connections with both ends inside the container, or the other end
 // closed, with what is under way in them (stream.go), and what connections
 // that have ended left to read.
 //
 // What is lost: see Limits. Connections that lead out of the container,
-// listeners with connections waiting, raw and ping sockets are refused.
+// listeners with connections waiting, and sockets of multicast routing daemons
+// are refused.
 //
 // Needs: for connections TCP_REPAIR (3.5) with its window (4.8, commit
-// b1ed4c4fa9a5) and CAP_NET_ADMIN over the network namespace.
+// b1ed4c4fa9a5) and CAP_NET_ADMIN over the network namespace; for raw sockets
+// CAP_NET_RAW over it.
 package inet
 
 import (
@@ -46,7 +48,7 @@ func Kind() kind.File {
 		Restore: w.restore,
 		Check:   w.check,
 		Link:    w.link,
-		Limits: "datagrams not yet received are dropped, as UDP may; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
+		Limits: "datagrams and packets not yet received are dropped, as UDP and IP may; a raw or ping socket that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
 			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again",
 	}
 }
@@ -77,17 +79,42 @@ func sortOf(fd int) (sort, error) {
 	return s, nil
 }
 
-func (s sort) tcp() bool { return s.proto == unix.IPPROTO_TCP || s.proto == unix.IPPROTO_MPTCP }
+func (s sort) tcp() bool {
+	return s.typ != unix.SOCK_RAW && (s.proto == unix.IPPROTO_TCP || s.proto == unix.IPPROTO_MPTCP)
+}
+
+func (s sort) udp() bool {
+	return s.typ == unix.SOCK_DGRAM && (s.proto == unix.IPPROTO_UDP || s.proto == unix.IPPROTO_UDPLITE)
+}
+
+func (s sort) raw() bool { return s.typ == unix.SOCK_RAW }
+
+// ping: it sends and receives echo requests, with its port as their identifier
+// (icmp(7)).
+func (s sort) ping() bool {
+	return s.typ == unix.SOCK_DGRAM && (s.proto == unix.IPPROTO_ICMP || s.proto == unix.IPPROTO_ICMPV6)
+}
+
+// name is how a user calls it.
+func (s sort) name() string {
+	switch {
+	case s.raw():
+		return fmt.Sprintf("raw socket of protocol %d", s.proto)
+	case s.ping():
+		return "ping socket"
+	case s.tcp():
+		return "TCP"
+	case s.proto == unix.IPPROTO_UDPLITE:
+		return "UDP-Lite"
+	}
+	return "UDP"
+}
 
 // check refuses the protocols that are not carried.
 func (s sort) check() error {
 	switch {
-	case s.typ == unix.SOCK_RAW:
-		return failure.WithHint(failure.Unsupportedf("a raw socket (protocol %d)", s.proto), "end the program that uses it (ping, traceroute) before the dump")
-	case s.typ == unix.SOCK_STREAM && s.tcp(), s.typ == unix.SOCK_DGRAM && (s.proto == unix.IPPROTO_UDP || s.proto == unix.IPPROTO_UDPLITE):
+	case s.typ == unix.SOCK_STREAM && s.tcp(), s.udp(), s.raw(), s.ping():
 		return nil
-	case s.typ == unix.SOCK_DGRAM && (s.proto == unix.IPPROTO_ICMP || s.proto == unix.IPPROTO_ICMPV6):
-		return failure.WithHint(failure.Unsupportedf("a ping socket (ICMP)"), "end the program that uses it before the dump")
 	case s.proto == unix.IPPROTO_SCTP:
 		return failure.WithHint(failure.Unsupportedf("an SCTP socket"), "close it before the dump")
 	}

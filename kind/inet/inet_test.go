@@ -98,7 +98,7 @@ func factsOf(t testing.TB, f *os.File) facts {
 		must(t, err)
 		out.Halves = all[uint32(st.Ino)]
 	}
-	levels := []int{unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_IPV6, s.proto}
+	levels := []int{unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_IPV6, s.proto, solRaw}
 	if s.proto == unix.IPPROTO_MPTCP {
 		levels[3] = unix.IPPROTO_TCP
 	}
@@ -138,6 +138,7 @@ type setup struct {
 const (
 	sockStream = unix.SOCK_STREAM
 	sockDgram  = unix.SOCK_DGRAM
+	sockRaw    = unix.SOCK_RAW
 	in4        = unix.AF_INET
 	in6        = unix.AF_INET6
 	sol        = unix.SOL_SOCKET
@@ -201,6 +202,13 @@ func TestSockets(t *testing.T) {
 		"shut down datagrams":      {{family: in4, typ: sockDgram, bind: "127.0.0.1:9", connect: "127.0.0.1:9", backlog: -1, shut: 1}, {family: in4, typ: sockDgram, connect: "127.0.0.1:9", backlog: -1, shut: 3}},
 		"shut down to write":       {{family: in4, typ: sockDgram, bind: "127.0.0.1:9", connect: "127.0.0.1:10", backlog: -1, shut: 2}, {family: in6, typ: sockDgram, bind: "[::1]:9", connect: "[::1]:10", backlog: -1, shut: 2}},
 		"datagrams share a port":   {{family: in4, typ: sockDgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}, {family: in4, typ: sockDgram, bind: "0.0.0.0:5353", backlog: -1, opts: [][3]int{{sol, unix.SO_REUSEADDR, 1}}}},
+		"raw":                      {{family: in4, typ: sockRaw, proto: unix.IPPROTO_ICMP, backlog: -1, opts: [][3]int{{solRaw, icmpFilter, 1 << 3}, {ip, unix.IP_HDRINCL, 1}, {ip, unix.IP_MULTICAST_TTL, 3}, {ip, unix.IP_TTL, 5}, {sol, unix.SO_RCVBUF, 5000}}}},
+		"raw, bound and connected": {{family: in4, typ: sockRaw, proto: 253, bind: "127.0.0.1:0", connect: "127.0.0.1:77", backlog: -1}, {family: in4, typ: sockRaw, proto: 253, connect: "127.0.0.1:0", backlog: -1, shut: 1}},
+		"raw, as new":              {{family: in4, typ: sockRaw, proto: unix.IPPROTO_RAW, backlog: -1}, {family: in6, typ: sockRaw, proto: unix.IPPROTO_RAW, backlog: -1}, {family: in6, typ: sockRaw, proto: unix.IPPROTO_MH, backlog: -1}},
+		"raw, own header or not":   {{family: in4, typ: sockRaw, proto: unix.IPPROTO_RAW, backlog: -1, opts: [][3]int{{ip, unix.IP_HDRINCL, 0}}}, {family: in6, typ: sockRaw, proto: unix.IPPROTO_RAW, backlog: -1, opts: [][3]int{{ipv6, ipv6HdrIncl, 0}}}},
+		"raw for router alerts":    {{family: in4, typ: sockRaw, proto: unix.IPPROTO_RSVP, backlog: -1, opts: [][3]int{{ip, ipRouterAlert, 1}}}, {family: in6, typ: sockRaw, proto: unix.IPPROTO_RAW, backlog: -1, opts: [][3]int{{ipv6, unix.IPV6_ROUTER_ALERT, 7}}}},
+		"raw of TCP and UDP":       {{family: in4, typ: sockRaw, proto: unix.IPPROTO_TCP, backlog: -1}, {family: in6, typ: sockRaw, proto: unix.IPPROTO_UDP, bind: "[::1]:0", backlog: -1}},
+		"raw, IPv6":                {{family: in6, typ: sockRaw, proto: unix.IPPROTO_ICMPV6, bind: "[::1]:0", backlog: -1}, {family: in6, typ: sockRaw, proto: 253, connect: "[::1]:9", backlog: -1, opts: [][3]int{{ipv6, unix.IPV6_CHECKSUM, 4}, {ipv6, unix.IPV6_MULTICAST_HOPS, 9}}}},
 		"same port, other sockets": {{family: in4, typ: sockDgram, bind: "127.0.0.1:53", backlog: -1}, {family: in4, typ: sockStream, bind: "127.0.0.1:53", backlog: 3}, {family: in4, typ: sockDgram, bind: "127.0.0.2:53", backlog: -1}},
 	}
 	for name, tt := range tests {
@@ -256,7 +264,6 @@ func TestRefused(t *testing.T) {
 		words string
 	}{
 		{l, "connections wait to be accepted on 127.0.0.1:80: 2"},
-		{socket(t, in4, unix.SOCK_RAW, unix.IPPROTO_ICMP), "a raw socket"},
 		{cork, "a datagram not yet sent"},
 	} {
 		refused(t, kindtest.Refused(t, Kind, tt.f), tt.words)

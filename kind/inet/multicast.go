@@ -145,16 +145,16 @@ func request(index uint32, a netip.Addr) []byte {
 	return append(b, rawAddr(a)...)
 }
 
-// joined are the groups that the datagram socket fd has joined.
-func (s *saver) joined(d *kind.Dump, fd, family int) (out []*image.Multicast, err error) {
+// joined are the groups that the datagram or raw socket fd has joined.
+func (s *saver) joined(d *kind.Dump, fd int, its sort) (out []*image.Multicast, err error) {
 	if s.groups == nil {
 		if s.groups, err = groups(d); err != nil {
 			return nil, err
 		}
 	}
 	for _, g := range s.groups {
-		if family == unix.AF_INET && !g.addr.Is4() {
-			continue
+		if g.addr.Is4() && its.family == unix.AF_INET6 && its.raw() || !g.addr.Is4() && its.family == unix.AF_INET {
+			continue // of the other family it has none
 		}
 		m, err := membership(fd, g)
 		if err != nil {

@@ -54,7 +54,7 @@ func TestMulticast(t *testing.T) {
 			got := kindtest.File(t, Kind, f, other)
 			must(t, f.Close())
 			for i, want := range [][]*image.Multicast{tt.join, nil} {
-				have, err := (&saver{}).joined(&kind.Dump{}, int(got[i].Fd()), tt.family)
+				have, err := (&saver{}).joined(&kind.Dump{}, int(got[i].Fd()), sort{family: tt.family, typ: unix.SOCK_DGRAM})
 				must(t, err)
 				if d := cmp.Diff(want, have, protocmp.Transform(), sortGroups,
 					protocmp.SortRepeated(func(a, b []byte) bool { return string(a) < string(b) })); d != "" {

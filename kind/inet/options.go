@@ -98,7 +98,7 @@ func (s sort) optionsOf(connected bool) [][]option {
 	} else {
 		all = append(all, ip4Options)
 	}
-	if s.typ == unix.SOCK_DGRAM {
+	if s.typ != unix.SOCK_STREAM {
 		all = append(all, multicast)
 		if s.family == unix.AF_INET6 {
 			all = append(all, multicast6)
@@ -110,6 +110,9 @@ func (s sort) optionsOf(connected bool) [][]option {
 		if !connected {
 			all = append(all, unconnectedOptions)
 		}
+	case s.raw():
+		all = append(all, s.rawOptions())
+	case s.ping():
 	case s.proto == unix.IPPROTO_UDPLITE:
 		all = append(all, udpLiteOptions)
 	default:

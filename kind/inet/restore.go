@@ -47,10 +47,12 @@ type sock struct {
 	crowded bool // see crowd
 }
 
-func (s *sock) fd() int        { return int(s.f.Fd()) }
-func (s *sock) state() int     { return int(s.e.GetState()) }
-func (s *sock) listens() bool  { return s.tcp() && s.state() == stateListen }
-func (s *sock) hasPeer() bool  { return s.e.GetDstPort() != 0 }
+func (s *sock) fd() int       { return int(s.f.Fd()) }
+func (s *sock) state() int    { return int(s.e.GetState()) }
+func (s *sock) listens() bool { return s.tcp() && s.state() == stateListen }
+func (s *sock) hasPeer() bool {
+	return s.e.GetDstPort() != 0 || !s.tcp() && s.state() == stateEstablished
+}
 func (s *sock) isStream() bool { return s.tcp() && s.state() != stateListen && s.state() != stateClose }
 
 func (w *world) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
@@ -141,28 +143,27 @@ func (w *world) make() {
 func (s *sock) fail(err error) error { return fmt.Errorf("%s: %w", s.shown(), err) }
 
 func (s *sock) shown() string {
-	name := "UDP"
-	switch {
-	case s.proto == unix.IPPROTO_UDPLITE:
-		name = "UDP-Lite"
-	case s.tcp():
-		name = "TCP"
-	}
 	switch {
 	case s.isStream():
-		return fmt.Sprintf("%s connection %s to %s", name, s.local, s.peer)
+		return fmt.Sprintf("%s connection %s to %s", s.name(), s.local, s.peer)
+	case s.raw():
+		return s.name() + " " + s.local.Addr().String()
 	case s.local.Port() == 0:
-		return name
+		return s.name()
 	}
-	return name + " " + s.local.String()
+	return s.name() + " " + s.local.String()
 }
 
 // open makes the socket with all its options: those who connect later inherit
 // them, some decide what bind(2) may do.
 func (w *world) open(s *sock) error {
-	fd, err := unix.Socket(s.family, s.typ|unix.SOCK_CLOEXEC, s.proto)
+	make := func(s *sock) (int, error) { return unix.Socket(s.family, s.typ|unix.SOCK_CLOEXEC, s.proto) }
+	if s.ping() {
+		make = w.newPing
+	}
+	fd, err := make(s)
 	if err != nil {
-		return fmt.Errorf("make it: %w", err)
+		return s.socketError(err)
 	}
 	if s.f, err = kind.NewFile(fd, s.e.GetFlags(), "internet socket"); err != nil {
 		return err
@@ -200,7 +201,7 @@ func (w *world) setOptions(s *sock) error {
 	if err := sockopt.RestoreMore(s.f.Fd(), ints(s.x.GetSockOptions())); err != nil {
 		return err
 	}
-	if err := restoreRaw(w.r, s.fd(), s.x.GetSockOptions()); err != nil {
+	if err := restoreBytes(w.r, s.fd(), s.x.GetSockOptions()); err != nil {
 		return err
 	}
 	for _, m := range s.x.GetMulticast() {
@@ -215,7 +216,7 @@ func (w *world) setOptions(s *sock) error {
 // closing (TIME_WAIT), those of the saved container, if they were made with
 // SO_REUSEADDR; others are put an end to.
 func (w *world) bind(s *sock) error {
-	if s.local.Port() == 0 {
+	if s.local.Port() == 0 || s.raw() && s.local.Addr().IsUnspecified() {
 		return nil
 	}
 	if s.tcp() && !s.isStream() && !s.e.GetOpts().GetReuseaddr() { // repair mode binds past everything
@@ -239,7 +240,7 @@ func (w *world) bind(s *sock) error {
 		}
 		err = unix.Bind(s.fd(), sockaddr(s.local, zone))
 	}
-	return addressError(err, s.local, s.tcp())
+	return s.addressError(err)
 }
 
 func (w *world) zone(s *sock) (uint32, error) {
@@ -250,14 +251,17 @@ func (w *world) zone(s *sock) (uint32, error) {
 }
 
 // addressError puts in words why an address is not to be had.
-func addressError(err error, a netip.AddrPort, tcp bool) error {
-	name := "udp"
-	if tcp {
+func (s *sock) addressError(err error) error {
+	a, name := s.local, "udp"
+	if s.tcp() {
 		name = "tcp"
 	}
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, unix.EADDRINUSE) && s.ping():
+		return failure.WithHint(fmt.Errorf("another program has ping identifier %d here: %w", a.Port(), err),
+			"end that program, or start containers with a network of their own (--net none)")
 	case errors.Is(err, unix.EADDRINUSE):
 		return failure.WithHint(fmt.Errorf("another program has %s port %d here: %w", name, a.Port(), err),
 			fmt.Sprintf("find it with: ss -lpn 'sport = :%d'; end it, or start containers with a network of their own (--net none)", a.Port()))
@@ -290,7 +294,7 @@ func (w *world) makeListener(s *sock) error {
 		return err
 	}
 	if err := unix.Listen(s.fd(), int(s.e.GetBacklog())); err != nil {
-		return addressError(err, s.local, true)
+		return s.addressError(err)
 	}
 	return w.finishOne(s)
 }

@@ -156,6 +156,9 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	case i.tcp():
 		return nil
 	}
+	if err := checkRouting(d, i); err != nil {
+		return err
+	}
 	return checkCork(desc)
 }
 
@@ -163,6 +166,9 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 // counts as not sent.
 func checkCork(desc *kind.Desc) error {
 	n, err := unix.IoctlGetInt(int(desc.File.Fd()), unix.SIOCOUTQ)
+	if errors.Is(err, unix.ENOTTY) { // a ping socket, which has nothing to put together
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("read how much it has to send (SIOCOUTQ): %w", err)
 	}
@@ -181,7 +187,10 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !i.tcp() {
+	if err := s.lookPeer(d, desc, i); err != nil {
+		return nil, err
+	}
+	if i.udp() {
 		more, err := s.shutdownOf(d, desc, i)
 		if err != nil {
 			return nil, err
@@ -275,13 +284,18 @@ func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err != nil {
 		return err
 	}
-	raw, err := i.dumpRaw(int(desc.File.Fd()))
+	raw, err := i.dumpBytes(int(desc.File.Fd()))
 	if err != nil {
 		return err
 	}
 	x.SockOptions = slices.Concat(own, more, raw)
-	if i.typ == unix.SOCK_DGRAM {
-		if x.Multicast, err = s.joined(d, int(desc.File.Fd()), i.family); err != nil {
+	if i.ping() {
+		if x.PingGroups, err = pingRange(d); err != nil {
+			return err
+		}
+	}
+	if !i.tcp() {
+		if x.Multicast, err = s.joined(d, int(desc.File.Fd()), i.sort); err != nil {
 			return err
 		}
 	}

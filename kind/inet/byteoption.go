@@ -21,23 +21,26 @@ const (
 	congestionNameMax = 16
 )
 
-// rawOptions are those whose value is no int: bytes in, the same bytes out.
+// byteOptions are those whose value is no int: bytes in, the same bytes out.
 // One that reads as nothing, or as zeros only, is not set.
-func (s sort) rawOptions() [][2]int {
+func (s sort) byteOptions() [][2]int {
 	all := [][2]int{{unix.IPPROTO_IP, unix.IP_OPTIONS}}
 	if s.family == unix.AF_INET6 {
 		for _, n := range []int{ipv6HopOpts, ipv6RtHdrDstOpts, ipv6RtHdr, ipv6DstOpts} {
 			all = append(all, [2]int{unix.IPPROTO_IPV6, n})
 		}
 	}
-	if s.typ == unix.SOCK_DGRAM {
+	if s.typ != unix.SOCK_STREAM {
 		all = append(all, [2]int{unix.IPPROTO_IP, unix.IP_MULTICAST_IF})
+	}
+	if s.raw() && s.proto == unix.IPPROTO_ICMPV6 {
+		all = append(all, [2]int{unix.IPPROTO_ICMPV6, icmp6Filter})
 	}
 	return all
 }
 
-func (s sort) dumpRaw(fd int) (out []*image.SockOption, err error) {
-	for _, o := range s.rawOptions() {
+func (s sort) dumpBytes(fd int) (out []*image.SockOption, err error) {
+	for _, o := range s.byteOptions() {
 		b, err := kernel.SocketOption(uintptr(fd), o[0], o[1], make([]byte, mostOptionBytes))
 		switch ok, err := has(err); {
 		case err != nil:
@@ -80,9 +83,9 @@ func usualCongestion() (string, error) {
 	return congestion(fd)
 }
 
-// restoreRaw sets what dumpRaw read. Another way to decide how fast to send is
+// restoreBytes sets what dumpBytes read. Another way to decide how fast to send is
 // no reason to fail.
-func restoreRaw(r *kind.Restore, fd int, opts []*image.SockOption) error {
+func restoreBytes(r *kind.Restore, fd int, opts []*image.SockOption) error {
 	for _, o := range opts {
 		if len(o.GetData()) == 0 {
 			continue

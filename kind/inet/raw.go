@@ -1,0 +1,141 @@
+package inet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+)
+
+// A raw socket has its protocol for a port, and most often neither it nor a
+// ping socket has one of its peer's: getpeername(2) tells nothing then
+// (inet_getname()). /proc/net lists the peer all the same.
+
+// Options of raw(7) and icmp(7) (linux/icmp.h, linux/icmpv6.h, linux/in6.h).
+const (
+	solRaw        = 255
+	icmpFilter    = 1 // at solRaw
+	icmp6Filter   = 1 // at IPPROTO_ICMPV6, 32 bytes
+	ipv6HdrIncl   = 36
+	ipRouterAlert = 5
+	ipNoDefrag    = 22
+)
+
+// rawOptions are the options of raw sockets that have an int as their value.
+// Some protocols begin with others than most.
+func (s sort) rawOptions() []option {
+	if s.family == unix.AF_INET {
+		header := 0
+		if s.proto == unix.IPPROTO_RAW {
+			header = 1
+		}
+		return []option{{unix.IPPROTO_IP, unix.IP_HDRINCL, header}, {unix.IPPROTO_IP, ipRouterAlert, 0}, {unix.IPPROTO_IP, ipNoDefrag, 0}, {solRaw, icmpFilter, 0}}
+	}
+	header, checksum := 0, -1
+	switch s.proto {
+	case unix.IPPROTO_RAW:
+		header = 1
+	case unix.IPPROTO_ICMPV6:
+		checksum = 2
+	case unix.IPPROTO_MH:
+		checksum = 4
+	}
+	return []option{{unix.IPPROTO_IPV6, ipv6HdrIncl, header}, {unix.IPPROTO_IPV6, unix.IPV6_CHECKSUM, checksum},
+		{unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, 0}, {unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT_ISOLATE, 0}}
+}
+
+// listName is the file of /proc/net that lists sockets of this sort
+// (proc_pid_net(5)).
+func (s sort) listName() string {
+	name := map[int]string{unix.IPPROTO_UDP: "udp", unix.IPPROTO_UDPLITE: "udplite"}[s.proto]
+	switch {
+	case s.raw():
+		name = "raw"
+	case s.ping():
+		name = "icmp"
+	}
+	if s.family == unix.AF_INET6 {
+		name += "6"
+	}
+	return "net/" + name
+}
+
+// lookPeer finds the peer that a socket without a port of its peer's has.
+func (s *saver) lookPeer(d *kind.Dump, desc *kind.Desc, i *seen) error {
+	if i.tcp() || i.peer.IsValid() {
+		return nil
+	}
+	at, err := whoseNet(d)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	b, err := at.Read(i.listName())
+	if err != nil {
+		return fmt.Errorf("list sockets: %w", err)
+	}
+	inode := fmt.Sprint(desc.Stat.Ino)
+	connectionsIn(b, func(p pair, state int, ino string) bool {
+		if ino != inode || state != stateEstablished {
+			return true
+		}
+		i.state, i.peer = state, p.peer
+		if i.family == unix.AF_INET6 { // pairs are without the prefix of mapped addresses
+			i.peer = netip.AddrPortFrom(netip.AddrFrom16(p.peer.Addr().As16()), p.peer.Port())
+		}
+		return false
+	})
+	return nil
+}
+
+// checkRouting refuses the socket of a multicast routing daemon: what it has
+// told the kernel goes with it (ip(7), MRT_INIT).
+func checkRouting(d *kind.Dump, i *seen) error {
+	name := map[sort]string{
+		{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_IGMP}:    "net/ip_mr_vif",
+		{unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6}: "net/ip6_mr_vif",
+	}[i.sort]
+	if name == "" {
+		return nil
+	}
+	at, err := whoseNet(d)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	b, err := at.Read(name)
+	switch {
+	case errors.Is(err, unix.ENOENT): // the kernel does not route multicast
+		return nil
+	case err != nil:
+		return fmt.Errorf("list interfaces of multicast routing: %w", err)
+	}
+	lines := 0
+	for _, c := range b {
+		if c == '\n' {
+			lines++
+		}
+	}
+	if lines > 1 { // below the heading
+		return failure.WithHint(failure.Unsupportedf("a raw socket on a network where multicast is routed (MRT_INIT), of which it may be the daemon's"),
+			"stop the multicast routing daemon before the dump")
+	}
+	return nil
+}
+
+// socketError puts in words why a socket is not to be had.
+func (s sort) socketError(err error) error {
+	switch {
+	case s.raw() && errors.Is(err, unix.EPERM):
+		return failure.WithHint(failure.Mark(failure.ErrUnsupported, fmt.Errorf("to make it takes CAP_NET_RAW over its network: %w", err)),
+			"restore as root", "or start containers with a network of their own (--net none)")
+	case s.ping() && errors.Is(err, unix.EACCES):
+		return failure.WithHint(fmt.Errorf("ping sockets are forbidden to your groups: %w", err),
+			"allow them with sysctl net.ipv4.ping_group_range (icmp(7))")
+	}
+	return fmt.Errorf("make it: %w", err)
+}
