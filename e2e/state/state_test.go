@@ -31,6 +31,7 @@ var programs = []program{
 	{source: "timers.c"},
 	{source: "cputime.c"},
 	{source: "files.c"},
+	{source: "leases.c"},
 	{source: "queues.c"},
 	{source: "sockets.c"},
 	{source: "ipc.c"},

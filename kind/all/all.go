@@ -123,6 +123,7 @@ func New() Kinds {
 			sysv.Kind(),
 			queueNames, // before sysv.Kind's Finish, which sets the limits on them
 			shared,
+			filelock.Leases(), // in the end: nobody opens the file any more
 		},
 		Clocks: clocks,
 	}

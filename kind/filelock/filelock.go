@@ -1,6 +1,7 @@
 // Package filelock saves the locks that processes hold on files: those of
 // fcntl(2), which belong to a process (POSIX), and those of flock(2) and
-// F_OFD_SETLK, which belong to an open file description.
+// F_OFD_SETLK, which belong to an open file description; and leases
+// (F_SETLEASE), which do so, too.
 //
 // What the kernel shows: fdinfo has a line a lock; /proc/locks tells which
 // processes have POSIX locks at all, so that their descriptors are looked at
@@ -35,12 +36,12 @@ import (
 	"ckpt/pidns"
 )
 
-// Flags of an entry: FL_POSIX, FL_FLOCK, FL_OFDLCK of the kernel's
-// include/linux/filelock.h.
+// Flags of an entry, by CRIU's numbers.
 const (
 	posix = 1
 	flock = 2
-	ofd   = 1024
+	ofd   = 4
+	lease = 8
 )
 
 // Kind must be the last of the processes' kinds: what comes later in
@@ -52,7 +53,8 @@ func Kind() kind.Process {
 		Name:    "file locks",
 		Observe: s.observe,
 		Restore: r.restore,
-		Limits:  "locks are free between the dump and the restore; /proc/locks shows another process as the taker of an flock(2) if he holds the file no more",
+		Limits: "locks are free between the dump and the restore; /proc/locks shows another process as the taker of an flock(2) if he holds the file no more; " +
+			"a lease for writing that a reader has, and is to give up, comes back as one for reading; who has to give one up has the whole time for it again (lease-break-time)",
 	}
 }
 
@@ -60,12 +62,12 @@ func Kind() kind.Process {
 type lock struct {
 	flag       uint32
 	taker      pidns.HostPID // 0 or less: not told
-	typ        uint32        // F_RDLCK, F_WRLCK
+	typ        uint32        // F_RDLCK, F_WRLCK; of a lease also F_UNLCK, and broken
 	start, len int64         // len 0: to the end of the file, however it grows
 }
 
 // parse reads a line of fdinfo; ok is false for a line that is none of the
-// three sorts of lock.
+// four sorts of lock.
 //
 //	lock:	1: POSIX  ADVISORY  WRITE 8735 fe:00:3366913 10 14
 func parse(line string) (l lock, ok bool, err error) {
@@ -73,7 +75,7 @@ func parse(line string) (l lock, ok bool, err error) {
 	if len(f) < 3 || f[0] != "lock:" {
 		return l, false, nil
 	}
-	l.flag = map[string]uint32{"POSIX": posix, "FLOCK": flock, "OFDLCK": ofd}[f[2]]
+	l.flag = map[string]uint32{"POSIX": posix, "FLOCK": flock, "OFDLCK": ofd, "LEASE": lease}[f[2]]
 	if l.flag == 0 {
 		return l, false, nil
 	}
@@ -83,10 +85,14 @@ func parse(line string) (l lock, ok bool, err error) {
 	if n, err := strconv.Atoi(f[5]); err == nil {
 		l.taker = pidns.HostPID(n)
 	}
-	switch f[4] {
-	case "READ":
+	switch {
+	case l.flag == lease:
+		if err := l.parseLease(f[3], f[4]); err != nil {
+			return l, false, fmt.Errorf("%q: %w", line, err)
+		}
+	case f[4] == "READ":
 		l.typ = unix.F_RDLCK
-	case "WRITE":
+	case f[4] == "WRITE":
 		l.typ = unix.F_WRLCK
 	default:
 		return l, false, failure.Unsupportedf("a lock of type %s %s is not carried", f[3], f[4])
@@ -108,9 +114,13 @@ func parse(line string) (l lock, ok bool, err error) {
 type saver struct {
 	// holders are the host pids with POSIX locks; nil: not read yet.
 	holders map[pidns.HostPID]bool
+	leases  map[inode]bool // files with a lease that any opening would break; nil: not looked for yet
 }
 
 func (s *saver) observe(d *kind.Dump, p *kind.Proc) error {
+	if err := s.refuseLeased(d, p); err != nil {
+		return err
+	}
 	if p.SharesFiles != nil {
 		return nil // what it holds is seen in the other
 	}
@@ -272,7 +282,7 @@ func (s *restorer) restore(r *kind.Restore, t *kind.Target) error {
 		}
 	}
 	for _, e := range s.locks[t.VPID] {
-		if err := take(t, e); err != nil {
+		if err := take(r, t, e); err != nil {
 			return err
 		}
 	}
@@ -280,7 +290,10 @@ func (s *restorer) restore(r *kind.Restore, t *kind.Target) error {
 }
 
 // take adds the call that takes a lock again, without waiting for it.
-func take(t *kind.Target, e *filelock.FileLockEntry) error {
+func take(r *kind.Restore, t *kind.Target, e *filelock.FileLockEntry) error {
+	if e.GetFlag() == lease {
+		return takeLease(r, t, e)
+	}
 	if e.GetType() != unix.F_RDLCK && e.GetType() != unix.F_WRLCK {
 		return failure.Damagedf("a lock of type %d", e.GetType())
 	}

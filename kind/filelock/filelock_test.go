@@ -14,9 +14,12 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kind"
 	kindlock "ckpt/kind/filelock"
 	"ckpt/kind/kindtest"
+	"ckpt/procfs"
 )
 
 func open(t *testing.T, path string, flags int) *os.File {
@@ -69,11 +72,53 @@ func TestObserve(t *testing.T) {
 	want := []*filelock.FileLockEntry{
 		entry(2, unix.F_RDLCK, int(other.Fd()), 0, 0),
 		entry(1, unix.F_WRLCK, int(writer.Fd()), 10, 5), // not by the reader's descriptor
-		entry(1024, unix.F_WRLCK, int(writer.Fd()), 50, 1),
+		entry(4, unix.F_WRLCK, int(writer.Fd()), 50, 1),
 		entry(1, unix.F_RDLCK, int(reader.Fd()), 100, 0),
 	}
 	if d := cmp.Diff(want, got, protocmp.Transform()); d != "" {
 		t.Errorf("locks (-want +got):\n%s", d)
+	}
+}
+
+// Saving must not break a lease: what takes an opened file is refused.
+func TestLeaseInTheWay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leased")
+	f := open(t, path, os.O_RDWR)
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+	b := kindtest.New(t)
+	if _, err := b.Observe(kindlock.Kind(), f); err != nil {
+		t.Errorf("a lease as such: %v", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	desc := &kind.Desc{Stat: st, Link: path, Info: &procfs.FDInfo{Lines: []string{"lock:\t1: LEASE  BREAKING  UNLCK 1 fe:00:1 0 EOF"}}}
+	holder := &kind.Proc{Fds: []kind.Descriptor{{FD: 3, Desc: desc}}}
+	mapper := &kind.Proc{Maps: []procfs.Map{{Start: 0x1000, End: 0x2000, Path: path, Dev: st.Dev, Ino: st.Ino}}}
+	d := &kind.Dump{Procs: []*kind.Proc{holder, mapper}}
+	k := kindlock.Kind()
+	if err := k.Observe(d, holder); err != nil {
+		t.Errorf("who has the lease maps nothing: %v", err)
+	}
+	inTheWay(t, k.Observe(d, mapper), path+" at 0x1000 is mapped")
+
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.Observe(kindlock.Kind(), f)
+	inTheWay(t, err, "break by reading the file")
+	if typ, err := unix.FcntlInt(f.Fd(), unix.F_GETLEASE, 0); typ != unix.F_WRLCK || err != nil {
+		t.Errorf("the lease is %d by now, %v", typ, err)
+	}
+}
+
+func inTheWay(t *testing.T, err error, words string) {
+	t.Helper()
+	if !errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), words) || len(failure.Hints(err)) != 1 {
+		t.Errorf("%v, hints %q; want %q", err, failure.Hints(err), words)
 	}
 }
 
@@ -84,7 +129,7 @@ func TestRestore(t *testing.T) {
 	saved := b.Write(func(out *image.Writer) error {
 		for _, e := range []*filelock.FileLockEntry{
 			entry(1, unix.F_WRLCK, 3, 10, 5), entry(1, unix.F_RDLCK, 3, 100, 0),
-			entry(1024, unix.F_WRLCK, 3, 50, 1), entry(2, unix.F_WRLCK, 3, 0, 0),
+			entry(4, unix.F_WRLCK, 3, 50, 1), entry(2, unix.F_WRLCK, 3, 0, 0),
 		} {
 			if err := out.Add(image.FileLocks, "", e); err != nil {
 				return err

@@ -69,7 +69,8 @@ func owns(d *kind.Desc) bool {
 func refuse(_ *kind.Dump, d *kind.Desc) error {
 	for _, l := range d.Info.Lines {
 		if strings.HasPrefix(l, "lock:") && strings.Contains(l, "LEASE") {
-			return failure.Unsupportedf("a lease (F_SETLEASE) on a memfd is not carried")
+			return failure.WithHint(failure.Unsupportedf("a lease (F_SETLEASE) on a memfd, whose contents cannot be read without breaking it"),
+				"let the program give the lease up before the dump")
 		}
 	}
 	return nil

@@ -91,7 +91,7 @@ func look(d *kind.Dump, desc *kind.Desc) (path string, is where, err error) {
 		if err := refuseDevice(desc); err != nil {
 			return "", byPath, err
 		}
-		if err := refuseLease(desc); err != nil {
+		if err := refuseLock(desc); err != nil {
 			return "", byPath, err
 		}
 	}
@@ -174,18 +174,17 @@ func refuseDevice(desc *kind.Desc) error {
 		"let the program close the device before the dump")
 }
 
-// refuseLease: leases (F_SETLEASE) stand among the locks of fdinfo. Locks
-// proper are kept by kind/filelock, which needs a descriptor to take them by.
-func refuseLease(desc *kind.Desc) error {
+// refuseLock: kind/filelock needs a descriptor to take a lock by.
+func refuseLock(desc *kind.Desc) error {
 	for _, l := range desc.Info.Lines {
 		f := strings.Fields(l)
 		if len(f) < 3 || f[0] != "lock:" {
 			continue
 		}
 		switch {
-		case f[2] == "LEASE" || f[2] == "DELEG":
-			return failure.WithHint(failure.Unsupportedf("a lease (F_SETLEASE) on %s is not carried", desc.Link),
-				"let the program give the lease up before the dump")
+		case f[2] == "DELEG":
+			return failure.WithHint(failure.Unsupportedf("a delegation (F_SETDELEG) of %s is not carried", desc.Link),
+				"let the program give the delegation back before the dump")
 		case desc.FD < 0 && f[2] != "POSIX":
 			return failure.WithHint(failure.Unsupportedf("a lock on %s is held by a descriptor on its way in a socket", desc.Link), "try again once the program has received it")
 		}
