@@ -61,7 +61,7 @@ func (s *session) look(pid int) error {
 	p := &kind.Proc{Host: pidns.HostPID(pid), FS: fs}
 	s.procs[pid] = p
 	st, err := fs.Stat()
-	if err != nil || st.State == 'Z' || st.State == 'X' {
+	if err != nil || st.State == 'X' {
 		return ignoreGone(err)
 	}
 	tids, err := fs.Tasks()
@@ -69,6 +69,9 @@ func (s *session) look(pid int) error {
 		return ignoreGone(err)
 	}
 	for _, tid := range tids {
+		if tid == pid && st.State == 'Z' {
+			continue // a zombie, or a leader that has ended before the others
+		}
 		t, err := fs.Thread(tid)
 		if err != nil {
 			if err := ignoreGone(err); err != nil {

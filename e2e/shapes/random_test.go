@@ -100,7 +100,11 @@ func (h *fate) dump(p *puppet, image string, flags ...string) bool {
 	try := func() harness.Result {
 		was := p.state()
 		p.detach()
+		check := p.c.Env.Try("check", p.c.Name)
 		r := p.c.Env.Try(append([]string{"dump", p.c.Name, image}, flags...)...)
+		if check.Code != r.Code {
+			p.t.Errorf("%v\n%v", check, r)
+		}
 		if r.Code != 0 || len(flags) > 0 {
 			p.same(fmt.Sprint("after ", r), was, false)
 		}
