@@ -166,6 +166,11 @@ func (s *session) checkSharing(p *kind.Proc) error {
 	if p.IDs.GetMntNsId() <= image.NamespaceID && p.IDs.GetTimeNsId() <= image.NamespaceID && p.Extra.ChildrenTimeNs == 0 {
 		return nil
 	}
+	if p.Extra.ChildrenTimeNs != 0 && p.Lead().VTID != p.VPID {
+		// Who has made one can make no thread (clone(2), EINVAL).
+		return s.fail(p, "", failure.WithHint(failure.Unsupportedf("it has made a time namespace for its children and its leading thread has ended; that is not carried yet"),
+			"start it without unshare(1), a container tool or a sandbox of its own"))
+	}
 	for _, q := range s.d.Procs {
 		if q == p || q.Zombie || s.out == nil && (forking(p.Lead()) || forking(q.Lead())) {
 			continue // while only checking a vfork(2) may be under way, which passes

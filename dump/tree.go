@@ -77,7 +77,7 @@ func (s *session) checkStatus(p *kind.Proc) error {
 // others of its process stay: not the mounts without a directory of its own.
 // The pid namespace of a thread's children is kind/pidspace's.
 var threadNamespaces = []struct{ file, name string }{
-	{"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"cgroup", "cgroup"},
+	{"net", "network"}, {"ipc", "ipc"}, {"uts", "uts"}, {"cgroup", "cgroup"}, {"time_for_children", "time"},
 }
 
 // checkThreads refuses threads that do not share what threads share as a rule:

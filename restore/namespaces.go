@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -36,24 +37,12 @@ var sorts = []struct {
 	{"mnt", unix.CLONE_NEWNS, func(t *kind.Target) uint32 { return t.IDs.GetMntNsId() }},
 }
 
-// makeSpaces gives the bare children their own namespaces: the first in one
-// makes it (unshare(2)), the others enter it. Then the kinds fill them.
+// makeSpaces gives the bare children their own namespaces. Then the kinds fill
+// them.
 func (s *session) makeSpaces() error {
-	first := map[space]*kind.Target{}
-	var order []space
 	for _, t := range s.live() {
-		for _, n := range sorts {
-			at := space{n.name, n.id(t)}
-			if at.id <= image.NamespaceID {
-				continue
-			}
-			if first[at] == nil {
-				first[at] = t
-				order = append(order, at)
-			}
-			if err := s.enterSpace(t, at, n.flag); err != nil {
-				return s.fail(t, "its "+n.name+" namespace", err)
-			}
+		if err := s.enterSpaces(t); err != nil {
+			return err
 		}
 		if id := t.Extra.GetChildrenTimeNs(); id != 0 {
 			if err := s.makeTime(t, id); err != nil {
@@ -61,20 +50,55 @@ func (s *session) makeSpaces() error {
 			}
 		}
 	}
-	for _, at := range order {
+	for _, at := range s.made {
 		if at.sort != "mnt" {
 			continue
 		}
 		n, err := newInner([]entered{{at.sort, unix.CLONE_NEWNS, int(s.spaces[at].Fd())}})
 		if err != nil {
-			return s.fail(first[at], "its mount namespace", err)
+			return s.fail(s.first[at], "its mount namespace", err)
 		}
 		s.mounters[at.id] = n
 	}
-	for _, at := range order {
-		if err := s.fillSpace(at, first[at]); err != nil {
-			return s.fail(first[at], "its "+at.sort+" namespace", err)
+	for _, at := range s.made {
+		if err := s.fillSpace(at, s.first[at]); err != nil {
+			return s.fail(s.first[at], "its "+at.sort+" namespace", err)
 		}
+	}
+	return nil
+}
+
+// enterSpaces brings a process into its namespaces, out of those it was born
+// in: the first in one makes it (unshare(2)), the others enter it. A process
+// does so as long as it has one thread and shares nothing with its children:
+// setns(2) is refused to others, and moves but the thread that calls it.
+func (s *session) enterSpaces(t *kind.Target) error {
+	for _, n := range sorts {
+		at := space{n.name, max(n.id(t), image.NamespaceID)}
+		if now := max(s.where[t.VPID][n.name], image.NamespaceID); now == at.id {
+			continue
+		}
+		if err := s.enterSpace(t, at, n.flag); err != nil {
+			return s.fail(t, "its "+n.name+" namespace", err)
+		}
+		if s.where[t.VPID] == nil {
+			s.where[t.VPID] = map[string]uint32{}
+		}
+		s.where[t.VPID][n.name] = at.id
+	}
+	return nil
+}
+
+// inherit notes in which namespaces a child is born, and lets it leave those
+// that are not its own while it is alone.
+func (s *session) inherit(parent, child pidns.VPID) error {
+	if len(s.where[parent]) == 0 {
+		delete(s.where, child) // another helper had the number
+		return nil
+	}
+	s.where[child] = maps.Clone(s.where[parent])
+	if t := s.target(child); t != nil && !t.Zombie {
+		return s.enterSpaces(t)
 	}
 	return nil
 }
@@ -82,11 +106,21 @@ func (s *session) makeSpaces() error {
 // enterSpace brings a process into a namespace, which is made if it is not
 // there yet.
 func (s *session) enterSpace(t *kind.Target, at space, flag uint64) error {
-	if s.spaces[at] == nil && at.sort == "time" {
-		if err := s.makeTime(t, at.id); err != nil {
+	switch {
+	case s.spaces[at] != nil:
+	case at.id == image.NamespaceID:
+		if err := s.openOwn(at); err != nil {
 			return err
 		}
-	} else if s.spaces[at] == nil {
+	default:
+		s.first[at] = t
+		s.made = append(s.made, at)
+		if at.sort == "time" {
+			if err := s.makeTime(t, at.id); err != nil {
+				return err
+			}
+			break
+		}
 		if err := s.call(t.VPID, unix.SYS_UNSHARE, flag); err != nil {
 			return fmt.Errorf("make it: %w", err)
 		}
@@ -104,6 +138,16 @@ func (s *session) enterSpace(t *kind.Target, at space, flag uint64) error {
 	}, nil)
 }
 
+// openOwn opens one of the container's own namespaces.
+func (s *session) openOwn(at space) (err error) {
+	file := at.sort
+	if file == "time" && !s.r.Manifest.GetNoInit() {
+		file = "time_for_children" // ckpt's init itself stays in the host's
+	}
+	s.spaces[at], err = os.OpenFile(fmt.Sprintf("/proc/%d/ns/%s", s.root.HostPID, file), unix.O_RDONLY, 0)
+	return err
+}
+
 // makeTime makes a time namespace for the children of a process, which is not
 // in it itself (time_namespaces(7)).
 func (s *session) makeTime(t *kind.Target, id uint32) error {
@@ -114,7 +158,7 @@ func (s *session) makeTime(t *kind.Target, id uint32) error {
 	if err != nil {
 		return err
 	}
-	p, err := procfs.Open(int(t.Host))
+	p, err := procfs.Open(s.stubs[t.VPID].PID)
 	if err != nil {
 		return err
 	}
@@ -126,7 +170,7 @@ func (s *session) makeTime(t *kind.Target, id uint32) error {
 }
 
 func (s *session) openSpace(t *kind.Target, at space, file string) (err error) {
-	s.spaces[at], err = os.OpenFile(fmt.Sprintf("/proc/%d/ns/%s", t.Host, file), unix.O_RDONLY, 0)
+	s.spaces[at], err = os.OpenFile(fmt.Sprintf("/proc/%d/ns/%s", s.stubs[t.VPID].PID, file), unix.O_RDONLY, 0)
 	return err
 }
 

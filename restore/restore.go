@@ -65,7 +65,8 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	defer in.Close()
 	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, born: map[pidns.VPID]pidns.Chain{}, ended: map[pidns.VPID]bool{},
-		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}, spaces: map[space]*os.File{}, mounters: map[uint32]*inner{}}
+		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}, spaces: map[space]*os.File{}, mounters: map[uint32]*inner{},
+		first: map[space]*kind.Target{}, where: map[pidns.VPID]map[string]uint32{}}
 	defer func() {
 		s.close()
 		if err != nil {
@@ -127,8 +128,11 @@ type session struct {
 	at    *inner      // where kinds are at work just now
 	ask   chan func() // what only the tracing thread can do
 
-	spaces   map[space]*os.File // namespaces made inside
-	mounters map[uint32]*inner  // threads in those of mounts, by mnt_ns_id
+	spaces   map[space]*os.File // namespaces made inside, and the container's own that are needed
+	made     []space            // those made inside, in the order they were
+	first    map[space]*kind.Target
+	where    map[pidns.VPID]map[string]uint32 // where each bare child is, by sort; none: the container's
+	mounters map[uint32]*inner                // threads in those of mounts, by mnt_ns_id
 
 	ids  identities
 	held ended

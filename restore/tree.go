@@ -102,7 +102,7 @@ func (s *session) take(step tree.Step) error {
 		}
 		s.born[st.Child] = append(pidns.Chain{st.Child}, st.Nested...)
 		s.stubs[st.Child] = child
-		return nil
+		return s.inherit(st.Parent, st.Child)
 	case tree.Setsid:
 		if err := s.call(st.P, unix.SYS_SETSID); err != nil {
 			return err
@@ -156,6 +156,9 @@ func (s *session) forker(st tree.Fork) (*tracee.Thread, error) {
 			continue
 		}
 		if tt.Traced == nil {
+			if err := s.enterSpaces(s.target(st.Parent)); err != nil {
+				return nil, err
+			}
 			if err := s.bearThread(tt, s.stubs[st.Parent], s.root.Site); err != nil {
 				return nil, fmt.Errorf("make thread %d: %w", tt.VTID, err)
 			}

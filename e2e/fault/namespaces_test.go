@@ -2,6 +2,7 @@ package fault
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -31,6 +32,11 @@ var apart = []struct {
 	{"entered", []string{"sh", "-c", `unshare --pid --fork --kill-child sleep 1000 & until p=$(pgrep -P $!); do :; done
 nsenter --pid=/proc/$p/ns/pid sleep 1000 & until pgrep -P $! >/dev/null; do :; done; exec "$@"`, "sh"},
 		"and its parent", false},
+	{"clocks of a thread's children", []string{"python3", "-c", threadClocks}, "it has a time namespace of its own; these are not carried yet", false},
+	{"clocks, and the leading thread gone", []string{"python3", "-c", fmt.Sprintf(leaderGone, 0x80)},
+		"it has made a time namespace for its children and its leading thread has ended; that is not carried yet", false},
+	{"pids, and the leading thread gone", []string{"python3", "-c", fmt.Sprintf(leaderGone, 0x20000000)},
+		"are to be born in another pid namespace (unshare(2)), and it is not alone in its process", false},
 	{"first process gone", []string{"python3", "-c", firstGone}, "its children are to be born in a pid namespace whose first process has ended", false},
 }
 
@@ -40,6 +46,27 @@ if ctypes.CDLL(None).syscall(56, 0x200 | signal.SIGCHLD, 0, 0, 0, 0) == 0:
     while True: time.sleep(1)
 print("ready", flush=True)
 while True: time.sleep(1)`
+
+// threadClocks has a thread that makes a time namespace for its children.
+const threadClocks = `import ctypes, threading, time
+def thread():
+    ctypes.CDLL(None).unshare(0x80)
+    print("ready", flush=True)
+    while True: time.sleep(1)
+threading.Thread(target=thread).start()
+while True: time.sleep(1)`
+
+// leaderGone has a thread that makes a namespace for its children and is the
+// only one left.
+const leaderGone = `import ctypes, threading, time
+leader = threading.get_native_id()
+def thread():
+    while open("/proc/self/task/%%d/stat" %% leader).read().split()[2] != "Z": time.sleep(0.01)
+    ctypes.CDLL(None).unshare(%#x)
+    print("ready", flush=True)
+    while True: time.sleep(1)
+threading.Thread(target=thread).start()
+ctypes.CDLL(None).syscall(60, 0)`
 
 // firstGone has a pid namespace for its children, in which none can be born any more.
 const firstGone = `import ctypes, os, time

@@ -5,17 +5,18 @@
  */
 #include "state.h"
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
-enum { APART, BESIDE, AHEAD, LATER, WHO };
-static const char *const name_of[WHO] = { "apart", "beside", "ahead", "later" };
+enum { APART, BESIDE, AHEAD, LATER, BEFORE, BELOW, UNDER, WHO };
+static const char *const name_of[WHO] = { "apart", "beside", "ahead", "later", "before", "below", "under" };
 
 static struct {
 	int ask, done[WHO], born[WHO];
-	pid_t first, pid[WHO];
+	pid_t first, pid[WHO], thread[WHO]; /* thread: by which it was made */
 	int64_t mono[WHO];
 } *all;
 
@@ -31,13 +32,13 @@ static void space(char *to, size_t n, const char *of, const char *sort)
 	to[len] = 0;
 }
 
-/* Which namespaces two processes have in common. */
+/* Which namespaces two threads have in common. */
 static void fact_common(const char *what, pid_t a, pid_t b)
 {
 	char common[64] = "";
 	for (int i = 0; i < SORTS; i++) {
 		char x[64], y[64], of[16];
-		snprintf(of, sizeof(of), "%d", a);
+		snprintf(of, sizeof(of), "%d", a); /* of a thread, too */
 		space(x, sizeof(x), of, sorts[i]);
 		snprintf(of, sizeof(of), "%d", b);
 		space(y, sizeof(y), of, sorts[i]);
@@ -110,8 +111,35 @@ static void beside_look(void)
 	expect(!sees(first, id), "beside: its file is open through a mount of the first process");
 }
 
+static void *forks(void *arg)
+{
+	int who = (long)arg;
+	all->thread[who] = syscall(SYS_gettid);
+	if (fork() == 0)
+		attend(who, NULL);
+	while (pause())
+		continue;
+	return NULL;
+}
+
+/* A thread of the caller makes a process. */
+static void by_thread(int who)
+{
+	pthread_t t;
+	check(pthread_create(&t, NULL, forks, (void *)(long)who) == 0, "pthread_create");
+}
+
+static void fact_children(const char *what, pid_t pid, pid_t tid)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, tid);
+	fact(what, "%s", contents(path));
+}
+
 static void apart(void)
 {
+	if (fork() == 0)
+		attend(BEFORE, NULL);
 	check(unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC) == 0, "unshare");
 	check(sethostname("apart", 5) == 0 && setdomainname("from.all", 8) == 0, "sethostname");
 	int fd = open("/proc/sys/kernel/msgmnb", O_WRONLY);
@@ -124,6 +152,7 @@ static void apart(void)
 		beside_fd = 9;
 		attend(BESIDE, beside_look);
 	}
+	by_thread(BELOW);
 	attend(APART, NULL);
 }
 
@@ -139,8 +168,10 @@ static void ahead(void)
 	snprintf(line, sizeof(line), "monotonic %ld 0\n", was + AWAY);
 	check(fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line), "timens_offsets");
 	close(fd);
-	if (fork() == 0)
+	if (fork() == 0) {
+		by_thread(UNDER);
 		attend(LATER, NULL);
+	}
 	attend(AHEAD, NULL);
 }
 
@@ -155,6 +186,14 @@ static void look(void)
 	fact_common("apart and beside", all->pid[APART], all->pid[BESIDE]);
 	fact_common("first and ahead", getpid(), all->pid[AHEAD]);
 	fact_common("ahead and later", all->pid[AHEAD], all->pid[LATER]);
+	fact_common("first and before", getpid(), all->pid[BEFORE]);
+	fact_common("apart and its thread", all->pid[APART], all->thread[BELOW]);
+	fact_common("apart and below", all->pid[APART], all->pid[BELOW]);
+	fact_common("later and its thread", all->pid[LATER], all->thread[UNDER]);
+	fact_common("later and under", all->pid[LATER], all->pid[UNDER]);
+	fact_children("apart: its children", all->pid[APART], all->pid[APART]);
+	fact_children("apart: children of its thread", all->pid[APART], all->thread[BELOW]);
+	fact_children("later: children of its thread", all->pid[LATER], all->thread[UNDER]);
 	long apart = (all->mono[LATER] - all->mono[AHEAD]) / 1000000000;
 	expect(apart >= AWAY - 2 && apart <= AWAY + 2, "clocks are %ld s apart", apart);
 	apart = (all->mono[AHEAD] - now(CLOCK_MONOTONIC)) / 1000000000;
