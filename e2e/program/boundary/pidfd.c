@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #ifndef P_PIDFD
@@ -125,6 +126,9 @@ static void look(void)
 	int fd = syscall(SYS_pidfd_getfd, get("child"), 1, 0);
 	expect(fd >= 0, "pidfd_getfd: %s", strerror(errno));
 	close(fd);
+	struct iovec v = { child, 1 }; /* of a page that both have there */
+	long got_bytes = syscall(SYS_process_madvise, get("child"), &v, 1, MADV_COLD, 0);
+	fact("process_madvise", "%s", got_bytes < 0 ? strerrorname_np(errno) : "yes");
 	struct epoll_event e[4];
 	int got = epoll_wait(epoll, e, 4, 0);
 	expect(got == 1 && e[0].data.u64 == 2, "epoll tells of %d processes", got);
