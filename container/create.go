@@ -133,7 +133,7 @@ func (r *Root) run(build func(*tracee.Script)) error {
 }
 
 // mounts cuts mount propagation from and to the host, and mounts the
-// container's /proc and /dev/pts over the host's.
+// container's /proc, /dev/pts and /dev/mqueue over the host's.
 func (r *Root) mounts(key string) error {
 	err := r.run(func(s *tracee.Script) {
 		s.Must(unix.SYS_MOUNT, 0, s.Str("/"), 0, unix.MS_REC|unix.MS_PRIVATE, 0)
@@ -154,7 +154,10 @@ func (r *Root) mounts(key string) error {
 	if err != nil {
 		return fmt.Errorf("mount the container's /proc: %w", err)
 	}
-	return r.terminals()
+	if err := r.terminals(); err != nil {
+		return err
+	}
+	return r.queues()
 }
 
 // terminals mounts a /dev/pts of the container's own: its terminals have their
@@ -174,6 +177,24 @@ func (r *Root) terminals() error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("mount the container's /dev/pts: %w", err)
+	}
+	return nil
+}
+
+// queues mounts the file system of the container's POSIX message queues where
+// the host has that of its own (mq_overview(7)): they would be shown, and could
+// be opened there.
+func (r *Root) queues() error {
+	hosts, err := procfs.OnTop(os.Getpid(), "mqueue", "/dev/mqueue")
+	if hosts == nil || err != nil {
+		return err
+	}
+	err = r.run(func(s *tracee.Script) {
+		mqueue := s.Str("mqueue")
+		s.Must(unix.SYS_MOUNT, mqueue, s.Str("/dev/mqueue"), mqueue, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
+	})
+	if err != nil {
+		return fmt.Errorf("mount the container's /dev/mqueue: %w", err)
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // A mount namespace made inside begins as a copy of the container's. What a
-// container tool mounts over that copy, a /proc and a /dev/pts, is mounted
-// again.
+// container tool mounts over that copy, a /proc, a /dev/pts and a /dev/mqueue,
+// is mounted again.
 
 // extra is what a namespace made inside has beyond the container's mounts.
 func extra(its, containers []procfs.Mount) (more []procfs.Mount, refused []error) {
@@ -32,8 +32,7 @@ func extra(its, containers []procfs.Mount) (more []procfs.Mount, refused []error
 			continue
 		}
 		_, err := flags(m.Options)
-		again := m.Type == "proc" && m.Point == "/proc" || m.Type == "devpts" && m.Point == "/dev/pts"
-		if again && m.Root == "/" && m.Shared == 0 && err == nil {
+		if ofContainers(m) && m.Root == "/" && m.Shared == 0 && err == nil {
 			more = append(more, *m)
 			continue
 		}

@@ -15,6 +15,7 @@ func TestExtra(t *testing.T) {
 	root := procfs.Mount{Dev: 1, Root: "/", Point: "/", Options: "rw", Type: "ext4"}
 	proc := procfs.Mount{Dev: 2, Root: "/", Point: "/proc", Options: "rw,nosuid,nodev,noexec,relatime", Type: "proc"}
 	pts := procfs.Mount{Dev: 3, Root: "/", Point: "/dev/pts", Options: "rw,nosuid,noexec,relatime", Type: "devpts"}
+	queues := procfs.Mount{Dev: 4, Root: "/", Point: "/dev/mqueue", Options: "rw,nosuid,nodev,noexec,relatime", Type: "mqueue"}
 	own := []procfs.Mount{root, proc, pts}
 	with := func(m procfs.Mount, change func(*procfs.Mount)) procfs.Mount { change(&m); return m }
 	newProc := with(proc, func(m *procfs.Mount) { m.Dev = 9 })
@@ -26,7 +27,7 @@ func TestExtra(t *testing.T) {
 		said string
 	}{
 		{"a copy", nil, nil, ""},
-		{"a container's", []procfs.Mount{newProc, newPts}, []procfs.Mount{newProc, newPts}, ""},
+		{"a container's", []procfs.Mount{newProc, newPts, queues}, []procfs.Mount{newProc, newPts, queues}, ""},
 		{"the same /proc once more", []procfs.Mount{proc}, []procfs.Mount{proc}, ""},
 		{"another file system", []procfs.Mount{with(root, func(m *procfs.Mount) { m.Dev, m.Point, m.Type = 5, "/mnt", "tmpfs" })}, nil,
 			"tmpfs was mounted on /mnt in a mount namespace made inside the container; that is not carried yet"},

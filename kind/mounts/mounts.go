@@ -10,7 +10,7 @@
 // Nothing. A container in which something was mounted is refused: it would
 // not be there again. Of mount namespaces made inside, which begin as copies of
 // the container's, ckpt-mounts-N.img has what a container tool mounts over the
-// copy: a /proc, with the pid namespace it shows, and a /dev/pts.
+// copy: a /proc, with the pid namespace it shows, a /dev/pts and a /dev/mqueue.
 //
 // # What is lost
 //
@@ -77,7 +77,7 @@ func compare(its, own []procfs.Mount) (refused []error) {
 	left := slices.Clone(own)
 	for i := range its {
 		m := &its[i]
-		if m.Type == "proc" && m.Point == "/proc" || m.Type == "devpts" && m.Point == "/dev/pts" {
+		if ofContainers(m) {
 			continue // its own
 		}
 		if at := slices.IndexFunc(left, func(o procfs.Mount) bool { return same(m, &o) && m.Options == o.Options }); at >= 0 {
@@ -93,6 +93,20 @@ func compare(its, own []procfs.Mount) (refused []error) {
 		refused = append(refused, failure.WithHint(err, hint))
 	}
 	return refused
+}
+
+// ofContainers tells whether a container tool mounts such a one for each
+// container.
+func ofContainers(m *procfs.Mount) bool {
+	switch m.Type {
+	case "proc":
+		return m.Point == "/proc"
+	case "devpts":
+		return m.Point == "/dev/pts"
+	case "mqueue":
+		return m.Point == "/dev/mqueue"
+	}
+	return false
 }
 
 func same(a, b *procfs.Mount) bool {

@@ -63,13 +63,35 @@ func (w *world) dumpFile(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, erro
 	}
 	return &fdinfo.FileEntry{
 		Ext: &ext_file.ExtFileEntry{Id: proto.Uint32(desc.ID), Fown: owner},
-		Reg: &regfile.RegFileEntry{Id: proto.Uint32(desc.ID), Flags: proto.Uint32(uint32(flags)), Pos: proto.Uint64(uint64(desc.Info.Pos)), Fown: owner, Name: proto.String(q.String())},
+		Reg: &regfile.RegFileEntry{Id: proto.Uint32(desc.ID), Flags: proto.Uint32(uint32(flags)), Pos: proto.Uint64(uint64(desc.Info.Pos)), Fown: owner, Name: proto.String(strings.TrimSuffix(desc.Link, deleted))},
 	}, nil
 }
 
 // nameOf is the name of the queue behind a descriptor: the link in /proc has
 // that of the mount point before it, unless it was opened by mq_open(3).
 func nameOf(desc *kind.Desc) string { return path.Base(strings.TrimSuffix(desc.Link, deleted)) }
+
+// byName opens a queue through a mounted file system, as it was; nil: it has no
+// name there.
+func byName(q *os.File, reg *regfile.RegFileEntry) *os.File {
+	if path.Dir(reg.GetName()) == "/" {
+		return nil // mq_open(3)
+	}
+	fd, err := unix.Open(reg.GetName(), kind.OpenFlags(reg.GetFlags())|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	var its, ours unix.Stat_t
+	if unix.Fstat(fd, &its) != nil || unix.Fstat(int(q.Fd()), &ours) != nil || its.Dev != ours.Dev || its.Ino != ours.Ino {
+		_ = unix.Close(fd)
+		return nil
+	}
+	f, err := kind.NewFile(fd, reg.GetFlags(), reg.GetName())
+	if err != nil {
+		return nil
+	}
+	return f
+}
 
 // open is a descriptor's open file description.
 func (m *maker) open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
@@ -81,6 +103,9 @@ func (m *maker) open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	reg := e.GetReg()
 	f := m.opened[e.GetId()]
 	if delete(m.opened, e.GetId()); f == nil {
+		f = byName(q, reg)
+	}
+	if f == nil {
 		var err error
 		if f, err = r.Reopen(q, reg.GetFlags()); err != nil {
 			return nil, err
