@@ -37,7 +37,32 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 	if err := s.settle(pids); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(failure.All(s.examine()), func(err error) bool { return willPass(err) || errors.Is(err, unix.ESRCH) }), nil
+	return slices.DeleteFunc(failure.All(s.examine()), func(err error) bool { return willPass(err) || s.hasPassed(err) }), nil
+}
+
+// hasPassed tells of an error that comes of the end of a process or thread
+// while it was looked at.
+func (s *session) hasPassed(err error) bool {
+	if errors.Is(err, unix.ESRCH) {
+		return true
+	}
+	e, ok := errors.AsType[*failure.Error](err)
+	if !ok {
+		return false
+	}
+	i := slices.IndexFunc(s.d.Procs, func(p *kind.Proc) bool { return p.VPID == pidns.VPID(e.VPID) })
+	if i < 0 || s.d.Procs[i].Zombie {
+		return false
+	}
+	p := s.d.Procs[i]
+	return !slices.ContainsFunc(p.Threads, func(t *kind.Task) bool { return !ending(t) }) ||
+		ignoreGone(err) == nil && slices.ContainsFunc(p.Threads, func(t *kind.Task) bool { return !t.Extra.Dead && ending(t) })
+}
+
+// ending tells whether a thread has ended, or is just giving back what it has.
+func ending(t *kind.Task) bool {
+	st, err := t.FS.Stat()
+	return ignoreGone(err) == nil && (err != nil || st.State == 'Z' || st.State == 'X' || st.Flags&procfs.PFExiting != 0)
 }
 
 // endedMeanwhile tells of an error that is for a process, or a descriptor, not

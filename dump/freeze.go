@@ -307,7 +307,13 @@ func (s *session) settle(pids []pidns.HostPID) error {
 		if p == nil {
 			continue
 		}
-		if err := s.identify(p); err != nil {
+		err := s.identify(p)
+		if s.endedMeanwhile(err) {
+			delete(s.procs, int(pid))
+			closeProc(p)
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		if err := s.isHome(p); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
@@ -29,10 +30,8 @@ func (s *session) identify(p *kind.Proc) (err error) {
 	p.Chain = pidns.ChainOf(p.Status.NSpid, s.level)
 	p.GroupChain, p.SessionChain = pidns.ChainOf(p.Status.NSpgid, s.level), pidns.ChainOf(p.Status.NSsid, s.level)
 	p.VPID, p.PGID, p.SID = p.Chain.Outer(), p.GroupChain.Outer(), p.SessionChain.Outer()
-	for _, t := range p.Threads {
-		if err := s.identifyThread(t); err != nil {
-			return s.fail(p, "", err)
-		}
+	if err := s.identifyThreads(p); err != nil {
+		return s.fail(p, "", err)
 	}
 	p.Zombie = p.Status.Zombie() && len(p.Threads) == 0
 	if p.Status.Zombie() {
@@ -55,6 +54,27 @@ func (s *session) identify(p *kind.Proc) (err error) {
 
 func (s *session) leader(p *kind.Proc) *kind.Task {
 	return &kind.Task{VTID: p.VPID, Chain: p.Chain, Host: p.Host, FS: p.FS, Status: p.Status, Stat: p.Stat}
+}
+
+// identifyThreads leaves out threads that end while only checking. A process
+// that has none left then has ended: ESRCH.
+func (s *session) identifyThreads(p *kind.Proc) error {
+	var there []*kind.Task
+	for _, t := range p.Threads {
+		err := s.identifyThread(t)
+		if s.endedMeanwhile(err) || err == nil && s.out == nil && t.Status.Zombie() {
+			_ = t.FS.Close()
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		there = append(there, t)
+	}
+	if p.Threads = there; len(there) == 0 && !p.Status.Zombie() {
+		return unix.ESRCH
+	}
+	return nil
 }
 
 func (s *session) identifyThread(t *kind.Task) (err error) {
@@ -224,7 +244,10 @@ func (s *session) findShared() error {
 		var failed error
 		compare := func(a, b *kind.Proc) int {
 			n, err := kernel.Kcmp(int(a.Lead().Host), int(b.Lead().Host), o.t, 0, 0)
-			failed = errors.Join(failed, err)
+			if err != nil {
+				failed = errors.Join(failed, err)
+				return int(a.Host - b.Host) // two objects, for what that is worth
+			}
 			return n
 		}
 		sorted := slices.Clone(live)
@@ -243,7 +266,7 @@ func (s *session) findShared() error {
 		if hidden(failed) && s.readable() != nil {
 			return nil // examine says why
 		}
-		if failed != nil {
+		if failed != nil && !s.endedMeanwhile(failed) {
 			return &failure.Error{Doing: "dump", What: "compare what processes share (kcmp)", Err: failed}
 		}
 	}

@@ -107,6 +107,7 @@ func (s *session) checkThreads(p *kind.Proc) (refused []error) {
 			case errors.Is(err, unix.ESRCH): // it has ended, while only checking
 			case err != nil:
 				refused = append(refused, s.failThread(p, t, "compare it with the others (kcmp)", err))
+			case n != 0 && s.out == nil && ending(t): // it has none any more
 			case n != 0:
 				refused = append(refused, s.failThread(p, t, "", failure.WithHint(
 					failure.Unsupportedf("it has %s; that is not carried yet", o.what), "let the program make a process of it")))
