@@ -70,7 +70,7 @@ func (s *Store) claimLocked(name string, keepLog bool) (_ *claim, err error) {
 	// for a supervisor.
 	if busy, err := lockedForWriting(cl.c.file(lockFile)); err != nil || busy {
 		cl.fresh = false // another's
-		return nil, errors.Join(err, taken(name, "is being started"))
+		return nil, errors.Join(err, cl.c.busy(name))
 	}
 	cl.lock, err = lockFor(cl.c.file(lockFile), unix.F_OFD_SETLKW, unix.F_WRLCK)
 	if err != nil {
@@ -88,6 +88,16 @@ func (s *Store) claimLocked(name string, keepLog bool) (_ *claim, err error) {
 	}
 	cl.log, err = os.OpenFile(path, flags, 0o600)
 	return cl, err
+}
+
+// busy tells of a name that a supervisor has, which is no running container's.
+func (c *Container) busy(name string) error {
+	making, err := lockedForWriting(c.file(makingFile))
+	if err == nil && !making {
+		return failure.WithHint(failure.Mark(failure.ErrNameTaken, fmt.Errorf("a container named %s is about to end", name)),
+			"wait for that: ckpt wait "+name)
+	}
+	return errors.Join(err, taken(name, "is being started"))
 }
 
 func taken(name, how string) error {

@@ -12,9 +12,10 @@ import (
 	"ckpt/failure"
 )
 
-// Wait waits until the container's command has ended and tells how.
-// A container that a dump ended is an error, and so is one whose supervisor
-// was killed before it could learn the status.
+// Wait waits until the container has ended, as it does when its command has,
+// and tells how that did. Its name is free then. A container that a dump ended
+// is an error, and so is one whose supervisor was killed before it could learn
+// the status.
 func (c *Container) Wait(ctx context.Context) (*Exit, error) {
 	w, err := watchDir(c.dir)
 	if err != nil {
@@ -40,9 +41,6 @@ func (c *Container) Wait(ctx context.Context) (*Exit, error) {
 		// The watch stands already: what changes from here on wakes us.
 		if err := c.Reload(); err != nil {
 			return nil, err
-		}
-		if c.Exit != nil {
-			return c.Exit, nil
 		}
 		alive, err := c.alive()
 		if err != nil {
