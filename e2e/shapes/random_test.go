@@ -423,7 +423,7 @@ func (h *fate) setting() act {
 	switch h.rng.IntN(5) {
 	case 0:
 		// Beside other threads it is refused: TestThreadsApart.
-		if h.mix.spaces && t.levels < deepest && t.pid == t.tid && h.p.threads(t) == 1 {
+		if _, before := h.apart[t.pid]; h.mix.spaces && !before && t.levels < deepest && t.pid == t.tid && h.p.threads(t) == 1 {
 			h.apart[t.pid] = false
 			return act{t.name + ": unshare CLONE_NEWPID", func(p *puppet) []int { return p.do(t.name, opUnshare, unix.CLONE_NEWPID)[:1] }}
 		}

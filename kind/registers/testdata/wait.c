@@ -171,7 +171,9 @@ int main(int argc, char **argv)
 	long took = now() - began;
 	const char *error = errno ? strerrorname_np(errno) : "0";
 	printf("%ld %s %ld %ld\n", r, error, took, delay() - delayed);
+	fflush(stdout);
 	if (sem >= 0)
 		semctl(sem, 0, IPC_RMID);
-	return 0;
+	for (;;)
+		pause(); /* a stop may come late, and shall find it */
 }
