@@ -52,6 +52,11 @@ func (s *summarizer) describe(m *fdinfo.FdinfoEntry) (typ, what string) {
 		return "memfd", s.memfds[e.GetMemfd().GetInodeId()]
 	case fdinfo.FdTypes_NS:
 		return "namespace", fmt.Sprintf("namespace %d", e.GetNsf().GetNsId())
+	case fdinfo.FdTypes_EXT: // ours: CRIU has no type for these
+		if q := e.GetReg(); q != nil {
+			return "mqueue", q.GetName()
+		}
+		return "pidfd", ""
 	case fdinfo.FdTypes_TUNF:
 		return "tun", e.GetTunf().GetNetdev()
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/eventfd"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/ext-file"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
@@ -54,6 +55,8 @@ func family(t *testing.T, dir string) {
 		{Type: fdinfo.FdTypes_EVENTFD.Enum(), Id: u32(3), Efd: &eventfd.EventfdFileEntry{Counter: u64(7)}},
 		{Type: fdinfo.FdTypes_INETSK.Enum(), Id: u32(4), Isk: &sk_inet.InetSkEntry{Proto: u32(6), State: u32(10), SrcPort: u32(80), DstPort: u32(0), SrcAddr: []uint32{0x0100007f}}},
 		{Type: fdinfo.FdTypes_UNIXSK.Enum(), Id: u32(5), Usk: &sk_unix.UnixSkEntry{Type: u32(1), State: u32(10), Name: []byte("/run/x\x00")}},
+		{Type: fdinfo.FdTypes_EXT.Enum(), Id: u32(6), Ext: &ext_file.ExtFileEntry{}, Reg: &regfile.RegFileEntry{Name: str("/orders")}},
+		{Type: fdinfo.FdTypes_EXT.Enum(), Id: u32(7), Ext: &ext_file.ExtFileEntry{}},
 	} {
 		add(Files, "", made(e))
 		// A second descriptor of the socket: one socket all the same.
@@ -104,7 +107,7 @@ func TestSummary(t *testing.T) {
 			{VPID: 2, VPGID: 2, VSID: 2, Comm: "job", Command: []string{"job", "-fast"}, Exe: "/bin/job", Cwd: "/home/eva", State: "running",
 				Threads: []TaskThread{{2, "job"}, {3, "helper"}}, Memory: sum,
 				Files: []File{{0, 1, "file", "/bin/job"}, {1, 3, "eventfd", "counter 7"}, {2, 4, "tcp", "127.0.0.1:80 listening"},
-					{3, 5, "unix", "stream /run/x listening"}, {12, 4, "tcp", "127.0.0.1:80 listening"}},
+					{3, 5, "unix", "stream /run/x listening"}, {4, 6, "mqueue", "/orders"}, {5, 7, "pidfd", ""}, {12, 4, "tcp", "127.0.0.1:80 listening"}},
 				Timers: []Timer{{Type: "real", Left: 3*time.Second + 1500*time.Microsecond}},
 			},
 			{VPID: 4, VPPID: 2, VPGID: 2, VSID: 2, Comm: "gone", State: "zombie", Threads: []TaskThread{{4, "gone"}}, Files: []File{}},
