@@ -141,6 +141,31 @@ func TestRefusedSockets(t *testing.T) {
 	}
 }
 
+// TestRefusedKeyrings: keys are hidden even from who has them.
+func TestRefusedKeyrings(t *testing.T) {
+	for _, user := range harness.Users() {
+		for what, words := range map[string]string{
+			"thread keyring":  "a keyring of its own (KEY_SPEC_THREAD_KEYRING)",
+			"process keyring": "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)",
+			"session keyring": "a session keyring other than that of the container's first process",
+		} {
+			t.Run(what+" as "+user, func(t *testing.T) {
+				e := harness.New(t, user)
+				c := e.Start("refused", nil, harness.Program(t, "refused.c"), what)
+				var j harness.Journal
+				counts(c, &j, "parent", "child")
+				r := e.Try("dump", c.Name, e.Join("image"))
+				if r.Code != 3 || !strings.Contains(r.Err, "pid 3 (refused)") || !strings.Contains(r.Err, words) || !strings.Contains(r.Err, "hint: have it keep its keys") {
+					t.Errorf("%q should be told, with exit code 3 and a way out: %v", words, r)
+				}
+				absent(e, e.Join("image"))
+				untraced(c)
+				counts(c, &j, "parent", "child")
+			})
+		}
+	}
+}
+
 // TestRefusedZombie: the exit status of a zombie that was not dumpable is
 // shown to root alone by newer kernels, and is no 0 for that.
 func TestRefusedZombie(t *testing.T) {

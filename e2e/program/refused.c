@@ -1,10 +1,11 @@
 /*
- * refused [SOCKET...]: holds what cannot be saved, and counts: sockets of the
- * sorts named, or a zombie that was not dumpable; with none, two children have an io_uring and a userfaultfd.
+ * refused [WHAT...]: holds what cannot be saved, and counts: sockets of the
+ * sorts named, keyrings, or a zombie that was not dumpable; with none, two children have an io_uring and a userfaultfd.
  */
 #include "step.h"
 #include <fcntl.h>
 #include <linux/io_uring.h>
+#include <linux/keyctl.h>
 #include <linux/netlink.h>
 #include <linux/userfaultfd.h>
 #include <sys/prctl.h>
@@ -41,8 +42,31 @@ static void zombie(void)
 	check(pid > 0 && waitid(P_PID, pid, &si, WEXITED | WNOWAIT) == 0, "waitid");
 }
 
+static const struct { const char *name; int of; } keyrings[] = {
+	{ "thread keyring", KEY_SPEC_THREAD_KEYRING },
+	{ "process keyring", KEY_SPEC_PROCESS_KEYRING },
+};
+
+/* A child has it, so that it is not the first process. */
+static void keyring(int of)
+{
+	if (fork() != 0)
+		return;
+	check((of ? syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, of, 1) : syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "own")) > 0, "keyctl");
+	count("child");
+}
+
 static void hold(const char *name)
 {
+	for (unsigned i = 0; i < sizeof(keyrings) / sizeof(*keyrings); i++)
+		if (strcmp(keyrings[i].name, name) == 0) {
+			keyring(keyrings[i].of);
+			return;
+		}
+	if (strcmp(name, "session keyring") == 0) {
+		keyring(0);
+		return;
+	}
 	if (strcmp(name, "zombie") == 0) {
 		zombie();
 		return;

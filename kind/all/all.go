@@ -20,6 +20,7 @@ import (
 	"ckpt/kind/fs"
 	"ckpt/kind/inet"
 	"ckpt/kind/inotify"
+	"ckpt/kind/keyring"
 	"ckpt/kind/memfd"
 	"ckpt/kind/memory"
 	"ckpt/kind/mounts"
@@ -71,6 +72,7 @@ func New() Kinds {
 	timers, timerMaker := timer.New()
 	sharedPending, ownPending := pending.New()
 	terminals, terminalControl := tty.New()
+	keyrings, threadKeyrings := keyring.New()
 	messageQueues, queueNames, queueNotices := mqueue.New()
 	return Kinds{
 		Files: []kind.File{
@@ -102,6 +104,7 @@ func New() Kinds {
 			misc,
 			terminalControl,
 			queueNotices,
+			keyrings,
 			dumpable,
 			memfd.Seals(),   // after every mapping is made
 			rlimit.Kind(),   // nothing before it meets the program's own limits
@@ -112,6 +115,7 @@ func New() Kinds {
 			sched.Kind(),
 			ownPending,
 			threadMisc,
+			threadKeyrings,
 			timerMaker, // alarm clocks take capabilities
 			seccomp.Kind(),
 			credentials, // last: what comes after has the program's rights

@@ -22,8 +22,7 @@
 //
 // Capabilities that whoever restores does not have; the log names them.
 // no_new_privs cannot be taken back if ckpt itself runs with it. A dumpable
-// of 2 becomes 0, which is as strict. Session keyrings (keyrings(7)). The
-// rules of Landlock (landlock(7)): the kernel shows nobody that a thread has
+// of 2 becomes 0, which is as strict. The rules of Landlock (landlock(7)): the kernel shows nobody that a thread has
 // any, let alone which.
 //
 // # Needs
@@ -70,7 +69,7 @@ func New() (kind.Process, kind.Thread) {
 		Restore:     m.restore,
 		ObserveDead: d.observeDead,
 		RestoreDead: m.restoreDead,
-		Limits: "capabilities that whoever restores lacks are not given, and the log names them; session keyrings are not carried; " +
+		Limits: "capabilities that whoever restores lacks are not given, and the log names them; " +
 			"Landlock's rules cannot be seen, and a restored program is free of them",
 	}
 	return process, thread
