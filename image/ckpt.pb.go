@@ -881,6 +881,8 @@ type Task struct {
 	CoredumpFilter *uint32                `protobuf:"varint,30,opt,name=coredump_filter,json=coredumpFilter,proto3,oneof" json:"coredump_filter,omitempty"` // core(5)
 	Membarrier     uint32                 `protobuf:"varint,31,opt,name=membarrier,proto3" json:"membarrier,omitempty"`                                     // the registering commands, as MEMBARRIER_CMD_GET_REGISTRATIONS gives them
 	Mdwe           uint32                 `protobuf:"varint,32,opt,name=mdwe,proto3" json:"mdwe,omitempty"`                                                 // PR_GET_MDWE as returned
+	MlockFuture    uint32                 `protobuf:"varint,33,opt,name=mlock_future,json=mlockFuture,proto3" json:"mlock_future,omitempty"`                // flags of mlockall(2) that hold for memory to be mapped: MCL_FUTURE, MCL_ONFAULT
+	MemoryMerge    bool                   `protobuf:"varint,34,opt,name=memory_merge,json=memoryMerge,proto3" json:"memory_merge,omitempty"`                // PR_GET_MEMORY_MERGE
 	SemUndo        []*SemUndo             `protobuf:"bytes,60,rep,name=sem_undo,json=semUndo,proto3" json:"sem_undo,omitempty"`                             // what exit(2) would do to semaphores
 	Timers         []*TimerDue            `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`                                              // POSIX timers on a clock that goes on where it stopped
 	StopTold       bool                   `protobuf:"varint,70,opt,name=stop_told,json=stopTold,proto3" json:"stop_told,omitempty"`                         // stopped, and its parent has waited for that (WUNTRACED)
@@ -1001,6 +1003,20 @@ func (x *Task) GetMdwe() uint32 {
 		return x.Mdwe
 	}
 	return 0
+}
+
+func (x *Task) GetMlockFuture() uint32 {
+	if x != nil {
+		return x.MlockFuture
+	}
+	return 0
+}
+
+func (x *Task) GetMemoryMerge() bool {
+	if x != nil {
+		return x.MemoryMerge
+	}
+	return false
 }
 
 func (x *Task) GetSemUndo() []*SemUndo {
@@ -2215,7 +2231,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xbb\x06\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x81\a\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -2232,7 +2248,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
 	"membarrier\x18\x1f \x01(\rR\n" +
 	"membarrier\x12\x12\n" +
-	"\x04mdwe\x18  \x01(\rR\x04mdwe\x12(\n" +
+	"\x04mdwe\x18  \x01(\rR\x04mdwe\x12!\n" +
+	"\fmlock_future\x18! \x01(\rR\vmlockFuture\x12!\n" +
+	"\fmemory_merge\x18\" \x01(\bR\vmemoryMerge\x12(\n" +
 	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndo\x12&\n" +
 	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timers\x12\x1b\n" +
 	"\tstop_told\x18F \x01(\bR\bstopTold\x12%\n" +

@@ -32,6 +32,8 @@ var programs = []program{
 	{source: "cputime.c"},
 	{source: "files.c"},
 	{source: "leases.c"},
+	{source: "mlockall.c"},
+	{source: "mlockall.c", args: []string{"onfault"}},
 	{source: "queues.c"},
 	{source: "sockets.c"},
 	{source: "ipc.c"},

@@ -78,6 +78,9 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	if b.m.shared.Len() > 0 {
 		b.s.Must(unix.SYS_MUNMAP, b.m.shared.Start, b.m.shared.Len())
 	}
+	if err := b.lockFuture(); err != nil {
+		return err
+	}
 	return b.describe()
 }
 

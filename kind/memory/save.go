@@ -40,10 +40,16 @@ type object struct{ dev, ino uint64 }
 // the same go, fills mm_entry.
 func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
 	brk := sc.Must(unix.SYS_BRK, 0)
+	area := sc.Space(1)
 	return func() error {
 		end, err := sc.Result(brk)
 		if err != nil {
 			return err
+		}
+		if p.SharesVM == nil {
+			if p.Extra.MlockFuture, err = lockedFuture(p, area); err != nil {
+				return err
+			}
 		}
 		return s.describe(d, p, end)
 	}, nil

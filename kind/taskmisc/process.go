@@ -25,6 +25,9 @@ const (
 
 	prGetMDWE = 66 // 6.3
 	prSetMDWE = 65
+
+	prSetMemoryMerge = 67 // 6.4
+	prGetMemoryMerge = 68
 )
 
 func observe(d *kind.Dump, p *kind.Proc) error {
@@ -94,6 +97,7 @@ func ask(_ *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 	thp := s.Must(unix.SYS_PRCTL, unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
 	s.Note(thp, "read whether huge pages are off")
 	mdwe := s.Try(unix.SYS_PRCTL, prGetMDWE, 0, 0, 0, 0)
+	merge := s.Try(unix.SYS_PRCTL, prGetMemoryMerge, 0, 0, 0, 0)
 	known := s.Try(unix.SYS_MEMBARRIER, membarrierQuery, 0, 0)
 	registered := s.Try(unix.SYS_MEMBARRIER, membarrierGetRegistrations, 0, 0)
 	ldt := askLDT(s)
@@ -110,6 +114,11 @@ func ask(_ *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 		if p.Extra.Mdwe, err = optional(s, mdwe); err != nil {
 			return fmt.Errorf("read PR_GET_MDWE: %w", err)
 		}
+		merges, err := optional(s, merge)
+		if err != nil {
+			return fmt.Errorf("read PR_GET_MEMORY_MERGE: %w", err)
+		}
+		p.Extra.MemoryMerge = merges != 0
 		if p.Extra.Membarrier, err = registrations(s, known, registered); err != nil {
 			return fmt.Errorf("read membarrier registrations: %w", err)
 		}
@@ -178,6 +187,9 @@ func setMemory(t *kind.Target, p *procfs.Proc) error {
 		if t.Extra.GetMembarrier()&membarrierRegister&cmd != 0 {
 			t.Main.Note(t.Main.Must(unix.SYS_MEMBARRIER, uint64(cmd), 0, 0), "register with membarrier")
 		}
+	}
+	if t.Extra.GetMemoryMerge() {
+		t.Late.Note(t.Late.Must(unix.SYS_PRCTL, prSetMemoryMerge, 1, 0, 0, 0), "let equal pages be merged (PR_SET_MEMORY_MERGE)")
 	}
 	if v := t.Extra.GetMdwe(); v != 0 {
 		t.Late.Note(t.Late.Must(unix.SYS_PRCTL, prSetMDWE, uint64(v), 0, 0, 0), "deny memory that is written and executed")

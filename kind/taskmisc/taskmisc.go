@@ -11,14 +11,16 @@
 //
 // Of a process oom_score_adj, coredump_filter, audit login id, whether it
 // reaps orphans (PR_SET_CHILD_SUBREAPER), huge pages switched off
-// (PR_SET_THP_DISABLE), PR_SET_MDWE, and what it registered with membarrier.
+// (PR_SET_THP_DISABLE), equal pages merged (PR_SET_MEMORY_MERGE),
+// PR_SET_MDWE, and what it registered with membarrier.
 // Of a thread personality, PR_SET_TSC, PR_MCE_KILL, speculation control and
 // memory policy.
 //
 // # What is lost
 //
 // See Limits. A process is refused that has a shadow stack, linear address
-// masking, CPUID faulting, a local descriptor table or PR_SET_IO_FLUSHER.
+// masking, CPUID faulting, a local descriptor table or PR_SET_IO_FLUSHER, and a
+// thread that chooses whom it shares a CPU's core with (PR_SCHED_CORE).
 //
 // # Needs
 //
@@ -39,13 +41,13 @@ func New() (kind.Process, kind.Thread) {
 		Ask:     ask,
 		Restore: restore,
 		Limits: "an oom_score_adj below that of whoever restores takes CAP_SYS_RESOURCE, and the log says where it was not set; " +
-			"not carried: autogroup, PR_SET_PTRACER, PR_SET_MEMORY_MERGE; the audit login id only where whoever restores has none",
+			"not carried: autogroup, PR_SET_PTRACER; the audit login id only where whoever restores has none",
 	}
 	thread := kind.Thread{
 		Name:    "thread settings",
 		Ask:     askThread,
 		Restore: restoreThread,
-		Limits:  "a memory policy is set only where its nodes exist, speculation control only where the CPU needs it",
+		Limits:  "a memory policy is set only where its nodes exist, and those of parts of memory (mbind(2)) are not carried; speculation control only where the CPU needs it",
 	}
 	return process, thread
 }

@@ -170,3 +170,12 @@ func TestShadowStackIsExplained(t *testing.T) {
 		t.Errorf("%v %q", err, failure.Hints(err))
 	}
 }
+
+func TestCoreSchedulingIsExplained(t *testing.T) {
+	if err := checkCore(0); err != nil {
+		t.Error(err)
+	}
+	if err := checkCore(0x5eed); len(failure.Hints(err)) != 1 || !strings.Contains(err.Error(), "PR_SCHED_CORE") {
+		t.Errorf("%v %q", err, failure.Hints(err))
+	}
+}

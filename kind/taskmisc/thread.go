@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
+	"ckpt/failure"
 	"ckpt/kind"
 	"ckpt/tracee"
 )
@@ -29,18 +30,20 @@ const (
 	specNoExec                             = 1 << 4 // disabled until execve(2)
 	specStoreBypass, specIndirect, specL1D = 0, 1, 2
 
+	schedCoreGet = 0 // PR_SCHED_CORE_GET, of the thread itself by 0 and PIDTYPE_PID
+
 	nodeBytes = 128 // as many nodes as a kernel can be built for: 1024
 )
 
 // asked are the steps and addresses of one thread's questions.
 type asked struct {
-	personality, mce, policy, cpuid tracee.Step
-	spec                            [3]tracee.Step
-	tsc, mode, nodes                uint64
+	personality, mce, policy, cpuid, core tracee.Step
+	spec                                  [3]tracee.Step
+	tsc, mode, nodes, cookie              uint64
 }
 
 func askThread(_ *kind.Dump, p *kind.Proc, t *kind.Task, s *tracee.Script) (func() error, error) {
-	a := asked{tsc: s.Space(4), mode: s.Space(4), nodes: s.Space(nodeBytes)}
+	a := asked{tsc: s.Space(4), mode: s.Space(4), nodes: s.Space(nodeBytes), cookie: s.Space(8)}
 	a.personality = s.Must(unix.SYS_PERSONALITY, askPersonality)
 	s.Note(a.personality, "read personality")
 	s.Try(unix.SYS_PRCTL, unix.PR_GET_TSC, a.tsc, 0, 0, 0)
@@ -50,6 +53,7 @@ func askThread(_ *kind.Dump, p *kind.Proc, t *kind.Task, s *tracee.Script) (func
 	}
 	a.policy = s.Try(unix.SYS_GET_MEMPOLICY, a.mode, a.nodes, nodeBytes*8+1, 0, 0)
 	a.cpuid = askCPUID(s)
+	a.core = s.Try(unix.SYS_PRCTL, unix.PR_SCHED_CORE, schedCoreGet, 0, 0, a.cookie)
 	return func() error { return a.read(p, t, s) }, nil
 }
 
@@ -83,7 +87,21 @@ func (a *asked) read(p *kind.Proc, t *kind.Task, s *tracee.Script) error {
 	case !errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("read memory policy: %w", err)
 	}
+	if _, err := s.Result(a.core); err == nil { // else the kernel or the CPU has no such thing
+		if err := checkCore(binary.LittleEndian.Uint64(s.Bytes(a.cookie, 8))); err != nil {
+			return err
+		}
+	}
 	return checkCPUID(s, a.cpuid)
+}
+
+// checkCore: the cookie is a hash that tells threads of one group from others.
+func checkCore(cookie uint64) error {
+	if cookie == 0 {
+		return nil
+	}
+	return failure.WithHint(failure.Unsupportedf("it shares a CPU's core only with threads it has chosen (PR_SCHED_CORE), which is not carried"),
+		"start it without core scheduling (coresched(1))")
 }
 
 func restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
