@@ -8,14 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
 // joined are the namespaces of a container as descriptors.
 type joined struct {
-	files []*os.File // 0: pidfd of a thread of vpid 1; 1: its time_for_children, if there is one
+	files []*os.File // 0: pidfd of a thread of vpid 1; 1: its time_for_children, if there is one; 2: see timeOwner
 	flags int
+	// timeFirst: the time namespace is entered before the others.
+	timeFirst bool
 }
 
 // Join starts a bare child (package tracee) in all namespaces of the container
@@ -124,10 +127,36 @@ func (j *joined) open(p *procfs.Proc, init int) error {
 		return err
 	}
 	f, err := p.OpenLink(times, unix.O_RDONLY)
-	if err == nil {
-		j.files = append(j.files, f)
+	if err != nil {
+		return err
 	}
-	return err
+	j.files = append(j.files, f)
+	return j.timeOwner(self, p, f)
+}
+
+// timeOwner looks to whom the time namespace belongs. If not to the user
+// namespace of p, nobody in that may enter it: it is entered before, and before
+// that the user namespace it belongs to, unless ckpt is in that.
+func (j *joined) timeOwner(self, p *procfs.Proc, times *os.File) error {
+	owner, err := kernel.NamespaceOwner(times)
+	if err != nil {
+		return err
+	}
+	link, err := kernel.NamespaceLink("user", owner)
+	var ours, its string
+	if err == nil {
+		ours, err = self.Link("ns/user")
+	}
+	if err == nil {
+		its, err = p.Link("ns/user")
+	}
+	j.timeFirst = link != its
+	if err != nil || !j.timeFirst || link == ours {
+		owner.Close()
+		return err
+	}
+	j.files = append(j.files, owner)
+	return nil
 }
 
 func (j *joined) close() {
@@ -141,10 +170,16 @@ func (j *joined) close() {
 // others. The pid and time namespaces are those of its children.
 func (j *joined) join(t *tracee.Thread, site tracee.Site) error {
 	s := tracee.NewScript(site.Base)
+	if len(j.files) > 2 {
+		s.Must(unix.SYS_SETNS, 5, unix.CLONE_NEWUSER)
+	}
+	if j.timeFirst {
+		s.Must(unix.SYS_SETNS, 4, unix.CLONE_NEWTIME)
+	}
 	if j.flags != 0 {
 		s.Must(unix.SYS_SETNS, 3, uint64(j.flags))
 	}
-	if len(j.files) > 1 {
+	if len(j.files) > 1 && !j.timeFirst {
 		s.Must(unix.SYS_SETNS, 4, unix.CLONE_NEWTIME)
 	}
 	if s.Len() == 0 {

@@ -8,6 +8,7 @@ import (
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/procfs"
@@ -70,10 +71,29 @@ func (c *contained) outside() []error { return nil }
 func (c *contained) whose() string { return "the container's" }
 
 func (c *contained) namespace(file string) (string, error) {
+	if file == "user" {
+		return c.user()
+	}
 	if file == "time" && !c.s.src.NoInit {
 		file = "time_for_children" // ckpt's init itself stays in the host's
 	}
 	return c.init.Lead().FS.Link("ns/" + file)
+}
+
+// user is the one that the container's pid namespace belongs to: without
+// ckpt's init vpid 1 may have made one for itself.
+func (c *contained) user() (string, error) {
+	f, err := c.init.Lead().FS.OpenLink("ns/pid", unix.O_RDONLY)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	owner, err := kernel.NamespaceOwner(f)
+	if err != nil {
+		return "", err
+	}
+	defer owner.Close()
+	return kernel.NamespaceLink("user", owner)
 }
 
 func (c *contained) died() error {

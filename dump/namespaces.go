@@ -28,7 +28,7 @@ var sorts = []struct {
 }
 
 // refusedSorts are those that every process must share with the container.
-var refusedSorts = []struct{ file, name string }{{"net", "network"}, {"user", "user"}, {"cgroup", "cgroup"}}
+var refusedSorts = []struct{ file, name string }{{"net", "network"}, {"cgroup", "cgroup"}}
 
 // space is a namespace made inside the container.
 type space struct {
@@ -41,6 +41,9 @@ type space struct {
 // findNamespaces gives every process the ids of its namespaces, and gathers
 // those made inside.
 func (s *session) findNamespaces() error {
+	if err := s.findUsers(); err != nil {
+		return err
+	}
 	byLink := map[string]*space{}
 	for _, n := range sorts {
 		next := uint32(image.NamespaceID)
@@ -84,7 +87,10 @@ func (s *session) findNamespaces() error {
 			*n.id(p) = proto.Uint32(find(p, link))
 		}
 	}
-	return s.findMounts()
+	if err := s.findMounts(); err != nil {
+		return err
+	}
+	return s.findOwners()
 }
 
 // findMounts reads which mounts each mount namespace made inside has.
@@ -156,6 +162,9 @@ func (s *session) checkNamespaces(p *kind.Proc, own map[string]string) error {
 			return s.fail(p, "", failure.WithHint(failure.Unsupportedf("its %s namespace is not %s; these are not carried yet", ns.name, s.origin.whose()),
 				"start it without unshare(1), a container tool or a sandbox of its own"))
 		}
+	}
+	if err := s.checkUser(p); err != nil {
+		return err
 	}
 	return s.checkSharing(p)
 }

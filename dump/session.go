@@ -35,6 +35,7 @@ type session struct {
 	level  int          // of the pid namespace whose ids they are saved with, see pidns.Level
 	table  *pidns.Table // filled once all are stopped
 	spaces []*space     // namespaces made inside
+	users  *users       // those of users, and whose the others are
 
 	files    []*kind.Desc // one a saved open file description
 	byObject map[objectKey][]*kind.Desc

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
@@ -50,6 +51,10 @@ func (s *session) rows() []tree.Row {
 		} else {
 			r.PPID = s.origin.orphan(p)
 		}
+		if born := s.bornIn(p); born != image.NamespaceID {
+			r.Owner = born
+		}
+		r.Alone = s.users.of[p] > s.bornIn(p)
 		for _, t := range p.Threads {
 			r.Threads = append(r.Threads, t.VTID)
 			r.ThreadsNested = append(r.ThreadsNested, t.Chain.Nested()...)

@@ -25,26 +25,27 @@ const (
 
 // Manifest is ckpt.img, written last: it says what the other files must be.
 type Manifest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Format        uint32                 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`                     // version of ckpt's own files
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                          // the container's
-	Command       []string               `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`                    // what `ckpt start` ran
-	Created       int64                  `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`                   // nanoseconds since 1970
-	MainVpid      uint32                 `protobuf:"varint,5,opt,name=main_vpid,json=mainVpid,proto3" json:"main_vpid,omitempty"` // whose exit status is the container's
-	NoInit        bool                   `protobuf:"varint,6,opt,name=no_init,json=noInit,proto3" json:"no_init,omitempty"`       // vpid 1 is part of the image
-	NetNone       bool                   `protobuf:"varint,7,opt,name=net_none,json=netNone,proto3" json:"net_none,omitempty"`    // the container has a network of its own
-	LastPid       uint32                 `protobuf:"varint,8,opt,name=last_pid,json=lastPid,proto3" json:"last_pid,omitempty"`    // ns_last_pid: the next pid follows it
-	Table         []*Identity            `protobuf:"bytes,9,rep,name=table,proto3" json:"table,omitempty"`                        // the remap table, virtual side
-	Sums          []*FileSum             `protobuf:"bytes,10,rep,name=sums,proto3" json:"sums,omitempty"`                         // every other file of the image
-	Machine       *Machine               `protobuf:"bytes,11,opt,name=machine,proto3" json:"machine,omitempty"`
-	LogFiles      []uint32               `protobuf:"varint,12,rep,packed,name=log_files,json=logFiles,proto3" json:"log_files,omitempty"`                                                                           // ids in files.img that are the container's log
-	Memory        uint64                 `protobuf:"varint,13,opt,name=memory,proto3" json:"memory,omitempty"`                                                                                                      // bytes of process memory in the image
-	Key           string                 `protobuf:"bytes,15,opt,name=key,proto3" json:"key,omitempty"`                                                                                                             // by which ckpt knows, inside, which container it is in
-	PidMax        uint32                 `protobuf:"varint,18,opt,name=pid_max,json=pidMax,proto3" json:"pid_max,omitempty"`                                                                                        // kernel.pid_max of its pid namespace; 0: that of a new one
-	Held          []*Held                `protobuf:"bytes,16,rep,name=held,proto3" json:"held,omitempty"`                                                                                                           // processes that have ended, and that an object still refers to
-	FileMounts    map[uint32]uint32      `protobuf:"bytes,14,rep,name=file_mounts,json=fileMounts,proto3" json:"file_mounts,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // file in files.img: mnt_ns_id of the mounts it was opened through, where not 1
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Format         uint32                 `protobuf:"varint,1,opt,name=format,proto3" json:"format,omitempty"`                     // version of ckpt's own files
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                          // the container's
+	Command        []string               `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`                    // what `ckpt start` ran
+	Created        int64                  `protobuf:"varint,4,opt,name=created,proto3" json:"created,omitempty"`                   // nanoseconds since 1970
+	MainVpid       uint32                 `protobuf:"varint,5,opt,name=main_vpid,json=mainVpid,proto3" json:"main_vpid,omitempty"` // whose exit status is the container's
+	NoInit         bool                   `protobuf:"varint,6,opt,name=no_init,json=noInit,proto3" json:"no_init,omitempty"`       // vpid 1 is part of the image
+	NetNone        bool                   `protobuf:"varint,7,opt,name=net_none,json=netNone,proto3" json:"net_none,omitempty"`    // the container has a network of its own
+	LastPid        uint32                 `protobuf:"varint,8,opt,name=last_pid,json=lastPid,proto3" json:"last_pid,omitempty"`    // ns_last_pid: the next pid follows it
+	Table          []*Identity            `protobuf:"bytes,9,rep,name=table,proto3" json:"table,omitempty"`                        // the remap table, virtual side
+	Sums           []*FileSum             `protobuf:"bytes,10,rep,name=sums,proto3" json:"sums,omitempty"`                         // every other file of the image
+	Machine        *Machine               `protobuf:"bytes,11,opt,name=machine,proto3" json:"machine,omitempty"`
+	LogFiles       []uint32               `protobuf:"varint,12,rep,packed,name=log_files,json=logFiles,proto3" json:"log_files,omitempty"`                                                                           // ids in files.img that are the container's log
+	Memory         uint64                 `protobuf:"varint,13,opt,name=memory,proto3" json:"memory,omitempty"`                                                                                                      // bytes of process memory in the image
+	Key            string                 `protobuf:"bytes,15,opt,name=key,proto3" json:"key,omitempty"`                                                                                                             // by which ckpt knows, inside, which container it is in
+	PidMax         uint32                 `protobuf:"varint,18,opt,name=pid_max,json=pidMax,proto3" json:"pid_max,omitempty"`                                                                                        // kernel.pid_max of its pid namespace; 0: that of a new one
+	Held           []*Held                `protobuf:"bytes,16,rep,name=held,proto3" json:"held,omitempty"`                                                                                                           // processes that have ended, and that an object still refers to
+	FileMounts     map[uint32]uint32      `protobuf:"bytes,14,rep,name=file_mounts,json=fileMounts,proto3" json:"file_mounts,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // file in files.img: mnt_ns_id of the mounts it was opened through, where not 1
+	UserNamespaces []*UserNamespace       `protobuf:"bytes,30,rep,name=user_namespaces,json=userNamespaces,proto3" json:"user_namespaces,omitempty"`                                                                 // those made inside, outer ones first
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Manifest) Reset() {
@@ -196,6 +197,221 @@ func (x *Manifest) GetFileMounts() map[uint32]uint32 {
 	return nil
 }
 
+func (x *Manifest) GetUserNamespaces() []*UserNamespace {
+	if x != nil {
+		return x.UserNamespaces
+	}
+	return nil
+}
+
+// UserNamespace is one that a process has made inside the container.
+type UserNamespace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`                                      // user_ns_id of the processes in it
+	Around        uint32                 `protobuf:"varint,2,opt,name=around,proto3" json:"around,omitempty"`                              // user_ns_id of the one it was made in; 1: the container's
+	Owner         uint32                 `protobuf:"varint,3,opt,name=owner,proto3" json:"owner,omitempty"`                                // who made it, by the user id seen in the container
+	Uids          []*IDExtent            `protobuf:"bytes,4,rep,name=uids,proto3" json:"uids,omitempty"`                                   // uid_map, in its order
+	Gids          []*IDExtent            `protobuf:"bytes,5,rep,name=gids,proto3" json:"gids,omitempty"`                                   // gid_map
+	NoSetgroups   bool                   `protobuf:"varint,6,opt,name=no_setgroups,json=noSetgroups,proto3" json:"no_setgroups,omitempty"` // setgroups(2) is denied in it
+	Owns          []*OwnedNamespace      `protobuf:"bytes,7,rep,name=owns,proto3" json:"owns,omitempty"`                                   // whoever has its capabilities has them over these
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserNamespace) Reset() {
+	*x = UserNamespace{}
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserNamespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserNamespace) ProtoMessage() {}
+
+func (x *UserNamespace) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserNamespace.ProtoReflect.Descriptor instead.
+func (*UserNamespace) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *UserNamespace) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *UserNamespace) GetAround() uint32 {
+	if x != nil {
+		return x.Around
+	}
+	return 0
+}
+
+func (x *UserNamespace) GetOwner() uint32 {
+	if x != nil {
+		return x.Owner
+	}
+	return 0
+}
+
+func (x *UserNamespace) GetUids() []*IDExtent {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *UserNamespace) GetGids() []*IDExtent {
+	if x != nil {
+		return x.Gids
+	}
+	return nil
+}
+
+func (x *UserNamespace) GetNoSetgroups() bool {
+	if x != nil {
+		return x.NoSetgroups
+	}
+	return false
+}
+
+func (x *UserNamespace) GetOwns() []*OwnedNamespace {
+	if x != nil {
+		return x.Owns
+	}
+	return nil
+}
+
+// IDExtent is a line of uid_map or gid_map (user_namespaces(7)).
+type IDExtent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Inside        uint32                 `protobuf:"varint,1,opt,name=inside,proto3" json:"inside,omitempty"`
+	Outside       uint32                 `protobuf:"varint,2,opt,name=outside,proto3" json:"outside,omitempty"` // in the user namespace around it
+	Count         uint32                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IDExtent) Reset() {
+	*x = IDExtent{}
+	mi := &file_image_ckpt_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IDExtent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IDExtent) ProtoMessage() {}
+
+func (x *IDExtent) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IDExtent.ProtoReflect.Descriptor instead.
+func (*IDExtent) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *IDExtent) GetInside() uint32 {
+	if x != nil {
+		return x.Inside
+	}
+	return 0
+}
+
+func (x *IDExtent) GetOutside() uint32 {
+	if x != nil {
+		return x.Outside
+	}
+	return 0
+}
+
+func (x *IDExtent) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// OwnedNamespace is a namespace made inside that belongs to a user namespace
+// made inside; one that is in no list belongs to the container's.
+type OwnedNamespace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sort          string                 `protobuf:"bytes,1,opt,name=sort,proto3" json:"sort,omitempty"` // as in /proc/PID/ns
+	Id            uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`    // as in ids-PID.img; pid: the id of its first process
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OwnedNamespace) Reset() {
+	*x = OwnedNamespace{}
+	mi := &file_image_ckpt_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnedNamespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnedNamespace) ProtoMessage() {}
+
+func (x *OwnedNamespace) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnedNamespace.ProtoReflect.Descriptor instead.
+func (*OwnedNamespace) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *OwnedNamespace) GetSort() string {
+	if x != nil {
+		return x.Sort
+	}
+	return ""
+}
+
+func (x *OwnedNamespace) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
 // Mount is an entry of ckpt-mounts-ID.img: one that a mount namespace made
 // inside has beyond the container's mounts, in the order they were mounted.
 type Mount struct {
@@ -212,7 +428,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +440,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +453,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Mount) GetType() string {
@@ -299,7 +515,7 @@ type MessageQueue struct {
 
 func (x *MessageQueue) Reset() {
 	*x = MessageQueue{}
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +527,7 @@ func (x *MessageQueue) String() string {
 func (*MessageQueue) ProtoMessage() {}
 
 func (x *MessageQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,7 +540,7 @@ func (x *MessageQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageQueue.ProtoReflect.Descriptor instead.
 func (*MessageQueue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MessageQueue) GetId() uint32 {
@@ -387,7 +603,7 @@ type QueuedMessage struct {
 
 func (x *QueuedMessage) Reset() {
 	*x = QueuedMessage{}
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +615,7 @@ func (x *QueuedMessage) String() string {
 func (*QueuedMessage) ProtoMessage() {}
 
 func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +628,7 @@ func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuedMessage.ProtoReflect.Descriptor instead.
 func (*QueuedMessage) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *QueuedMessage) GetPriority() uint32 {
@@ -444,7 +660,7 @@ type QueueNotice struct {
 
 func (x *QueueNotice) Reset() {
 	*x = QueueNotice{}
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +672,7 @@ func (x *QueueNotice) String() string {
 func (*QueueNotice) ProtoMessage() {}
 
 func (x *QueueNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +685,7 @@ func (x *QueueNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueNotice.ProtoReflect.Descriptor instead.
 func (*QueueNotice) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueueNotice) GetQueue() uint32 {
@@ -524,7 +740,7 @@ type Seal struct {
 
 func (x *Seal) Reset() {
 	*x = Seal{}
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +752,7 @@ func (x *Seal) String() string {
 func (*Seal) ProtoMessage() {}
 
 func (x *Seal) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +765,7 @@ func (x *Seal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seal.ProtoReflect.Descriptor instead.
 func (*Seal) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Seal) GetCrc32C() uint32 {
@@ -576,7 +792,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +804,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +817,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Identity) GetId() uint32 {
@@ -675,7 +891,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +903,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +916,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Held) GetNumber() uint32 {
@@ -742,7 +958,7 @@ type FileSum struct {
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +970,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +983,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FileSum) GetName() string {
@@ -804,7 +1020,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +1032,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +1045,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Machine) GetKernel() string {
@@ -900,7 +1116,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1128,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1141,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -1108,7 +1324,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1336,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1349,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -1169,7 +1385,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1397,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1410,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -1252,7 +1468,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1480,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1493,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -1489,7 +1705,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1717,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1730,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -1705,7 +1921,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1933,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1946,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -1772,7 +1988,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +2000,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +2013,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Attribute) GetName() string {
@@ -1826,7 +2042,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2054,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2067,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -1887,7 +2103,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2115,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2128,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -1952,7 +2168,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2180,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2193,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -2040,7 +2256,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2268,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2281,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -2095,7 +2311,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2323,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2336,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -2155,7 +2371,7 @@ var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
-	"\x10image/ckpt.proto\x12\x04ckpt\"\xc8\x04\n" +
+	"\x10image/ckpt.proto\x12\x04ckpt\"\x86\x05\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2176,10 +2392,26 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04held\x18\x10 \x03(\v2\n" +
 	".ckpt.HeldR\x04held\x12?\n" +
 	"\vfile_mounts\x18\x0e \x03(\v2\x1e.ckpt.Manifest.FileMountsEntryR\n" +
-	"fileMounts\x1a=\n" +
+	"fileMounts\x12<\n" +
+	"\x0fuser_namespaces\x18\x1e \x03(\v2\x13.ckpt.UserNamespaceR\x0euserNamespaces\x1a=\n" +
 	"\x0fFileMountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\x8f\x01\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xe2\x01\n" +
+	"\rUserNamespace\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
+	"\x06around\x18\x02 \x01(\rR\x06around\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\rR\x05owner\x12\"\n" +
+	"\x04uids\x18\x04 \x03(\v2\x0e.ckpt.IDExtentR\x04uids\x12\"\n" +
+	"\x04gids\x18\x05 \x03(\v2\x0e.ckpt.IDExtentR\x04gids\x12!\n" +
+	"\fno_setgroups\x18\x06 \x01(\bR\vnoSetgroups\x12(\n" +
+	"\x04owns\x18\a \x03(\v2\x14.ckpt.OwnedNamespaceR\x04owns\"R\n" +
+	"\bIDExtent\x12\x16\n" +
+	"\x06inside\x18\x01 \x01(\rR\x06inside\x12\x18\n" +
+	"\aoutside\x18\x02 \x01(\rR\aoutside\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"4\n" +
+	"\x0eOwnedNamespace\x12\x12\n" +
+	"\x04sort\x18\x01 \x01(\tR\x04sort\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\rR\x02id\"\x8f\x01\n" +
 	"\x05Mount\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x14\n" +
 	"\x05point\x18\x02 \x01(\tR\x05point\x12\x18\n" +
@@ -2389,55 +2621,62 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_image_ckpt_proto_goTypes = []any{
-	(*Manifest)(nil),      // 0: ckpt.Manifest
-	(*Mount)(nil),         // 1: ckpt.Mount
-	(*MessageQueue)(nil),  // 2: ckpt.MessageQueue
-	(*QueuedMessage)(nil), // 3: ckpt.QueuedMessage
-	(*QueueNotice)(nil),   // 4: ckpt.QueueNotice
-	(*Seal)(nil),          // 5: ckpt.Seal
-	(*Identity)(nil),      // 6: ckpt.Identity
-	(*Held)(nil),          // 7: ckpt.Held
-	(*FileSum)(nil),       // 8: ckpt.FileSum
-	(*Machine)(nil),       // 9: ckpt.Machine
-	(*Task)(nil),          // 10: ckpt.Task
-	(*TimerDue)(nil),      // 11: ckpt.TimerDue
-	(*SemUndo)(nil),       // 12: ckpt.SemUndo
-	(*Thread)(nil),        // 13: ckpt.Thread
-	(*FileExtra)(nil),     // 14: ckpt.FileExtra
-	(*Multicast)(nil),     // 15: ckpt.Multicast
-	(*Attribute)(nil),     // 16: ckpt.Attribute
-	(*Inode)(nil),         // 17: ckpt.Inode
-	(*Ucred)(nil),         // 18: ckpt.Ucred
-	(*VMA)(nil),           // 19: ckpt.VMA
-	(*Range)(nil),         // 20: ckpt.Range
-	(*SockOption)(nil),    // 21: ckpt.SockOption
-	nil,                   // 22: ckpt.Manifest.FileMountsEntry
+	(*Manifest)(nil),       // 0: ckpt.Manifest
+	(*UserNamespace)(nil),  // 1: ckpt.UserNamespace
+	(*IDExtent)(nil),       // 2: ckpt.IDExtent
+	(*OwnedNamespace)(nil), // 3: ckpt.OwnedNamespace
+	(*Mount)(nil),          // 4: ckpt.Mount
+	(*MessageQueue)(nil),   // 5: ckpt.MessageQueue
+	(*QueuedMessage)(nil),  // 6: ckpt.QueuedMessage
+	(*QueueNotice)(nil),    // 7: ckpt.QueueNotice
+	(*Seal)(nil),           // 8: ckpt.Seal
+	(*Identity)(nil),       // 9: ckpt.Identity
+	(*Held)(nil),           // 10: ckpt.Held
+	(*FileSum)(nil),        // 11: ckpt.FileSum
+	(*Machine)(nil),        // 12: ckpt.Machine
+	(*Task)(nil),           // 13: ckpt.Task
+	(*TimerDue)(nil),       // 14: ckpt.TimerDue
+	(*SemUndo)(nil),        // 15: ckpt.SemUndo
+	(*Thread)(nil),         // 16: ckpt.Thread
+	(*FileExtra)(nil),      // 17: ckpt.FileExtra
+	(*Multicast)(nil),      // 18: ckpt.Multicast
+	(*Attribute)(nil),      // 19: ckpt.Attribute
+	(*Inode)(nil),          // 20: ckpt.Inode
+	(*Ucred)(nil),          // 21: ckpt.Ucred
+	(*VMA)(nil),            // 22: ckpt.VMA
+	(*Range)(nil),          // 23: ckpt.Range
+	(*SockOption)(nil),     // 24: ckpt.SockOption
+	nil,                    // 25: ckpt.Manifest.FileMountsEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	6,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	8,  // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	9,  // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	7,  // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	22, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
-	17, // 5: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
-	13, // 6: ckpt.Task.threads:type_name -> ckpt.Thread
-	19, // 7: ckpt.Task.vmas:type_name -> ckpt.VMA
-	12, // 8: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	11, // 9: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	4,  // 10: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	18, // 11: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	21, // 12: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	17, // 13: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	16, // 14: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	15, // 15: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	20, // 16: ckpt.VMA.guards:type_name -> ckpt.Range
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	9,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	11, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	12, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	10, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	25, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	1,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
+	2,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
+	2,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
+	3,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
+	20, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	16, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
+	22, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
+	15, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	14, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	7,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
+	21, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	24, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	20, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	19, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	18, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	23, // 20: ckpt.VMA.guards:type_name -> ckpt.Range
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -2445,15 +2684,15 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
-	file_image_ckpt_proto_msgTypes[10].OneofWrappers = []any{}
 	file_image_ckpt_proto_msgTypes[13].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

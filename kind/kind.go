@@ -87,6 +87,14 @@ type Process struct {
 	// result, for Script.Feed, is a descriptor that is closed before the child
 	// gets its own. May be nil.
 	Lead func(r *Restore, t *Target, s *tracee.Script, fetch func(*os.File) tracee.Step) error
+	// Leave adds calls to s for a bare child that is about to leave the
+	// container's user namespace for one made inside, on behalf of t: what t
+	// has and nobody in there could give it. May be nil.
+	Leave func(r *Restore, t *Target, s *tracee.Script) error
+	// Arrive adds calls to s for a bare child that has come into its own user
+	// namespace, made inside: who it is there, for all that will be run in it.
+	// It must keep all capabilities there. May be nil.
+	Arrive func(r *Restore, t *Target, s *tracee.Script) error
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	Limits  string

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +35,29 @@ func (ms IDMaps) Outside(inside uint32) (uint32, bool) {
 		}
 	}
 	return 0, false
+}
+
+// Within is what the maps of a user namespace are in terms of the one around
+// it, whose own are around, both as one reader sees them; nil: he is in it. ok
+// is false where an id has no number there.
+func (ms IDMaps) Within(around IDMaps) (_ IDMaps, ok bool) {
+	if around == nil {
+		return ms, true
+	}
+	var out IDMaps
+	for _, m := range ms {
+		for m.Count > 0 {
+			i := slices.IndexFunc(around, func(a IDMap) bool { return m.Outside >= a.Outside && m.Outside-a.Outside < a.Count })
+			if i < 0 {
+				return nil, false
+			}
+			from := m.Outside - around[i].Outside
+			n := min(m.Count, around[i].Count-from)
+			out = append(out, IDMap{m.Inside, around[i].Inside + from, n})
+			m.Inside, m.Outside, m.Count = m.Inside+n, m.Outside+n, m.Count-n
+		}
+	}
+	return out, true
 }
 
 // UIDMap reads /proc/PID/uid_map, GIDMap gid_map.

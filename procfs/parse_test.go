@@ -343,3 +343,24 @@ func TestNumbers(t *testing.T) {
 		t.Errorf("2^64: %d", v)
 	}
 }
+
+func TestIDMapsWithin(t *testing.T) {
+	around := IDMaps{{0, 1000, 1}, {1, 100000, 10}}
+	for _, c := range []struct {
+		maps, around, want IDMaps
+		ok                 bool
+	}{
+		{IDMaps{{0, 1000, 1}}, nil, IDMaps{{0, 1000, 1}}, true},
+		{IDMaps{{7, 1000, 1}}, around, IDMaps{{7, 0, 1}}, true},
+		{IDMaps{{0, 100002, 3}}, around, IDMaps{{0, 3, 3}}, true},
+		{IDMaps{{0, 99999, 2}}, around, nil, false},
+		{IDMaps{{0, 100008, 4}}, around, nil, false},
+		{IDMaps{{0, 100008, 4}}, append(IDMaps{{50, 100010, 2}}, around...), IDMaps{{0, 9, 2}, {2, 50, 2}}, true},
+		{IDMaps{{0, 0, 4294967295}}, IDMaps{{0, 0, 4294967295}}, IDMaps{{0, 0, 4294967295}}, true},
+		{nil, around, nil, true},
+	} {
+		if got, ok := c.maps.Within(c.around); !slices.Equal(got, c.want) || ok != c.ok {
+			t.Errorf("%v within %v: %v %v, want %v %v", c.maps, c.around, got, ok, c.want, c.ok)
+		}
+	}
+}

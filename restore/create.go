@@ -100,8 +100,10 @@ func (s *session) enter() (err error) {
 		}
 		defer unix.Close(ns.fd)
 	}
-	s.inner, err = newInner(flags)
-	return err
+	if s.inner, err = newInner(flags); err != nil {
+		return err
+	}
+	return s.openParcels()
 }
 
 // within runs fn on the inner thread, and meanwhile does for it what only the

@@ -146,7 +146,9 @@ func (s *session) failFile(t *kind.Target, fd uint32, err error) error {
 // table is a descriptor table being filled, as the scripts will leave it.
 type table struct {
 	open map[uint64]bool
-	self uint64 // where ckpt's pidfd is kept until the end
+	self uint64 // where the way to ckpt is kept until the end: its pidfd, or a socket
+	// receive adds the call that receives a file; nil: it is taken.
+	receive func(sc *tracee.Script, at uint64, f *os.File)
 }
 
 func (t *table) lowest() uint64 {
@@ -157,10 +159,14 @@ func (t *table) lowest() uint64 {
 	}
 }
 
-// newTable empties the table of a bare child but for ckpt's pidfd, which goes
-// to a number that the process does not use.
-func newTable(t *kind.Target) (*table, error) {
+// newTable empties the table of a bare child but for the way to ckpt, which
+// goes to a number that the process does not use.
+func (s *session) newTable(t *kind.Target) (*table, error) {
+	way := uint64(container.SelfFD)
 	tab := &table{open: map[uint64]bool{}, self: 64}
+	if s.places[t.VPID].far() {
+		way, tab.receive = parcelFD, s.receive
+	}
 	for _, e := range t.Fds {
 		tab.self = max(tab.self, uint64(e.GetFd())+1)
 	}
@@ -176,7 +182,7 @@ func newTable(t *kind.Target) (*table, error) {
 	}
 	limit := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, now.Max), now.Max)
 	sc.Note(sc.Must(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, sc.Data(limit), 0), "raise the limit on open files")
-	sc.Note(sc.Must(unix.SYS_DUP3, container.SelfFD, tab.self, unix.O_CLOEXEC), "keep the way to ckpt")
+	sc.Note(sc.Must(unix.SYS_DUP3, way, tab.self, unix.O_CLOEXEC), "keep the way to ckpt")
 	sc.Must(unix.SYS_CLOSE_RANGE, 0, tab.self-1, 0)
 	sc.Must(unix.SYS_CLOSE_RANGE, tab.self+1, uint64(^uint32(0)), 0)
 	tab.open[tab.self] = true
@@ -186,7 +192,11 @@ func newTable(t *kind.Target) (*table, error) {
 // fetch adds the call that takes f from ckpt.
 func (tab *table) fetch(sc *tracee.Script, f *os.File) uint64 {
 	fd := tab.lowest()
-	sc.Note(sc.Must(unix.SYS_PIDFD_GETFD, tab.self, uint64(f.Fd()), 0), "take "+f.Name())
+	if tab.receive != nil {
+		tab.receive(sc, tab.self, f)
+	} else {
+		sc.Note(sc.Must(unix.SYS_PIDFD_GETFD, tab.self, uint64(f.Fd()), 0), "take "+f.Name())
+	}
 	tab.open[fd] = true
 	return fd
 }

@@ -19,12 +19,18 @@ import (
 // A counter beyond the end of the ids here begins anew with the next birth, as
 // it does where it comes to the end.
 func (s *session) lastPID() error {
-	fd, err := s.openIn(pidns.Init, procfs.SysctlPath("kernel/ns_last_pid"), unix.O_WRONLY)
+	return s.setLastPID(pidns.Init, min(int(s.r.Manifest.GetLastPid()), s.pidMax-1))
+}
+
+// setLastPID sets the pid handed out last in the pid namespace whose first
+// process, a bare child, is in.
+func (s *session) setLastPID(in pidns.VPID, last int) error {
+	fd, err := s.openIn(in, procfs.SysctlPath("kernel/ns_last_pid"), unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
-	text := strconv.Itoa(min(int(s.r.Manifest.GetLastPid()), s.pidMax-1))
-	if err := s.asHere(pidns.Init, func(sc *tracee.Script) error {
+	text := strconv.Itoa(last)
+	if err := s.asHere(in, func(sc *tracee.Script) error {
 		sc.Must(unix.SYS_WRITE, fd, sc.Str(text), uint64(len(text)))
 		sc.Must(unix.SYS_CLOSE, fd)
 		return nil
@@ -75,6 +81,11 @@ func (s *session) finish() error {
 	}
 	if s.r.Manifest.GetNoInit() {
 		return nil
+	}
+	if s.parcels != nil {
+		if err := s.call(pidns.Init, unix.SYS_CLOSE, parcelFD); err != nil {
+			return err
+		}
 	}
 	return s.root.BecomeInit(int(s.r.Manifest.GetMainVpid()))
 }

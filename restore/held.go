@@ -125,9 +125,18 @@ func (s *session) revive(number uint32) (pidns.VPID, error) {
 		}
 		by, flags = s.stubs[of], threadFlags
 	}
-	stub, err := tracee.ForkStub(by, s.root.Site, tracee.ForkOptions{VPID: int(id), Flags: flags})
+	numbers, err := s.giveNumbers(max(pidns.VPID(h.GetTgid()), pidns.Init), nil, pidns.Chain{id})
 	if err != nil {
 		return 0, err
+	}
+	stub, err := tracee.ForkStub(by, s.root.Site, tracee.ForkOptions{SetTID: numbers, Flags: flags})
+	if err != nil {
+		return 0, err
+	}
+	if len(numbers) == 0 {
+		if err := s.lastPID(); err != nil { // which has given the number
+			return 0, err
+		}
 	}
 	s.stubs[id], s.held.alive[number] = stub, id
 	return id, nil

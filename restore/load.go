@@ -46,6 +46,9 @@ func (s *session) load() error {
 	}
 	s.ids = newIdentities(s.r.Manifest)
 	s.r.Chain = s.ids.chain
+	if s.owners, err = newOwners(s.r.Manifest); err != nil {
+		return err
+	}
 	inv, err := image.One[*inventory.InventoryEntry](s.in, image.Inventory, "")
 	if err != nil {
 		return err

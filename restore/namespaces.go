@@ -3,7 +3,6 @@ package restore
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -42,12 +41,7 @@ var sorts = []struct {
 func (s *session) makeSpaces() error {
 	for _, t := range s.live() {
 		if err := s.enterSpaces(t); err != nil {
-			return err
-		}
-		if id := t.Extra.GetChildrenTimeNs(); id != 0 {
-			if err := s.makeTime(t, id); err != nil {
-				return s.fail(t, "the time namespace of its children", err)
-			}
+			return s.fail(t, "", err)
 		}
 	}
 	for _, at := range s.made {
@@ -68,44 +62,58 @@ func (s *session) makeSpaces() error {
 	return nil
 }
 
-// enterSpaces brings a process into its namespaces, out of those it was born
-// in: the first in one makes it (unshare(2)), the others enter it. A process
-// does so as long as it has one thread and shares nothing with its children:
-// setns(2) is refused to others, and moves but the thread that calls it.
+// enterSpaces brings a bare child into all its namespaces.
 func (s *session) enterSpaces(t *kind.Target) error {
+	if err := s.descend(t.VPID, t, max(t.IDs.GetUserNsId(), image.NamespaceID)); err != nil {
+		return err
+	}
+	if err := s.enterOwned(t.VPID, t); err != nil {
+		return err
+	}
+	if err := s.childrensTime(t); err != nil {
+		return err
+	}
+	for _, n := range sorts {
+		if at := max(n.id(t), image.NamespaceID); s.places[t.VPID].in(n.name) != at {
+			return failure.Damagedf("its %s namespace belongs to a user namespace that it is not in", n.name)
+		}
+	}
+	return s.arrive(t)
+}
+
+// enterOwned brings a bare child, on behalf of t, into those of t's namespaces
+// that belong to the user namespace it is in, out of those it was born in: the
+// first in one makes it (unshare(2)), the others enter it. A process does so as
+// long as it has one thread and shares nothing with its children: setns(2) is
+// refused to others, and moves but the thread that calls it.
+func (s *session) enterOwned(v pidns.VPID, t *kind.Target) error {
+	user := max(s.places[v].user, image.NamespaceID)
 	for _, n := range sorts {
 		at := space{n.name, max(n.id(t), image.NamespaceID)}
-		if now := max(s.where[t.VPID][n.name], image.NamespaceID); now == at.id {
+		if s.places[v].in(n.name) == at.id || s.owners.of(at) != user {
 			continue
 		}
-		if err := s.enterSpace(t, at, n.flag); err != nil {
-			return s.fail(t, "its "+n.name+" namespace", err)
+		if err := s.enterSpace(v, t, at, n.flag); err != nil {
+			return fmt.Errorf("its %s namespace: %w", n.name, err)
 		}
-		if s.where[t.VPID] == nil {
-			s.where[t.VPID] = map[string]uint32{}
-		}
-		s.where[t.VPID][n.name] = at.id
+		s.places[v].spaces[n.name] = at.id
 	}
 	return nil
 }
 
 // inherit notes in which namespaces a child is born, and lets it leave those
 // that are not its own while it is alone.
-func (s *session) inherit(parent, child pidns.VPID) error {
-	if len(s.where[parent]) == 0 {
-		delete(s.where, child) // another helper had the number
-		return nil
-	}
-	s.where[child] = maps.Clone(s.where[parent])
-	if t := s.target(child); t != nil && !t.Zombie {
-		return s.enterSpaces(t)
+func (s *session) inherit(place place, child pidns.VPID) error {
+	s.places[child] = place
+	if t := s.target(child); len(place.spaces) > 0 && t != nil && !t.Zombie {
+		return s.enterOwned(child, t)
 	}
 	return nil
 }
 
-// enterSpace brings a process into a namespace, which is made if it is not
+// enterSpace brings a bare child into a namespace, which is made if it is not
 // there yet.
-func (s *session) enterSpace(t *kind.Target, at space, flag uint64) error {
+func (s *session) enterSpace(v pidns.VPID, t *kind.Target, at space, flag uint64) error {
 	switch {
 	case s.spaces[at] != nil:
 	case at.id == image.NamespaceID:
@@ -116,49 +124,52 @@ func (s *session) enterSpace(t *kind.Target, at space, flag uint64) error {
 		s.first[at] = t
 		s.made = append(s.made, at)
 		if at.sort == "time" {
-			if err := s.makeTime(t, at.id); err != nil {
+			if err := s.makeTime(v, at.id); err != nil {
 				return err
 			}
 			break
 		}
-		if err := s.call(t.VPID, unix.SYS_UNSHARE, flag); err != nil {
+		if err := s.call(v, unix.SYS_UNSHARE, flag); err != nil {
 			return fmt.Errorf("make it: %w", err)
 		}
-		return s.openSpace(t, at, at.sort)
+		return s.openSpace(v, at, at.sort)
 	}
-	fd := uint64(s.spaces[at].Fd())
-	return s.asHere(t.VPID, func(sc *tracee.Script) error {
-		take := sc.Must(unix.SYS_PIDFD_GETFD, container.SelfFD, fd, 0)
-		enter := sc.Must(unix.SYS_SETNS, 0, flag)
-		sc.Feed(take, enter, 0)
-		sc.Note(enter, "enter it")
-		// The lowest free descriptor is known: nothing else was opened.
-		sc.Must(unix.SYS_CLOSE, container.StatusFD+1)
-		return nil
-	}, nil)
+	return s.setns(v, at, flag)
 }
 
 // openOwn opens one of the container's own namespaces.
-func (s *session) openOwn(at space) (err error) {
+func (s *session) openOwn(at space) error {
 	file := at.sort
 	if file == "time" && !s.r.Manifest.GetNoInit() {
 		file = "time_for_children" // ckpt's init itself stays in the host's
 	}
-	s.spaces[at], err = os.OpenFile(fmt.Sprintf("/proc/%d/ns/%s", s.root.HostPID, file), unix.O_RDONLY, 0)
-	return err
+	return s.openSpace(pidns.Init, at, file)
+}
+
+// childrensTime makes a time namespace for the children of t, if it is to belong
+// to the user namespace that t is in just now.
+func (s *session) childrensTime(t *kind.Target) error {
+	id := t.Extra.GetChildrenTimeNs()
+	if id == 0 || s.owners.of(space{"time", id}) != max(s.places[t.VPID].user, image.NamespaceID) {
+		return nil
+	}
+	if err := s.makeTime(t.VPID, id); err != nil {
+		return fmt.Errorf("the time namespace of its children: %w", err)
+	}
+	return nil
 }
 
 // makeTime makes a time namespace for the children of a process, which is not
 // in it itself (time_namespaces(7)).
-func (s *session) makeTime(t *kind.Target, id uint32) error {
-	if err := s.call(t.VPID, unix.SYS_UNSHARE, unix.CLONE_NEWTIME); err != nil {
+func (s *session) makeTime(v pidns.VPID, id uint32) error {
+	if err := s.call(v, unix.SYS_UNSHARE, unix.CLONE_NEWTIME); err != nil {
 		return fmt.Errorf("make it: %w", err)
 	}
 	mono, boot, err := s.kinds.Clocks(s.in, id)
 	if err != nil {
 		return err
 	}
-	p, err := procfs.Open(s.stubs[t.VPID].PID)
+	p, err := procfs.Open(s.stubs[v].PID)
 	if err != nil {
 		return err
 	}
@@ -166,11 +177,14 @@ func (s *session) makeTime(t *kind.Target, id uint32) error {
 	if err := p.Write("timens_offsets", container.TimeOffsets(mono, boot)); err != nil {
 		return fmt.Errorf("set its clocks: %w", err)
 	}
-	return s.openSpace(t, space{"time", id}, "time_for_children")
+	return s.openSpace(v, space{"time", id}, "time_for_children")
 }
 
-func (s *session) openSpace(t *kind.Target, at space, file string) (err error) {
-	s.spaces[at], err = os.OpenFile(fmt.Sprintf("/proc/%d/ns/%s", s.stubs[t.VPID].PID, file), unix.O_RDONLY, 0)
+func (s *session) openSpace(v pidns.VPID, at space, file string) error {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/ns/%s", s.stubs[v].PID, file), unix.O_RDONLY, 0)
+	if err == nil {
+		s.spaces[at] = f
+	}
 	return err
 }
 
@@ -206,7 +220,38 @@ func (s *session) onSpace(at space, fn func() error) error {
 		return err
 	}
 	defer n.end()
-	return s.on(n, fn)
+	return s.on(n, func() error {
+		// Files of /proc/sys are written by their owner alone, the first user
+		// of the user namespace (ipc_set_ownership() in ipc/ipc_sysctl.c).
+		owner := s.owners.of(at)
+		if root, ok := image.UserBehind(s.owners.users, owner, 0); owner > image.NamespaceID && ok && int(root) != os.Geteuid() {
+			if err := becomeUser(root); err != nil {
+				return err
+			}
+		}
+		return fn()
+	})
+}
+
+// becomeUser changes the effective user id of this thread alone, which keeps its
+// capabilities.
+func becomeUser(uid uint32) error {
+	const same = ^uintptr(0)
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	err := unix.Capget(&hdr, &caps[0])
+	if err == nil {
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); e != 0 {
+			err = e
+		}
+	}
+	if err == nil {
+		err = unix.Capset(&hdr, &caps[0])
+	}
+	if err != nil {
+		return fmt.Errorf("be user %d: %w", uid, err)
+	}
+	return nil
 }
 
 // anySort lets setns(2) take what the descriptor says.

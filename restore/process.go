@@ -22,6 +22,12 @@ func (s *session) processes() error {
 	}
 	s.area = area
 	s.r.Park = kind.Range{Start: area.End - parkSize, End: area.End}
+	if err := s.bearFar(); err != nil {
+		return err
+	}
+	if err := s.lastPID(); err != nil {
+		return err
+	}
 	if err := s.within(s.openFiles); err != nil {
 		return err
 	}
@@ -48,6 +54,24 @@ func (s *session) processes() error {
 			if err := s.run(t, tt, tt.Last); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// bearFar makes the threads of processes in user namespaces made inside. Some
+// of their ids are given through the first process of a pid namespace, which
+// must be bare for that.
+func (s *session) bearFar() error {
+	for _, t := range s.live() {
+		if !s.places[t.VPID].far() {
+			continue
+		}
+		if err := s.prepare(t); err != nil {
+			return err
+		}
+		if err := s.bearThreads(t); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -95,7 +119,7 @@ func (s *session) bearThreads(t *kind.Target) error {
 		if tt.Traced != nil {
 			continue
 		}
-		if err := s.bearThread(tt, t.Threads[0].Traced, s.siteOf(t)); err != nil {
+		if err := s.bearThread(t.VPID, tt, t.Threads[0].Traced, s.siteOf(t)); err != nil {
 			return s.fail(t, fmt.Sprintf("make thread %d", tt.VTID), err)
 		}
 	}
@@ -105,9 +129,12 @@ func (s *session) bearThreads(t *kind.Target) error {
 // threadFlags are those of a thread (pthread_create(3)).
 const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
 
-func (s *session) bearThread(tt *kind.TargetThread, leader *tracee.Thread, site tracee.Site) (err error) {
-	tt.Traced, err = tracee.ForkStub(leader, site, tracee.ForkOptions{SetTID: setTID(tt.Chain),
-		Flags: threadFlags})
+func (s *session) bearThread(of pidns.VPID, tt *kind.TargetThread, leader *tracee.Thread, site tracee.Site) (err error) {
+	numbers, err := s.giveNumbers(of, s.places[of].path, tt.Chain)
+	if err != nil {
+		return err
+	}
+	tt.Traced, err = tracee.ForkStub(leader, site, tracee.ForkOptions{SetTID: numbers, Flags: threadFlags})
 	if err == nil {
 		s.stubs[tt.VTID] = tt.Traced
 	}
@@ -191,7 +218,7 @@ func (s *session) compile(t *kind.Target) error {
 	s.dropEnds(t)
 	id := t.IDs.GetFilesId()
 	if t.OwnsFiles {
-		tab, err := newTable(t)
+		tab, err := s.newTable(t)
 		if err != nil {
 			return s.fail(t, "", err)
 		}
@@ -217,13 +244,19 @@ func (s *session) compile(t *kind.Target) error {
 func (s *session) dropEnds(t *kind.Target) {
 	ends := []uint32{uint32(unix.SIGCHLD)}
 	for _, z := range s.r.Targets {
-		if sig := z.Extra.GetExitSignal(); z.Zombie && z.Entry.GetPpid() == uint32(t.VPID) && sig != uint32(unix.SIGCHLD) && sig != 0 {
+		if sig := z.Extra.GetExitSignal(); (z.Zombie || s.byHelper(z)) && z.Entry.GetPpid() == uint32(t.VPID) && sig != uint32(unix.SIGCHLD) && sig != 0 {
 			ends = append(ends, sig) // one each: real-time signals do not merge
 		}
 	}
 	for _, sig := range ends {
 		takeSignal(t.Main, sig)
 	}
+}
+
+// byHelper tells whether a helper has given birth to a process in its parent's
+// place (tree.Enter), and told that by ending with the same signal.
+func (s *session) byHelper(t *kind.Target) bool {
+	return s.owners.owns[space{"pid", uint32(t.VPID)}] != 0
 }
 
 // takeSignal takes one signal from those that wait, if it is there (else EAGAIN).
@@ -286,6 +319,7 @@ func (s *session) run(t *kind.Target, tt *kind.TargetThread, sc *tracee.Script) 
 	if sc.Size() > site.Size {
 		return s.failThread(t, tt, "", fmt.Errorf("%d bytes of calls do not fit into %d", sc.Size(), site.Size))
 	}
+	s.deliver(sc)
 	return s.failThread(t, tt, "", tt.Traced.Run(site, sc))
 }
 

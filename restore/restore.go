@@ -66,7 +66,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	defer in.Close()
 	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, born: map[pidns.VPID]pidns.Chain{}, ended: map[pidns.VPID]bool{},
 		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}, spaces: map[space]*os.File{}, mounters: map[uint32]*inner{},
-		first: map[space]*kind.Target{}, where: map[pidns.VPID]map[string]uint32{}}
+		first: map[space]*kind.Target{}, places: map[pidns.VPID]place{pidns.Init: place{}.born(0)}}
 	defer func() {
 		s.close()
 		if err != nil {
@@ -129,10 +129,13 @@ type session struct {
 	ask   chan func() // what only the tracing thread can do
 
 	spaces   map[space]*os.File // namespaces made inside, and the container's own that are needed
-	made     []space            // those made inside, in the order they were
+	made     []space            // those made inside but for those of users, in the order they were
 	first    map[space]*kind.Target
-	where    map[pidns.VPID]map[string]uint32 // where each bare child is, by sort; none: the container's
-	mounters map[uint32]*inner                // threads in those of mounts, by mnt_ns_id
+	mounters map[uint32]*inner // threads in those of mounts, by mnt_ns_id
+	owners   owners
+	places   map[pidns.VPID]place // where the bare children are just now
+	parcels  *os.File             // on which those in user namespaces made inside get files; nil: there are none
+	queued   map[*tracee.Script][]*os.File
 
 	ids  identities
 	held ended
@@ -160,7 +163,7 @@ type undo struct {
 // build makes everything but lets nothing run.
 func (s *session) build(ctx context.Context) error {
 	for _, step := range []func() error{
-		s.checked, s.create, s.enter, s.namespaces, s.tree, s.lastPID, s.openPIDMax, s.makeSpaces, s.processes, s.verify, s.setPIDMax, s.finish,
+		s.checked, s.create, s.enter, s.namespaces, s.tree, s.openPIDMax, s.makeSpaces, s.processes, s.verify, s.setPIDMax, s.finish,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -204,6 +207,7 @@ func (s *session) close() {
 	if s.inner != nil {
 		s.inner.end()
 	}
+	s.closeParcels()
 	s.leaveSpaces()
 	if s.r != nil && s.r.HostProc != nil {
 		_ = s.r.HostProc.Close()

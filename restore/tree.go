@@ -10,6 +10,7 @@ import (
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/restore/tree"
@@ -68,6 +69,10 @@ func (s *session) rows() []tree.Row {
 		}
 		r.ByThread = pidns.VPID(t.Extra.GetParentThread())
 		r.Space, r.Nested = s.ids.space(t.VPID), s.ids.chain(t.VPID).Nested()
+		if owner := s.owners.of(space{"pid", uint32(r.Space)}); owner != image.NamespaceID {
+			r.Owner = owner
+		}
+		r.Alone = t.IDs.GetUserNsId() > max(r.Owner, image.NamespaceID)
 		r.GroupNested, r.SessionNested = s.ids.seen(r.Space, r.PGID), s.ids.seen(r.Space, r.SID)
 		for _, tt := range t.Threads {
 			r.Threads = append(r.Threads, tt.VTID)
@@ -95,14 +100,24 @@ func (s *session) take(step tree.Step) error {
 		if err != nil {
 			return err
 		}
-		child, err := tracee.ForkStub(by, s.root.Site,
-			tracee.ForkOptions{SetTID: setTID(append(pidns.Chain{st.Child}, st.Nested...)), Flags: st.Flags, ExitSignal: st.ExitSignal})
+		space := pidns.VPID(0)
+		if st.Flags&unix.CLONE_NEWPID != 0 {
+			space = st.Child
+		}
+		place, ids := s.places[st.Parent].born(space), append(pidns.Chain{st.Child}, st.Nested...)
+		numbers, err := s.giveNumbers(st.Parent, place.path, ids)
 		if err != nil {
 			return err
 		}
-		s.born[st.Child] = append(pidns.Chain{st.Child}, st.Nested...)
+		child, err := tracee.ForkStub(by, s.root.Site, tracee.ForkOptions{SetTID: numbers, Flags: st.Flags, ExitSignal: st.ExitSignal})
+		if err != nil {
+			return err
+		}
+		s.born[st.Child] = ids
 		s.stubs[st.Child] = child
-		return s.inherit(st.Parent, st.Child)
+		return s.inherit(place, st.Child)
+	case tree.Enter:
+		return s.descend(st.P, s.target(st.For), st.User)
 	case tree.Setsid:
 		if err := s.call(st.P, unix.SYS_SETSID); err != nil {
 			return err
@@ -156,10 +171,10 @@ func (s *session) forker(st tree.Fork) (*tracee.Thread, error) {
 			continue
 		}
 		if tt.Traced == nil {
-			if err := s.enterSpaces(s.target(st.Parent)); err != nil {
-				return nil, err
+			if err := s.enterOwned(st.Parent, s.target(st.Parent)); err != nil {
+				return nil, s.fail(s.target(st.Parent), "", err)
 			}
-			if err := s.bearThread(tt, s.stubs[st.Parent], s.root.Site); err != nil {
+			if err := s.bearThread(st.Parent, tt, s.stubs[st.Parent], s.root.Site); err != nil {
 				return nil, fmt.Errorf("make thread %d: %w", tt.VTID, err)
 			}
 		}
@@ -194,7 +209,7 @@ func (s *session) lead(leader pidns.VPID) error {
 		return nil // it dies again, and with it all that
 	}
 	sc := tracee.NewScript(s.root.Site.Base)
-	fetch := func(f *os.File) tracee.Step { return takeFile(sc, f) }
+	fetch := func(f *os.File) tracee.Step { return s.keepIn(leader, sc, f) }
 	if err := s.within(func() error {
 		for _, k := range s.kinds.All() {
 			if k.Lead == nil {
@@ -208,7 +223,7 @@ func (s *session) lead(leader pidns.VPID) error {
 	}); err != nil {
 		return err
 	}
-	return s.stubs[leader].Run(s.root.Site, sc)
+	return s.runBare(leader, sc)
 }
 
 // takeFile is Restore.Take.

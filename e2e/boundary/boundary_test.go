@@ -27,6 +27,8 @@ type row struct {
 	flags []string
 	// since is the first kernel version that has it.
 	since string
+	// inner is how it is run in a user namespace (e2e/program/inner.c).
+	inner string
 	// root: an ordinary user may not make what it looks at.
 	root bool
 	// churn are names of processes that come and go.
@@ -36,7 +38,18 @@ type row struct {
 }
 
 func (r row) name() string {
-	return strings.Join(append([]string{fmt.Sprintf("%d %s", r.number, strings.TrimSuffix(filepath.Base(r.source), ".c"))}, append(r.flags, r.args...)...), " ")
+	words := append([]string{fmt.Sprintf("%d %s", r.number, strings.TrimSuffix(filepath.Base(r.source), ".c"))}, append(r.flags, r.args...)...)
+	if r.inner != "" {
+		words = append(words, "inner", r.inner)
+	}
+	return strings.Join(words, " ")
+}
+
+func (r row) command(t *testing.T) (command []string) {
+	if r.inner != "" {
+		command = []string{harness.Program(t, "inner.c"), r.inner}
+	}
+	return append(append(command, harness.Program(t, r.source)), r.args...)
 }
 
 var rows = []row{
@@ -67,6 +80,9 @@ var rows = []row{
 	{number: 19, source: "boundary/next.c", args: []string{"exec"}, outside: execs},
 	{number: 19, source: "boundary/pidmax.c", root: true, since: "6.14"},
 	{number: 20, source: "nested.c", root: true},
+	{number: 20, source: "nested.c", inner: "o"},
+	{number: 20, source: "nested.c", inner: "po"},
+	{number: 20, source: "nested.c", inner: "tpio"},
 	{number: 21, source: "boundary/births.c", churn: harness.Churn{Comms: []string{"true", "births"}}},
 	{number: 23, source: "boundary/pidfiles.c"},
 	{number: 24, source: "boundary/targets.c", args: []string{"outside"}, outside: translated},
@@ -89,7 +105,7 @@ func TestRows(t *testing.T) {
 // live is what each program goes through: two generations, each under other
 // host ids, and a dump that leaves it running.
 func (r row) live(t *testing.T, e *harness.Env) {
-	s := e.Watch("boundary", r.flags, append([]string{harness.Program(t, r.source)}, r.args...)...)
+	s := e.Watch("boundary", r.flags, r.command(t)...)
 	look := func() {
 		t.Helper()
 		s.Look()

@@ -19,6 +19,8 @@ type program struct {
 	// alone: it needs a thing that exists once on the machine, and is gone
 	// between dump and restore.
 	alone bool
+	// inner is how it is run in a user namespace (e2e/program/inner.c).
+	inner string
 }
 
 var programs = []program{
@@ -60,14 +62,50 @@ var programs = []program{
 	{source: "creds.c", root: true},
 	{source: "seccomp.c", root: true},
 	{source: "seccomp.c", args: []string{"no-new-privs"}, root: true},
+	{source: "thread.c", inner: "o"},
+	{source: "thread.c", inner: "po"},
+	{source: "locks.c", inner: "po"},
+	{source: "pending.c", inner: "po"},
+	{source: "timers.c", inner: "ps"},
+	{source: "files.c", inner: "o"},
+	{source: "files.c", inner: "po"},
+	{source: "queues.c", inner: "ps"},
+	{source: "sockets.c", inner: "s"},
+	{source: "sockets.c", inner: "ps"},
+	{source: "pty.c", inner: "po"},
+	{source: "ctty.c", inner: "po"},
+	{source: "process.c", inner: "pio"},
+	{source: "process.c", inner: "tpo"},
+	{source: "nested.c", inner: "o"},
+	{source: "nested.c", inner: "po"},
+	{source: "nested.c", inner: "tpo"},
+	{source: "spaces.c", inner: "po"},
+	{source: "spaces.c", inner: "tpio"},
+	{source: "process.c", inner: "m", root: true},
+	{source: "process.c", inner: "pim", root: true},
+	{source: "files.c", inner: "pim", root: true},
+	{source: "ipc.c", inner: "m", root: true},
+	{source: "nested.c", inner: "pim", root: true},
+	{source: "spaces.c", inner: "m", root: true},
+	{source: "seccomp.c", inner: "po", root: true},
 }
 
 func (p program) name() string {
 	name := p.source
+	if p.inner != "" {
+		name += " inner " + p.inner
+	}
 	for _, a := range append(slices.Clone(p.flags), p.args...) {
 		name += " " + a
 	}
 	return name
+}
+
+func (p program) command(t *testing.T) (command []string) {
+	if p.inner != "" {
+		command = []string{harness.Program(t, "inner.c"), p.inner}
+	}
+	return append(append(command, harness.Program(t, p.source)), p.args...)
 }
 
 // course is what a program lives through between its looks.
@@ -105,7 +143,7 @@ func TestState(t *testing.T) {
 						t.Parallel()
 					}
 					e := harness.New(t, user)
-					s := e.Watch("state", p.flags, append([]string{harness.Program(t, p.source)}, p.args...)...)
+					s := e.Watch("state", p.flags, p.command(t)...)
 					s.Look()
 					through(s)
 					s.Finish()

@@ -60,6 +60,8 @@ func New() (kind.Process, kind.Thread) {
 		Name:    "dumpable",
 		Observe: d.observeProcess,
 		Ask:     askDumpable,
+		Leave:   m.leave,
+		Arrive:  m.arrive,
 		Restore: restoreDumpable,
 	}
 	thread := kind.Thread{
@@ -79,7 +81,6 @@ func New() (kind.Process, kind.Thread) {
 type saver struct {
 	known    bool
 	uid, gid procfs.IDMaps // nil: ckpt is in the container's user namespace
-	userns   uint64        // inode of that
 	label    string        // ckpt's own security label
 	labels   bool          // whether there is a module that gives labels
 }
@@ -106,7 +107,6 @@ func (s *saver) learn(d *kind.Dump) error {
 	if err != nil {
 		return err
 	}
-	s.userns = its.Ino
 	if own.Ino != its.Ino {
 		if s.uid, err = init.UIDMap(); err != nil {
 			return err
@@ -135,19 +135,10 @@ func (s *saver) observeProcess(d *kind.Dump, p *kind.Proc) error {
 	if err := s.learn(d); err != nil {
 		return err
 	}
-	fs := p.Lead().FS
-	ns, err := fs.StatLink("ns/user")
-	if err != nil {
-		return err
-	}
-	if ns.Ino != s.userns {
-		return failure.WithHint(failure.Unsupportedf("it lives in a user namespace inside the container; nested containers are not carried yet"),
-			"start it without unshare(1), a container tool or a sandbox of its own")
-	}
 	if !s.labels {
 		return nil
 	}
-	l, _, err := label(fs)
+	l, _, err := label(p.Lead().FS)
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/procfs"
+	"ckpt/tracee"
 )
 
 // maker remembers who the bare children are. All are clones of one another
-// and of the container's init, so one look is enough.
+// and of the container's init, so one look is enough, but for those in a user
+// namespace made inside.
 type maker struct {
 	known  bool
 	bare   procfs.Status
@@ -22,14 +26,15 @@ type maker struct {
 	gids   procfs.IDMaps // the container's gid_map
 	denied bool          // setgroups(2) is denied to the container
 	outer  []uint32      // Restore.Groups
+	own    uint64        // inode of ckpt's user namespace, and the container's
 	told   bool          // of what no process can get
 }
 
-func (m *maker) learn(r *kind.Restore, t *kind.Target) error {
+func (m *maker) learn(r *kind.Restore, host pidns.HostPID) error {
 	if m.known {
 		return nil
 	}
-	p, err := procfs.OpenAt(r.HostProc, t.Host.String())
+	p, err := procfs.OpenAt(r.HostProc, host.String())
 	if err != nil {
 		return err
 	}
@@ -42,35 +47,125 @@ func (m *maker) learn(r *kind.Restore, t *kind.Target) error {
 	if m.gids, err = p.GIDMap(); err != nil {
 		return err
 	}
-	b, err := p.Read("setgroups")
-	if err != nil {
+	if m.denied, err = groupsDenied(p); err != nil {
 		return err
 	}
-	m.denied = strings.TrimSpace(string(b)) == "deny"
 	// Inherited from here (credentials(7)).
 	bits, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
 	if err != nil {
 		return fmt.Errorf("read securebits: %w", err)
 	}
-	m.bits, m.outer, m.known = uint32(bits), r.Groups, true
+	var own unix.Stat_t
+	if err := unix.Fstatat(int(r.HostProc.Fd()), "thread-self/ns/user", &own, 0); err != nil {
+		return fmt.Errorf("look at ckpt's user namespace: %w", err)
+	}
+	m.own, m.bits, m.outer, m.known = own.Ino, uint32(bits), r.Groups, true
 	return nil
 }
 
-func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
-	e := tt.Core.GetThreadCore().GetCreds()
-	if e == nil {
-		return failure.Damagedf("thread %d has no credentials", tt.VTID)
+func groupsDenied(p *procfs.Proc) (bool, error) {
+	b, err := p.Read("setgroups")
+	return strings.TrimSpace(string(b)) == "deny", err
+}
+
+// leave gives a bare child what it cannot be given in the user namespace made
+// inside that it is about to enter for t: groups, and ids without a number there.
+func (m *maker) leave(r *kind.Restore, t *kind.Target, s *tracee.Script) error {
+	host, _ := r.HostPID(pidns.Init)
+	if err := m.learn(r, host); err != nil {
+		return fmt.Errorf("look at the bare children's credentials: %w", err)
 	}
-	if err := m.learn(r, t); err != nil {
+	want, have := wanted(t.Threads[0]), m.identity()
+	groups, err := m.groups(want.groups)
+	if err != nil {
+		return err
+	}
+	if groups {
+		setGroups(s, want.groups)
+	}
+	lost := func(gids bool) func(uint32) bool {
+		return func(id uint32) bool {
+			_, ok := image.UserNumber(r.Manifest.GetUserNamespaces(), t.IDs.GetUserNsId(), gids, id)
+			return !ok
+		}
+	}
+	if !slices.ContainsFunc(want.uid[:], lost(false)) {
+		want.uid = have.uid
+	}
+	if !slices.ContainsFunc(want.gid[:], lost(true)) {
+		want.gid = have.gid
+	}
+	if have.uid == want.uid && have.gid == want.gid {
+		return nil
+	}
+	become(s, have, want)
+	return nil
+}
+
+// arrive makes a bare child in a user namespace made inside the user that it
+// will be: unlike the others, it has no rights over what is the container's
+// (System V segments, say), and what it makes belongs to it.
+func (m *maker) arrive(r *kind.Restore, t *kind.Target, s *tracee.Script) error {
+	if err := m.learn(r, t.Host); err != nil {
 		return fmt.Errorf("look at the bare child's credentials: %w", err)
 	}
-	want := identity{
+	f, err := m.far(r, t, t.Threads[0])
+	if f == nil || err != nil {
+		return err
+	}
+	want := wanted(t.Threads[0])
+	have, groups, err := f.translate(&want)
+	if err != nil {
+		return err
+	}
+	if groups {
+		setGroups(s, want.groups)
+	}
+	if have.uid != want.uid || have.gid != want.gid {
+		become(s, have, want)
+		prctl(s, "set dumpable", unix.PR_SET_DUMPABLE, 1)
+	}
+	return nil
+}
+
+// become changes the ids and keeps the capabilities.
+func become(s *tracee.Script, have, want identity) {
+	prctl(s, "keep capabilities", unix.PR_SET_KEEPCAPS, 1)
+	setIDs(s, have, want)
+	capset(s, "raise capabilities", have.prm, have.prm, have.inh)
+	prctl(s, "keep capabilities no more", unix.PR_SET_KEEPCAPS, 0)
+}
+
+// wanted are the credentials of the image.
+func wanted(tt *kind.TargetThread) identity {
+	e := tt.Core.GetThreadCore().GetCreds()
+	return identity{
 		uid:    [4]uint32{e.GetUid(), e.GetEuid(), e.GetSuid(), e.GetFsuid()},
 		gid:    [4]uint32{e.GetGid(), e.GetEgid(), e.GetSgid(), e.GetFsgid()},
 		groups: e.GetGroups(), inh: join(e.GetCapInh()), prm: join(e.GetCapPrm()), eff: join(e.GetCapEff()), bnd: join(e.GetCapBnd()),
 		amb: tt.Extra.GetCapAmb(), bits: e.GetSecbits(), noNewPrivs: tt.Extra.GetNoNewPrivs(),
 	}
-	have := m.identity()
+}
+
+func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
+	if tt.Core.GetThreadCore().GetCreds() == nil {
+		return failure.Damagedf("thread %d has no credentials", tt.VTID)
+	}
+	if err := m.learn(r, t.Host); err != nil {
+		return fmt.Errorf("look at the bare child's credentials: %w", err)
+	}
+	want, have := wanted(tt), m.identity()
+	groups, err := false, error(nil)
+	if far, ferr := m.far(r, t, tt); ferr != nil {
+		return fmt.Errorf("look at the bare child's credentials: %w", ferr)
+	} else if far != nil {
+		have, groups, err = far.translate(&want)
+	} else {
+		groups, err = m.groups(want.groups)
+	}
+	if err != nil {
+		return err
+	}
 	if lost := want.bnd &^ have.bnd; lost != 0 && !m.told {
 		m.told = true
 		r.Log.Info("capabilities out of reach of every process: ckpt does not have them here", "capabilities", names(lost))
@@ -80,10 +175,6 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) 
 	}
 	if have.noNewPrivs && !want.noNewPrivs {
 		r.Log.Warn("no_new_privs stays set: ckpt itself runs with it", "vpid", t.VPID, "thread", tt.VTID)
-	}
-	groups, err := m.groups(want.groups)
-	if err != nil {
-		return err
 	}
 	change(tt.Script, have, want, groups)
 	if sig := tt.Core.GetThreadCore().GetPdeathSig(); sig != 0 {

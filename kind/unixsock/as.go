@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -37,24 +38,51 @@ func (w *world) canBe(c *image.Ucred) bool {
 // process goes back to its own ids: it needs their privileges.
 func as(r *kind.Restore, c *image.Ucred, build func(*tracee.Script), read func(*tracee.Script) error) error {
 	const same = uint64(^uint32(0))
-	uid, gid := uint64(os.Geteuid()), uint64(os.Getegid()) // also the bare process's
+	own, want := identities(r, c)
 	return r.As(pidns.VPID(c.GetPid()), func(s *tracee.Script) error {
 		// Changing ids makes a process undumpable, and so hard to get at.
-		if uint64(c.GetGid()) != gid {
-			s.Try(unix.SYS_SETRESGID, same, uint64(c.GetGid()), same)
+		if want.gid != own.gid {
+			s.Try(unix.SYS_SETRESGID, same, want.gid, same)
 		}
-		if uint64(c.GetUid()) != uid {
-			s.Try(unix.SYS_SETRESUID, same, uint64(c.GetUid()), same)
+		if want.uid != own.uid {
+			s.Try(unix.SYS_SETRESUID, same, want.uid, same)
 		}
 		build(s)
-		if uint64(c.GetUid()) != uid {
-			s.Must(unix.SYS_SETRESUID, same, uid, same)
+		if want.uid != own.uid {
+			s.Must(unix.SYS_SETRESUID, same, own.uid, same)
 		}
-		if uint64(c.GetGid()) != gid {
-			s.Must(unix.SYS_SETRESGID, same, gid, same)
+		if want.gid != own.gid {
+			s.Must(unix.SYS_SETRESGID, same, own.gid, same)
 		}
 		return nil
 	}, read)
+}
+
+type identity struct{ uid, gid uint64 }
+
+// identities are the effective ids that a bare process has, and those of c, as
+// it calls them: those of ckpt, or, in a user namespace made inside, already
+// its own. One without a number there is left as it is.
+func identities(r *kind.Restore, c *image.Ucred) (own, want identity) {
+	i := slices.IndexFunc(r.Targets, func(t *kind.Target) bool { return uint32(t.VPID) == c.GetPid() })
+	if i < 0 || r.Targets[i].IDs.GetUserNsId() <= image.NamespaceID {
+		return identity{uint64(os.Geteuid()), uint64(os.Getegid())}, identity{uint64(c.GetUid()), uint64(c.GetGid())}
+	}
+	t, users := r.Targets[i], r.Manifest.GetUserNamespaces()
+	e := t.Threads[0].Core.GetThreadCore().GetCreds()
+	number := func(gids bool, of, instead uint32) uint64 {
+		n, ok := image.UserNumber(users, t.IDs.GetUserNsId(), gids, of)
+		if !ok && of != instead {
+			n, ok = image.UserNumber(users, t.IDs.GetUserNsId(), gids, instead)
+		}
+		if !ok {
+			return uint64(^uint32(0)) // no change
+		}
+		return uint64(n)
+	}
+	own = identity{number(false, e.GetEuid(), e.GetEuid()), number(true, e.GetEgid(), e.GetEgid())}
+	want = identity{number(false, c.GetUid(), e.GetEuid()), number(true, c.GetGid(), e.GetEgid())}
+	return own, want
 }
 
 // call runs one call as c.

@@ -195,11 +195,13 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 	}
 	fork := Fork{Parent: by, Child: p.VPID, Nested: p.Nested, Flags: flags, ExitSignal: sig, Helper: p.dead}
 	// A thread made this early keeps what its process unshares in the end.
-	if by == e.vpid(u) && p.parent == u && e.s.unshare[u] == 0 {
+	if by == e.vpid(u) && p.parent == u && e.s.unshare[u] == 0 && !e.f.nodes[u].Alone {
 		fork.Thread = p.ByThread
 	}
 	if e.outer[c] == 0 {
-		e.add(fork)
+		if err := e.addFork(u, fork); err != nil {
+			return err
+		}
 	} else if err := e.birthInGroup(u, fork, e.outer[c]); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ type model struct {
 	procs   map[pidns.VPID]*task
 	nested  map[pidns.VPID][]pidns.VPID // what each id ever given is below the container's namespace,
 	below   map[pidns.VPID][]pidns.VPID // and in which namespaces
+	owner   map[pidns.VPID]uint32       // the user namespace that a pid namespace belongs to
 	objects uint64
 	pidMax  pidns.VPID
 }
@@ -25,6 +26,7 @@ type task struct {
 	pid, pgid, sid pidns.VPID
 	parent         pidns.VPID
 	space          pidns.VPID // first process of its pid namespace
+	user           uint32     // its user namespace
 	dead           bool
 	status         unix.WaitStatus
 	leader         bool // signal->leader
@@ -37,7 +39,7 @@ var shareFlags = []uint64{unix.CLONE_VM, unix.CLONE_SIGHAND, unix.CLONE_FILES, u
 
 // newModel starts a namespace whose init leads session and group 1.
 func newModel() *model {
-	m := &model{procs: map[pidns.VPID]*task{}, nested: map[pidns.VPID][]pidns.VPID{}, below: map[pidns.VPID][]pidns.VPID{}, pidMax: defaultPIDMax}
+	m := &model{procs: map[pidns.VPID]*task{}, nested: map[pidns.VPID][]pidns.VPID{}, below: map[pidns.VPID][]pidns.VPID{}, owner: map[pidns.VPID]uint32{}, pidMax: defaultPIDMax}
 	t := &task{pid: 1, pgid: 1, sid: 1, space: 1, leader: true, exitSignal: unix.SIGCHLD, obj: map[uint64]uint64{}}
 	for _, f := range shareFlags {
 		t.obj[f] = m.object()
@@ -132,9 +134,9 @@ func (m *model) fork(parent, child pidns.VPID, nested []pidns.VPID, flags uint64
 			return fmt.Errorf("EEXIST: set_tid %d in the namespace of %d", nested[i], space)
 		}
 	}
-	t := &task{pid: child, pgid: p.pgid, sid: p.sid, parent: parent, space: p.space, exitSignal: sig, obj: map[uint64]uint64{}}
+	t := &task{pid: child, pgid: p.pgid, sid: p.sid, parent: parent, space: p.space, user: p.user, exitSignal: sig, obj: map[uint64]uint64{}}
 	if flags&unix.CLONE_NEWPID != 0 {
-		t.space = child
+		t.space, m.owner[child] = child, p.user
 	}
 	if flags&unix.CLONE_PARENT != 0 {
 		t.parent, t.exitSignal = p.parent, p.exitSignal
@@ -281,6 +283,8 @@ func (m *model) run(steps []Step) error {
 		switch s := s.(type) {
 		case Fork:
 			err = m.fork(s.Parent, s.Child, s.Nested, s.Flags, s.ExitSignal)
+		case Enter:
+			m.procs[s.P].user = s.User
 		case Setsid:
 			err = m.setsid(s.P)
 		case Setpgid:
@@ -314,7 +318,7 @@ func (m *model) rows(init bool) []Row {
 			continue
 		}
 		r := Row{VPID: t.pid, PPID: t.parent, PGID: t.pgid, SID: t.sid, Zombie: t.dead, Status: t.status,
-			Subreaper: t.subreaper && !t.dead, ExitSignal: t.exitSignal, Space: t.space,
+			Subreaper: t.subreaper && !t.dead, ExitSignal: t.exitSignal, Space: t.space, Owner: m.owner[t.space],
 			Nested: m.sees(t, t.pid), GroupNested: m.sees(t, t.pgid), SessionNested: m.sees(t, t.sid)}
 		if !t.dead { // a zombie has given its objects back
 			r.VM, r.Files, r.FS, r.Sighand = t.obj[unix.CLONE_VM], t.obj[unix.CLONE_FILES], t.obj[unix.CLONE_FS], t.obj[unix.CLONE_SIGHAND]

@@ -134,6 +134,33 @@ func (f *forest) outerGroups() ([]pidns.VPID, error) {
 	return out, nil
 }
 
+// addFork adds a birth by u, or by a helper below it. A pid namespace that
+// belongs to another user namespace than the one around it is made by a process
+// that is in that: by a helper, which has the child by CLONE_PARENT in place of
+// its own parent.
+func (e *emitter) addFork(u node, fork Fork) error {
+	c := e.f.index[fork.Child]
+	if !e.f.first(c) || e.f.nodes[c].Owner == e.f.nodes[e.f.around(c)].Owner {
+		e.add(fork)
+		return nil
+	}
+	h, err := e.f.helperID(e.taken)
+	if err != nil {
+		return err
+	}
+	helper := fork
+	helper.Child, helper.Helper, helper.Flags = h, true, fork.Flags&^unix.CLONE_NEWPID
+	helper.Nested = slices.Repeat([]pidns.VPID{h}, e.f.level(e.f.nodes[u].space))
+	parent := fork.Parent
+	if fork.Flags&unix.CLONE_PARENT != 0 {
+		parent = e.vpid(e.f.nodes[c].parent)
+	}
+	fork.Parent, fork.Thread, fork.ExitSignal = h, 0, 0
+	fork.Flags |= unix.CLONE_PARENT
+	e.add(helper, Enter{P: h, For: fork.Child, User: e.f.nodes[c].Owner}, fork, Exit{P: h}, Reap{parent, h})
+	return nil
+}
+
 func (f *forest) outerGroup(n node) error {
 	p := &f.nodes[n]
 	return failure.WithHint(failure.Unsupportedf("pid %d is in group %d, which was made outside of its pid namespace, and not all there are; that is not carried yet", p.VPID, p.PGID),
@@ -146,25 +173,34 @@ func (e *emitter) birthInGroup(u node, fork Fork, g pidns.VPID) error {
 	c := e.f.index[fork.Child]
 	p := &e.f.nodes[u]
 	if e.outer[p.space] == g && len(e.f.groupIDs(g)) < e.f.level(p.space) {
-		e.add(fork) // its parent is in it, and has no name for it either
-		return nil
+		return e.addFork(u, fork) // its parent is in it, and has no name for it either
 	}
 	join := Setpgid{P: fork.Child, PGID: g, By: fork.Parent}
 	n, there := e.f.index[g]
 	switch {
 	case !there && e.started[g]:
-		e.add(fork, join)
+		if err := e.addFork(u, fork); err != nil {
+			return err
+		}
+		e.add(join)
 	case !there:
-		lead := Fork{Parent: e.vpid(u), Child: g, Nested: e.f.groupIDs(g), ExitSignal: unix.SIGCHLD, Helper: true}
-		e.add(lead, Setpgid{P: g, PGID: g}, fork, join)
-		e.end(false, Exit{P: g}, Reap{lead.Parent, g})
+		e.add(Fork{Parent: e.vpid(u), Child: g, Nested: e.f.groupIDs(g), ExitSignal: unix.SIGCHLD, Helper: true}, Setpgid{P: g, PGID: g})
+		if err := e.addFork(u, fork); err != nil {
+			return err
+		}
+		e.add(join)
+		e.end(false, Exit{P: g}, Reap{e.vpid(u), g})
 	case !e.born[n] || len(e.f.nodes[n].SessionNested) < e.f.level(e.f.nodes[n].space):
 		return e.f.outerGroup(e.f.memberInside(c, g))
 	default:
 		// Those that its leader has yet to fork are to be born in the
 		// session's group.
 		l := &e.f.nodes[n]
-		e.add(Setpgid{P: g, PGID: g}, fork, join, Setpgid{P: g, PGID: l.SID})
+		e.add(Setpgid{P: g, PGID: g})
+		if err := e.addFork(u, fork); err != nil {
+			return err
+		}
+		e.add(join, Setpgid{P: g, PGID: l.SID})
 	}
 	e.started[g] = true
 	return nil

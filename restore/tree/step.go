@@ -35,6 +35,13 @@ type Fork struct {
 	Helper bool
 }
 
+// Enter: the helper P enters a user namespace, the Row.Owner of For, which it
+// will fork.
+type Enter struct {
+	P, For pidns.VPID
+	User   uint32
+}
+
 // Setsid: P calls setsid(2).
 type Setsid struct{ P pidns.VPID }
 
@@ -70,6 +77,7 @@ type Subreaper struct {
 type Settled struct{}
 
 func (Fork) step()      {}
+func (Enter) step()     {}
 func (Setsid) step()    {}
 func (Setpgid) step()   {}
 func (Exit) step()      {}
@@ -92,6 +100,9 @@ func (s Fork) String() string {
 		thread = fmt.Sprintf(", thread %d,", s.Thread)
 	}
 	return fmt.Sprintf("pid %d%s forks %s %d%s%s", s.Parent, thread, who, s.Child, nested, flagNames(s.Flags))
+}
+func (s Enter) String() string {
+	return fmt.Sprintf("pid %d enters user namespace %d for pid %d", s.P, s.User, s.For)
 }
 func (s Setsid) String() string { return fmt.Sprintf("pid %d starts session %d", s.P, s.P) }
 func (s Setpgid) String() string {

@@ -79,6 +79,12 @@ type Row struct {
 	// Space is the pid namespace it lives in, by the id of that one's first
 	// process; 0 and 1 are the container's own.
 	Space pidns.VPID
+	// Owner is the user namespace that Space belongs to; 0: the
+	// container's.
+	Owner uint32
+	// Alone: it enters a user namespace when all are born, for which it must
+	// have one thread.
+	Alone bool
 	// Nested, GroupNested and SessionNested are what VPID, PGID and SID are in
 	// the pid namespaces below the container's, outer ones first, as far as
 	// the process sees them. ThreadsNested are the like of all its threads.

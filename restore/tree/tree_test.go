@@ -44,6 +44,9 @@ func in(first pidns.VPID, ids, group, session []pidns.VPID) func(*Row) {
 
 type ids = []pidns.VPID
 
+// owner: the process's pid namespace belongs to a user namespace made inside.
+func owner(id uint32) func(*Row) { return func(r *Row) { r.Owner = id } }
+
 // TestSteps shows the steps of the plain cases, word for word.
 func TestSteps(t *testing.T) {
 	for _, c := range []struct {
@@ -54,6 +57,17 @@ func TestSteps(t *testing.T) {
 		{"one process", []Row{row(2, 1, 2, 2)}, `
 pid 1 forks pid 2
 pid 2 starts session 2`},
+		{"a pid namespace in a user namespace", []Row{row(2, 1, 2, 2), row(5, 2, 5, 5, in(5, ids{1}, ids{1}, ids{1}), owner(2)),
+			row(6, 5, 5, 5, in(5, ids{2}, ids{1}, ids{1}), owner(2))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks helper 32767
+pid 32767 enters user namespace 2 for pid 5
+pid 32767 forks pid 5/1 +parent +newpid
+pid 32767 exits with status 0x0
+pid 2 waits for pid 32767
+pid 5 starts session 5
+pid 5 forks pid 6/2`},
 		{"shell with a job of two", []Row{row(2, 1, 2, 2), row(5, 2, 5, 2), row(6, 2, 5, 2)}, `
 pid 1 forks pid 2
 pid 2 starts session 2

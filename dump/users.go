@@ -1,0 +1,427 @@
+package dump
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kernel"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/procfs"
+	"ckpt/tracee"
+)
+
+// users are the user namespaces made inside the container.
+type users struct {
+	byLink map[string]*image.UserNamespace
+	list   []*image.UserNamespace      // by id: an outer one before those in it
+	maps   map[uint32][2]procfs.IDMaps // uid_map and gid_map as ckpt reads them, by id
+	files  map[uint32]*os.File         // themselves, until all has been read of them
+	holder map[uint32]*kind.Proc       // the first process in each; nil: none is
+	of     map[*kind.Proc]uint32       // user_ns_id
+	owner  map[owned]uint32            // of the other namespaces made inside, where it is not the container's
+}
+
+// owned is a namespace as image.OwnedNamespace names it.
+type owned struct {
+	sort string
+	id   uint32
+}
+
+// findUsers finds everybody's user namespace. What cannot be told apart is
+// refused: nothing that follows would be right.
+func (s *session) findUsers() error {
+	own, err := s.origin.namespace("user")
+	if err != nil {
+		return s.unreadable(err)
+	}
+	u := &users{byLink: map[string]*image.UserNamespace{own: {Id: image.NamespaceID}}, maps: map[uint32][2]procfs.IDMaps{},
+		files: map[uint32]*os.File{}, holder: map[uint32]*kind.Proc{}, of: map[*kind.Proc]uint32{}, owner: map[owned]uint32{}}
+	s.users = u
+	defer func() {
+		for _, f := range u.files {
+			_ = f.Close()
+		}
+	}()
+	if u.maps[image.NamespaceID], err = s.containersMaps(); err != nil {
+		return s.unreadable(err)
+	}
+	for _, p := range s.d.Procs {
+		if p.Zombie {
+			continue // it comes back in that of the first process of its pid namespace
+		}
+		id, err := s.userOf(p)
+		if s.endedMeanwhile(err) {
+			continue
+		}
+		if err != nil {
+			return s.fail(p, "its user namespace", err)
+		}
+		u.of[p], p.IDs.UserNsId = id, proto.Uint32(id)
+		if u.holder[id] == nil {
+			u.holder[id] = p
+		}
+	}
+	for _, n := range u.list {
+		if err := s.readUser(n); err != nil && !s.endedMeanwhile(err) {
+			return s.failUser(n, err)
+		}
+	}
+	return nil
+}
+
+// failUser tells of a process in a user namespace, or else of one in another
+// inside of it.
+func (s *session) failUser(n *image.UserNamespace, err error) error {
+	for _, p := range s.d.Procs {
+		if own := s.users.of[p]; own != 0 && slices.Contains(s.users.around(own), n.GetId()) {
+			return s.fail(p, "its user namespace", err)
+		}
+	}
+	return err
+}
+
+// userOf is the id of a process's user namespace.
+func (s *session) userOf(p *kind.Proc) (uint32, error) {
+	link, err := p.Lead().FS.Link("ns/user")
+	if err != nil {
+		return 0, err
+	}
+	if n := s.users.byLink[link]; n != nil {
+		return n.GetId(), nil
+	}
+	if s.src.Adopted {
+		return 0, failure.WithHint(failure.Unsupportedf("it is not ckpt's; these are not carried yet"),
+			"start it without unshare(1), a container tool or a sandbox of its own")
+	}
+	f, err := p.Lead().FS.OpenLink("ns/user", unix.O_RDONLY)
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.addUser(f, link)
+	return n.GetId(), err
+}
+
+// addUser adds a user namespace and those around it. It takes f over.
+func (s *session) addUser(f *os.File, link string) (*image.UserNamespace, error) {
+	n := &image.UserNamespace{}
+	err := s.placeUser(f, n)
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	n.Id = uint32(len(s.users.list)) + image.NamespaceID + 1
+	s.users.byLink[link], s.users.files[n.Id] = n, f
+	s.users.list = append(s.users.list, n)
+	return n, nil
+}
+
+// placeUser finds where a user namespace lies and who has made it.
+func (s *session) placeUser(f *os.File, n *image.UserNamespace) error {
+	around, err := kernel.NamespaceOwner(f)
+	if err != nil {
+		return failure.WithHint(failure.Unsupportedf("it does not lie in the container's: %w", err), "end that program, or start it inside")
+	}
+	outer, err := kernel.NamespaceLink("user", around)
+	if err != nil {
+		_ = around.Close()
+		return err
+	}
+	in := s.users.byLink[outer]
+	if in != nil {
+		_ = around.Close()
+	} else if in, err = s.addUser(around, outer); err != nil {
+		return err
+	}
+	n.Around = in.GetId()
+	host, err := kernel.NamespaceMaker(f)
+	if err != nil {
+		return err
+	}
+	owner, ok := host, true
+	if m := s.users.maps[image.NamespaceID][0]; m != nil {
+		owner, ok = m.Inside(host)
+	}
+	if !ok {
+		return failure.Unsupportedf("user %d of the host has made it, who has no number in the container's user namespace", host)
+	}
+	n.Owner = owner
+	return nil
+}
+
+// containersMaps are uid_map and gid_map of the container; nil: ckpt is in its
+// user namespace.
+func (s *session) containersMaps() (m [2]procfs.IDMaps, err error) {
+	ours, err := s.self.Link("ns/user")
+	if err != nil {
+		return m, err
+	}
+	own, err := s.origin.namespace("user")
+	if err != nil || ours == own {
+		return m, err
+	}
+	p, err := procfs.Open(int(s.d.ContainerHome))
+	if err != nil {
+		return m, err
+	}
+	defer p.Close()
+	m, _, err = readMaps(p)
+	return m, err
+}
+
+func readMaps(p *procfs.Proc) (m [2]procfs.IDMaps, deny bool, err error) {
+	if m[0], err = p.UIDMap(); err != nil {
+		return m, false, err
+	}
+	if m[1], err = p.GIDMap(); err != nil {
+		return m, false, err
+	}
+	b, err := p.Read("setgroups")
+	return m, strings.TrimSpace(string(b)) == "deny", err
+}
+
+// readUser reads what a user namespace made inside is like.
+func (s *session) readUser(n *image.UserNamespace) error {
+	its, deny, err := s.userMaps(n)
+	if err != nil {
+		return err
+	}
+	n.NoSetgroups = deny
+	s.users.maps[n.GetId()] = its
+	around := s.users.maps[n.GetAround()]
+	for i, extents := range []*[]*image.IDExtent{&n.Uids, &n.Gids} {
+		seen, ok := its[i].Within(around[i])
+		if !ok {
+			return failure.Unsupportedf("it has numbers for users or groups that have none in the one around it")
+		}
+		for _, e := range seen {
+			*extents = append(*extents, &image.IDExtent{Inside: e.Inside, Outside: e.Outside, Count: e.Count})
+		}
+	}
+	return nil
+}
+
+// userMaps reads uid_map, gid_map and setgroups. They are in /proc/PID of those
+// in the user namespace alone; into one that nobody is in any more, but that
+// others lie in, a bare child goes.
+func (s *session) userMaps(n *image.UserNamespace) (m [2]procfs.IDMaps, deny bool, err error) {
+	if p := s.users.holder[n.GetId()]; p != nil {
+		return readMaps(p.Lead().FS)
+	}
+	err = kernel.OnThread(func() error {
+		hand, site, err := tracee.StartStub(tracee.StubOptions{Files: []*os.File{s.users.files[n.GetId()]}})
+		if err != nil {
+			return err
+		}
+		sc := tracee.NewScript(site.Base)
+		sc.Note(sc.Must(unix.SYS_SETNS, 3, unix.CLONE_NEWUSER), "enter a user namespace that nobody is in")
+		if err = hand.Run(site, sc); err == nil {
+			var p *procfs.Proc
+			if p, err = procfs.Open(hand.PID); err == nil {
+				m, deny, err = readMaps(p)
+				_ = p.Close()
+			}
+		}
+		return errors.Join(err, hand.Kill())
+	})
+	return m, deny, err
+}
+
+// findOwners finds the user namespaces that the namespaces made inside belong
+// to.
+func (s *session) findOwners() error {
+	for _, at := range s.spaces {
+		file := "ns/" + at.sort
+		if at.sort == "time" && at.holder.Extra.ChildrenTimeNs == at.id {
+			file = "ns/time_for_children"
+		}
+		if err := s.findOwner(at.sort, at.id, at.holder, file); err != nil {
+			return err
+		}
+	}
+	for _, p := range s.d.Procs {
+		if p.Zombie || p.VPID != p.Space || p.VPID == pidns.Init {
+			continue
+		}
+		if err := s.findOwner("pid", uint32(p.VPID), p, "ns/pid"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) findOwner(sort string, id uint32, holder *kind.Proc, file string) error {
+	f, err := holder.Lead().FS.OpenLink(file, unix.O_RDONLY)
+	if s.endedMeanwhile(err) {
+		return nil
+	}
+	if err != nil {
+		return s.fail(holder, "its "+sort+" namespace", err)
+	}
+	defer f.Close()
+	owner, err := kernel.NamespaceOwner(f)
+	if err != nil {
+		return s.fail(holder, "its "+sort+" namespace", err)
+	}
+	defer owner.Close()
+	link, err := kernel.NamespaceLink("user", owner)
+	if err != nil {
+		return s.fail(holder, "its "+sort+" namespace", err)
+	}
+	n := s.users.byLink[link]
+	if n == nil {
+		return s.fail(holder, "", failure.WithHint(failure.Unsupportedf("its %s namespace belongs to a user namespace that no process is in any more; that is not carried yet", sort),
+			"keep the program alive that made it"))
+	}
+	if n.GetId() != image.NamespaceID {
+		n.Owns = append(n.Owns, &image.OwnedNamespace{Sort: sort, Id: id})
+		s.users.owner[owned{sort, id}] = n.GetId()
+	}
+	return nil
+}
+
+// ownerOf is the id of the user namespace that a namespace belongs to.
+func (s *session) ownerOf(sort string, id uint32) uint32 {
+	if id := s.users.owner[owned{sort, id}]; id != 0 {
+		return id
+	}
+	return image.NamespaceID
+}
+
+// bornIn is the user namespace in which a process is born by a restore: the
+// one that its pid namespace belongs to. It enters those below it later.
+func (s *session) bornIn(p *kind.Proc) uint32 { return s.ownerOf("pid", uint32(p.Space)) }
+
+// around are a user namespace made inside and those that it lies in, outwards,
+// up to the container's.
+func (u *users) around(id uint32) (out []uint32) {
+	for ; id > image.NamespaceID; id = u.list[id-image.NamespaceID-1].GetAround() {
+		out = append(out, id)
+	}
+	return append(out, image.NamespaceID)
+}
+
+// checkUser refuses a process that a restore could not bring into its user
+// namespace, or into the other ones from there.
+func (s *session) checkUser(p *kind.Proc) error {
+	own, born := s.users.of[p], s.bornIn(p)
+	if own == 0 || p.Zombie {
+		return nil // it has ended, while only checking
+	}
+	path := s.users.around(own)
+	refuse := func(format string, a ...any) error {
+		return s.fail(p, "", failure.WithHint(failure.Unsupportedf(format+"; that is not carried yet", a...),
+			"start it in namespaces of one program only: unshare(1), or a container tool, without nsenter(1)"))
+	}
+	if !slices.Contains(path, born) {
+		return refuse("its pid namespace belongs to a user namespace that it is not in (setns(2), as nsenter(1) does)")
+	}
+	if p.VPID == p.Space && own != born {
+		return refuse("it is the first process of its pid namespace, and in a user namespace below the one that this belongs to")
+	}
+	first := s.firstOf(p)
+	for _, n := range sorts {
+		ids := map[uint32]uint32{**n.id(p): **n.id(first)}
+		if n.file == "time" && p.Extra.ChildrenTimeNs != 0 {
+			ids[p.Extra.ChildrenTimeNs] = 0
+		}
+		for id, firsts := range ids {
+			owner := s.ownerOf(n.file, id)
+			switch at := slices.Index(path, owner); {
+			case at < 0:
+				return refuse("its %s namespace belongs to a user namespace that it is not in (setns(2), as nsenter(1) does)", n.file)
+			case at > slices.Index(path, born) && id != firsts:
+				return refuse("its %s namespace belongs to a user namespace above that of its pid namespace, whose first process, pid %d, has another", n.file, first.VPID)
+			}
+		}
+	}
+	if own == image.NamespaceID {
+		return nil
+	}
+	if err := s.checkAlone(p, own != born); err != nil {
+		return err
+	}
+	return s.checkIDs(p)
+}
+
+// firstOf is the first process of the pid namespace of p; p itself in the
+// container's.
+func (s *session) firstOf(p *kind.Proc) *kind.Proc {
+	for _, q := range s.d.Procs {
+		if q.VPID == p.Space && !q.Zombie && q.VPID != pidns.Init {
+			return q
+		}
+	}
+	return p
+}
+
+// checkAlone: the kernel lets a process that shares its directories, memory or
+// handlers into no other user namespace (setns(2), unshare(2)).
+func (s *session) checkAlone(p *kind.Proc, enters bool) error {
+	for _, q := range s.d.Procs {
+		if q == p || q.Zombie || !enters && s.users.of[q] == s.users.of[p] || s.out == nil && (forking(p.Lead()) || forking(q.Lead())) {
+			continue // while only checking a vfork(2) may be under way, which passes
+		}
+		if p.IDs.GetFsId() == q.IDs.GetFsId() || p.IDs.GetVmId() == q.IDs.GetVmId() || p.IDs.GetSighandId() == q.IDs.GetSighandId() {
+			return s.fail(p, "", failure.WithHint(
+				failure.Unsupportedf("it is in a user namespace made inside and shares its working directory, memory or signal handlers with pid %d; that is not carried yet", q.VPID),
+				"start it without unshare(1), a container tool or a sandbox of its own"))
+		}
+	}
+	return nil
+}
+
+// checkIDs refuses ids that a process could not be given again: those that have
+// no number in its user namespace it must have before it comes there, and so
+// those of who makes that, or of the first process in it.
+func (s *session) checkIDs(p *kind.Proc) error {
+	own := s.users.of[p]
+	if own <= image.NamespaceID {
+		return nil
+	}
+	n, maps := s.users.list[own-image.NamespaceID-1], s.users.maps[own]
+	maker, first := n.GetOwner(), p.Lead().Status
+	if m := s.users.maps[image.NamespaceID][0]; m != nil {
+		maker, _ = m.Outside(maker)
+	}
+	if s.bornIn(p) == own {
+		first = s.firstOf(p).Lead().Status
+	}
+	for _, t := range p.Threads {
+		st := t.Status
+		if st.Zombie() {
+			continue
+		}
+		what := ""
+		switch {
+		case strangers(maps[0], st.Uid[:]) && st.Uid != [4]uint32{maker, maker, maker, maker}:
+			what = fmt.Sprintf("user ids %d", st.Uid)
+		case strangers(maps[1], st.Gid[:]) && st.Gid != first.Gid:
+			what = fmt.Sprintf("group ids %d", st.Gid)
+		case (n.GetNoSetgroups() || strangers(maps[1], st.Groups)) && !slices.Equal(st.Groups, first.Groups):
+			what = fmt.Sprintf("groups %d", st.Groups)
+		default:
+			continue
+		}
+		return s.failThread(p, t, "", failure.WithHint(
+			failure.Unsupportedf("its %s (numbers of the host) cannot be chosen in its user namespace, and are not those of who made it; that is not carried yet", what),
+			"give that user namespace numbers for them (uid_map, gid_map)"))
+	}
+	return nil
+}
+
+// strangers tells whether one of the ids has no number.
+func strangers(m procfs.IDMaps, ids []uint32) bool {
+	return slices.ContainsFunc(ids, func(id uint32) bool {
+		_, ok := m.Inside(id)
+		return !ok
+	})
+}
