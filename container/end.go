@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -159,8 +160,19 @@ func (c *Container) killAll(ctx context.Context) error {
 	if err := unix.PidfdSendSignal(int(fd.Fd()), unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
-	return waitReadable(ctx, int(fd.Fd()))
+	limited, cancel := context.WithTimeout(ctx, killPatience)
+	defer cancel()
+	if err = waitReadable(limited, int(fd.Fd())); err != nil && ctx.Err() == nil {
+		err = failure.WithHint(fmt.Errorf("it was killed, and has not ended after %v", killPatience),
+			"another program traces a process of it (strace, gdb): end that", "a process of it waits for a device, or has much memory to give back: wait, and ckpt rm "+c.Name)
+	}
+	return err
 }
+
+// killPatience is for the end of all processes, whose memory is given back
+// first. Some never end: those of a pid namespace made inside whose first
+// process holds an id there itself (see restore/tree).
+const killPatience = 30 * time.Second
 
 // DumpLock keeps a second dump of the same container out until it is closed,
 // and processes of `ckpt exec` that are being made.
