@@ -41,7 +41,6 @@ type mix struct {
 }
 
 var mixes = []mix{
-	{steps: 700, procs: 200, later: 60, threads: true, stop: true},
 	{steps: 60, procs: 12, later: 40, spaces: true},
 	{steps: 120, procs: 30, later: 60, threads: true, stop: true, spaces: true},
 	{steps: 120, procs: 30, later: 60, share: true, threads: true, stop: true},
@@ -50,6 +49,7 @@ var mixes = []mix{
 	{steps: 60, procs: 12, later: 40, stop: true},
 	{steps: 60, procs: 12, later: 40, share: true},
 	{steps: 60, procs: 12, later: 40, share: true, threads: true, spaces: true},
+	{steps: 700, procs: 200, later: 60, threads: true, stop: true},
 	{steps: 700, procs: 200, later: 60, threads: true, stop: true, spaces: true},
 }
 
@@ -70,6 +70,7 @@ func random(t *testing.T, seed uint64, user string) {
 		return
 	}
 	was := p.state()
+	t.Logf("%d processes, %d pid namespaces", len(was.ps.Processes), len(was.namespaces()))
 	q := p.copied("copy", was)
 	h.log = append(h.log, "dump and restore")
 	h.q = q

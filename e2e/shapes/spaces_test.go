@@ -118,6 +118,16 @@ func (p *puppet) spaces(ps harness.Ps) map[string]string {
 	return out
 }
 
+// namespaces are those that processes live in.
+func (s state) namespaces() map[string]bool {
+	out := map[string]bool{}
+	for _, is := range s.spaces {
+		own, _, _ := strings.Cut(is, ",")
+		out[own] = true
+	}
+	return out
+}
+
 // barren are the processes that can have no children any more, since the
 // first process of the namespace these would be born in has ended.
 func (p *puppet) barren() (vpids []int) {
