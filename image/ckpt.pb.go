@@ -1679,26 +1679,28 @@ type FileExtra struct {
 	MtimeNs       int64                  `protobuf:"varint,3,opt,name=mtime_ns,json=mtimeNs,proto3" json:"mtime_ns,omitempty"`
 	Dev           uint64                 `protobuf:"varint,4,opt,name=dev,proto3" json:"dev,omitempty"`
 	Ino           uint64                 `protobuf:"varint,5,opt,name=ino,proto3" json:"ino,omitempty"`
-	ExpiresNs     int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`           // timerfd: when it expires, on its clock as seen inside
-	EpollFiles    []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"` // epoll: entry in files.img of each tfd, in their order
-	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`           // pidfd: of which process or thread
-	PidfdHeld     uint32                 `protobuf:"varint,34,opt,name=pidfd_held,json=pidfdHeld,proto3" json:"pidfd_held,omitempty"`           // pidfd: instead, of which ended one, by Held.number
-	ProcHeld      uint32                 `protobuf:"varint,35,opt,name=proc_held,json=procHeld,proto3" json:"proc_held,omitempty"`              // file of /proc: of which ended process or thread, by Held.number
-	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`     // opened with PIDFD_THREAD
-	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`               // unix socket: SO_PEERCRED as its holder reads it
-	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`        // pidfd: status flags
-	SockOptions   []*SockOption          `protobuf:"bytes,23,rep,name=sock_options,json=sockOptions,proto3" json:"sock_options,omitempty"`      // socket options that sk_opts_entry has no field for
-	Pending       []uint32               `protobuf:"varint,24,rep,packed,name=pending,proto3" json:"pending,omitempty"`                         // unix listener: inodes of those waiting for accept(2), in their order
-	WasReset      bool                   `protobuf:"varint,25,opt,name=was_reset,json=wasReset,proto3" json:"was_reset,omitempty"`              // unix socket: ECONNRESET has not been read yet
-	PeerGone      bool                   `protobuf:"varint,26,opt,name=peer_gone,json=peerGone,proto3" json:"peer_gone,omitempty"`              // unix datagram socket: its peer has been closed
-	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`               // unix socket: name of a peer that is gone
-	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                     // pipe, memfd: who may open it again through /proc; terminal, at its master: /dev/pts/N
-	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                         // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
-	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                    // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
-	Attributes    []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                           // of a deleted file
-	MessageQueue  uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`  // of which one (MessageQueue.id)
-	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                             // datagram or raw socket: groups it has joined
-	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`         // ping socket: net.ipv4.ping_group_range of the container's own network
+	ExpiresNs     int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`                                                            // timerfd: when it expires, on its clock as seen inside
+	EpollFiles    []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"`                                                  // epoll: entry in files.img of each tfd, in their order
+	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`                                                            // pidfd: of which process or thread
+	PidfdHeld     uint32                 `protobuf:"varint,34,opt,name=pidfd_held,json=pidfdHeld,proto3" json:"pidfd_held,omitempty"`                                                            // pidfd: instead, of which ended one, by Held.number
+	ProcHeld      uint32                 `protobuf:"varint,35,opt,name=proc_held,json=procHeld,proto3" json:"proc_held,omitempty"`                                                               // file of /proc: of which ended process or thread, by Held.number
+	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`                                                      // opened with PIDFD_THREAD
+	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`                                                                // unix socket: SO_PEERCRED as its holder reads it
+	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`                                                         // pidfd: status flags
+	SockOptions   []*SockOption          `protobuf:"bytes,23,rep,name=sock_options,json=sockOptions,proto3" json:"sock_options,omitempty"`                                                       // socket options that sk_opts_entry has no field for
+	Pending       []uint32               `protobuf:"varint,24,rep,packed,name=pending,proto3" json:"pending,omitempty"`                                                                          // unix listener: inodes of those waiting for accept(2), in their order
+	WasReset      bool                   `protobuf:"varint,25,opt,name=was_reset,json=wasReset,proto3" json:"was_reset,omitempty"`                                                               // unix socket: ECONNRESET has not been read yet
+	PeerGone      bool                   `protobuf:"varint,26,opt,name=peer_gone,json=peerGone,proto3" json:"peer_gone,omitempty"`                                                               // unix datagram socket: its peer has been closed
+	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`                                                                // unix socket: name of a peer that is gone
+	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                                                                      // pipe, memfd: who may open it again through /proc; terminal, at its master: /dev/pts/N
+	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                                                                          // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
+	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                                                                     // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
+	Attributes    []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                                                                            // of a deleted file
+	MessageQueue  uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`                                                   // of which one (MessageQueue.id)
+	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                                                                              // datagram or raw socket: groups it has joined
+	Interfaces    map[uint32]string      `protobuf:"bytes,51,rep,name=interfaces,proto3" json:"interfaces,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // packet socket: names of the network interfaces that are numbered in its entry
+	Ring          *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
+	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1901,11 +1903,86 @@ func (x *FileExtra) GetMulticast() []*Multicast {
 	return nil
 }
 
+func (x *FileExtra) GetInterfaces() map[uint32]string {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *FileExtra) GetRing() *Ring {
+	if x != nil {
+		return x.Ring
+	}
+	return nil
+}
+
 func (x *FileExtra) GetPingGroups() string {
 	if x != nil {
 		return x.PingGroups
 	}
 	return ""
+}
+
+// Ring is the rings of a packet socket, the receiving one first.
+type Ring struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shmid         uint32                 `protobuf:"varint,1,opt,name=shmid,proto3" json:"shmid,omitempty"` // of their contents: pagemap-shmem-N.img
+	Fills         uint32                 `protobuf:"varint,2,opt,name=fills,proto3" json:"fills,omitempty"` // the frame that the kernel fills next
+	Sends         uint32                 `protobuf:"varint,3,opt,name=sends,proto3" json:"sends,omitempty"` // the frame that it sends next
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ring) Reset() {
+	*x = Ring{}
+	mi := &file_image_ckpt_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ring) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ring) ProtoMessage() {}
+
+func (x *Ring) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ring.ProtoReflect.Descriptor instead.
+func (*Ring) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Ring) GetShmid() uint32 {
+	if x != nil {
+		return x.Shmid
+	}
+	return 0
+}
+
+func (x *Ring) GetFills() uint32 {
+	if x != nil {
+		return x.Fills
+	}
+	return 0
+}
+
+func (x *Ring) GetSends() uint32 {
+	if x != nil {
+		return x.Sends
+	}
+	return 0
 }
 
 // Multicast is a group that a socket has joined (ip(7), ipv6(7)).
@@ -1921,7 +1998,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2010,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2023,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -1988,7 +2065,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2077,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2090,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Attribute) GetName() string {
@@ -2042,7 +2119,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2131,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2144,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2103,7 +2180,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2192,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2205,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2168,7 +2245,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2257,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2270,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -2256,7 +2333,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2345,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2358,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -2311,7 +2388,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2400,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2413,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -2539,7 +2616,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xa3\x06\n" +
+	"\t_mce_kill\"\xc3\a\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2571,9 +2648,21 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"attributes\x18! \x03(\v2\x0f.ckpt.AttributeR\n" +
 	"attributes\x12#\n" +
 	"\rmessage_queue\x18) \x01(\rR\fmessageQueue\x12-\n" +
-	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\x12\x1f\n" +
+	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\x12?\n" +
+	"\n" +
+	"interfaces\x183 \x03(\v2\x1f.ckpt.FileExtra.InterfacesEntryR\n" +
+	"interfaces\x12\x1e\n" +
+	"\x04ring\x184 \x01(\v2\n" +
+	".ckpt.RingR\x04ring\x12\x1f\n" +
 	"\vping_groups\x182 \x01(\tR\n" +
-	"pingGroups\"s\n" +
+	"pingGroups\x1a=\n" +
+	"\x0fInterfacesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x04Ring\x12\x14\n" +
+	"\x05shmid\x18\x01 \x01(\rR\x05shmid\x12\x14\n" +
+	"\x05fills\x18\x02 \x01(\rR\x05fills\x12\x14\n" +
+	"\x05sends\x18\x03 \x01(\rR\x05sends\"s\n" +
 	"\tMulticast\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\fR\x05group\x12\x18\n" +
@@ -2621,7 +2710,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),       // 0: ckpt.Manifest
 	(*UserNamespace)(nil),  // 1: ckpt.UserNamespace
@@ -2641,42 +2730,46 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*SemUndo)(nil),        // 15: ckpt.SemUndo
 	(*Thread)(nil),         // 16: ckpt.Thread
 	(*FileExtra)(nil),      // 17: ckpt.FileExtra
-	(*Multicast)(nil),      // 18: ckpt.Multicast
-	(*Attribute)(nil),      // 19: ckpt.Attribute
-	(*Inode)(nil),          // 20: ckpt.Inode
-	(*Ucred)(nil),          // 21: ckpt.Ucred
-	(*VMA)(nil),            // 22: ckpt.VMA
-	(*Range)(nil),          // 23: ckpt.Range
-	(*SockOption)(nil),     // 24: ckpt.SockOption
-	nil,                    // 25: ckpt.Manifest.FileMountsEntry
+	(*Ring)(nil),           // 18: ckpt.Ring
+	(*Multicast)(nil),      // 19: ckpt.Multicast
+	(*Attribute)(nil),      // 20: ckpt.Attribute
+	(*Inode)(nil),          // 21: ckpt.Inode
+	(*Ucred)(nil),          // 22: ckpt.Ucred
+	(*VMA)(nil),            // 23: ckpt.VMA
+	(*Range)(nil),          // 24: ckpt.Range
+	(*SockOption)(nil),     // 25: ckpt.SockOption
+	nil,                    // 26: ckpt.Manifest.FileMountsEntry
+	nil,                    // 27: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	9,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	11, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	12, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	10, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	25, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	26, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
 	1,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
 	2,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
 	2,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
 	3,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	20, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	21, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
 	16, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
-	22, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
+	23, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
 	15, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
 	14, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
 	7,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	21, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	24, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	20, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	19, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	18, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	23, // 20: ckpt.VMA.guards:type_name -> ckpt.Range
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	22, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	25, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	21, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	20, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	19, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	27, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	18, // 21: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	24, // 22: ckpt.VMA.guards:type_name -> ckpt.Range
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -2692,7 +2785,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -25,3 +25,12 @@ func SetSocketOption(fd uintptr, level, name int, v []byte) error {
 	}
 	return nil
 }
+
+// Bind is bind(2) to an address that x/sys has no type for: struct sockaddr in
+// memory.
+func Bind(fd uintptr, addr []byte) error {
+	if _, _, e := unix.Syscall(unix.SYS_BIND, fd, uintptr(unsafe.Pointer(unsafe.SliceData(addr))), uintptr(len(addr))); e != 0 {
+		return e
+	}
+	return nil
+}

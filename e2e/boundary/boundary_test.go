@@ -76,6 +76,7 @@ var rows = []row{
 	{number: 16, source: "boundary/deathsig.c"},
 	{number: 17, source: "boundary/cgroups.c"},
 	{number: 18, source: "boundary/ports.c", flags: []string{"--net", "none"}},
+	{number: 18, source: "boundary/fanout.c", flags: []string{"--net", "none"}, root: true},
 	{number: 19, source: "boundary/next.c"},
 	{number: 19, source: "boundary/next.c", args: []string{"exec"}, outside: execs},
 	{number: 19, source: "boundary/pidmax.c", root: true, since: "6.14"},

@@ -34,7 +34,7 @@ var refusals = []refusal{
 	{number: 11, what: "reader", user: true, says: "/edge: pid 2 (edges): it is to be notified of a message (mq_notify), and may not send any: permission denied"},
 	{number: 15, what: "given pidfd", says: "a pidfd of host pid ", give: hostPidfd},
 	{number: 16, what: "traced", says: "it is being traced by pid 2 (edges)"},
-	{number: 18, what: "packet", root: true, says: "a socket of AF_PACKET"},
+	{number: 18, what: "packet", root: true, says: ", which a BPF program spreads"},
 	{number: 20, what: "namespace", says: "a namespace held open (pid:["},
 	{number: 21, what: "vfork", says: "it waits in vfork for its child to run a program"},
 	{number: 22, what: "fanotify", root: true, says: "fanotify"},

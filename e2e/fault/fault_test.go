@@ -106,7 +106,6 @@ func TestRefusedSockets(t *testing.T) {
 				root          bool
 				words         string
 			}{
-				{"packet", unix.AF_PACKET, 0, true, "a socket of AF_PACKET"},
 				{"vsock", unix.AF_VSOCK, 0, false, "a socket of AF_VSOCK (virtual machine)"},
 				{"alg", unix.AF_ALG, 0, false, "a socket of AF_ALG (kernel cryptography)"},
 				{"xdp", unix.AF_XDP, 0, true, "a socket of AF_XDP"},

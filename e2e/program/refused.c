@@ -23,7 +23,6 @@ static void count(const char *who)
 }
 
 static const struct { const char *name; int family, type, protocol; } sockets[] = {
-	{ "packet", AF_PACKET, SOCK_RAW, 0 }, /* protocol 0: gets nothing */
 	{ "vsock", AF_VSOCK, SOCK_STREAM, 0 },
 	{ "alg", AF_ALG, SOCK_SEQPACKET, 0 },
 	{ "xdp", AF_XDP, SOCK_RAW, 0 },

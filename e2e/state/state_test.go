@@ -53,6 +53,8 @@ var programs = []program{
 	{source: "netlink.c", flags: []string{"--net", "none"}},
 	{source: "netlink.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
 	{source: "netlink.c", alone: true}, // its ports are those of the host
+	{source: "packets.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
+	{source: "packets.c", root: true},
 	{source: "rawsocks.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
 	{source: "rawsocks.c", root: true, alone: true}, // what others send comes to it, too
 	{source: "nested.c", root: true},                // an ordinary user makes a pid namespace in a user namespace only

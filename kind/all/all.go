@@ -26,6 +26,7 @@ import (
 	"ckpt/kind/mounts"
 	"ckpt/kind/mqueue"
 	"ckpt/kind/othersock"
+	"ckpt/kind/packetsock"
 	"ckpt/kind/pending"
 	"ckpt/kind/pidspace"
 	"ckpt/kind/pipe"
@@ -85,6 +86,7 @@ func New() Kinds {
 			fifo.Kind(),
 			inet.Kind(),
 			othersock.Kind(),
+			packetsock.Kind(),
 			eventfd.Kind(),
 			epoll.Kind(),
 			timerfd.Kind(),

@@ -104,7 +104,7 @@ var refusals = []refusal{
 // families that have names a user knows (address_families(7)).
 var families = map[int]string{
 	unix.AF_ALG: "AF_ALG (kernel cryptography)", unix.AF_BLUETOOTH: "AF_BLUETOOTH", unix.AF_CAN: "AF_CAN", unix.AF_KCM: "AF_KCM",
-	unix.AF_KEY: "AF_KEY (IPsec)", unix.AF_PACKET: "AF_PACKET", unix.AF_QIPCRTR: "AF_QIPCRTR",
+	unix.AF_KEY: "AF_KEY (IPsec)", unix.AF_QIPCRTR: "AF_QIPCRTR",
 	unix.AF_RDS: "AF_RDS", unix.AF_SMC: "AF_SMC", unix.AF_TIPC: "AF_TIPC", unix.AF_VSOCK: "AF_VSOCK (virtual machine)", unix.AF_XDP: "AF_XDP",
 	unix.AF_INET: "AF_INET", unix.AF_INET6: "AF_INET6", unix.AF_UNIX: "AF_UNIX",
 }

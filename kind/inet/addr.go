@@ -2,7 +2,6 @@ package inet
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -53,29 +52,4 @@ func addrOf(family int, w []uint32, port uint32) (netip.AddrPort, error) {
 	}
 	a, _ := netip.AddrFromSlice(b)
 	return netip.AddrPortFrom(a, uint16(port)), nil
-}
-
-// interfaceName is the name of a network interface in the socket's own
-// network namespace.
-func interfaceName(fd int, index uint32) (string, error) {
-	ifr, err := unix.NewIfreq("")
-	if err != nil {
-		return "", err
-	}
-	ifr.SetUint32(index)
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFNAME, ifr); err != nil {
-		return "", fmt.Errorf("find network interface %d: %w", index, err)
-	}
-	return ifr.Name(), nil
-}
-
-func interfaceIndex(fd int, name string) (uint32, error) {
-	ifr, err := unix.NewIfreq(name)
-	if err != nil {
-		return 0, failure.Damagedf("a network interface %q", name)
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, ifr); err != nil {
-		return 0, failure.WithHint(fmt.Errorf("find network interface %s: %w", name, err), fmt.Sprintf("make it first (ip link add %s ...)", name))
-	}
-	return ifr.Uint32(), nil
 }

@@ -39,7 +39,7 @@ func (w *world) try(s *sock) error {
 	}
 	defer unix.Close(fd)
 	for _, m := range s.x.GetMulticast() {
-		if _, err := interfaceIndex(fd, m.GetInterface()); err != nil {
+		if _, err := sockopt.InterfaceIndex(fd, m.GetInterface()); err != nil {
 			return err
 		}
 	}
@@ -51,7 +51,7 @@ func (w *world) try(s *sock) error {
 	}
 	zone := uint32(0)
 	if s.e.GetIfname() != "" {
-		if zone, err = interfaceIndex(fd, s.e.GetIfname()); err != nil {
+		if zone, err = sockopt.InterfaceIndex(fd, s.e.GetIfname()); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/kind/sockopt"
 )
 
 // The kernel lists which groups an interface receives (/proc/net/igmp and
@@ -196,7 +197,7 @@ func join(fd int, m *image.Multicast) error {
 	if !ok {
 		return failure.Damagedf("a multicast group of %d bytes", len(m.GetGroup()))
 	}
-	index, err := interfaceIndex(fd, m.GetInterface())
+	index, err := sockopt.InterfaceIndex(fd, m.GetInterface())
 	if err != nil {
 		return err
 	}

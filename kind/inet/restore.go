@@ -247,7 +247,7 @@ func (w *world) zone(s *sock) (uint32, error) {
 	if s.e.GetIfname() == "" {
 		return 0, nil
 	}
-	return interfaceIndex(s.fd(), s.e.GetIfname())
+	return sockopt.InterfaceIndex(s.fd(), s.e.GetIfname())
 }
 
 // addressError puts in words why an address is not to be had.

@@ -223,7 +223,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		e.Shutdown = i.shutdown.Enum()
 	}
 	if i.zone != 0 {
-		name, err := interfaceName(fd, i.zone)
+		name, err := sockopt.InterfaceName(fd, i.zone)
 		if err != nil {
 			return nil, err
 		}

@@ -124,6 +124,8 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 			s.shmid[o] = d.NewID("shmem")
 		}
 		return s.shmid[o], nil
+	case isSocket(m):
+		return socketOf(d, m)
 	}
 	link := m.Path
 	if isAnonShared(m) {
@@ -201,3 +203,16 @@ func isOf(m *procfs.Map, d *kind.Desc) bool {
 // sameDev compares st_dev with the device of a mapping, which btrfs and
 // overlayfs number differently: there it knows nothing.
 func sameDev(st, m uint64) bool { return st == m || unix.Major(m) == 0 || unix.Major(st) == 0 }
+
+// socketOf is the packet socket whose ring a mapping is. It cannot be opened,
+// so a process must hold it.
+func socketOf(d *kind.Dump, m *procfs.Map) (uint32, error) {
+	for _, q := range d.Procs {
+		for _, fd := range q.Fds {
+			if fd.Desc.Link == m.Path && fd.Desc.Stat.Ino == m.Ino {
+				return fd.Desc.ID, nil
+			}
+		}
+	}
+	return 0, failure.WithHint(failure.Unsupportedf("the ring of a packet socket that no process holds as a descriptor"), "let the program unmap it before the dump")
+}

@@ -78,8 +78,6 @@ func refuse(m *procfs.Map) error {
 	case strings.HasPrefix(m.Path, "anon_inode:"):
 		return failure.WithHint(failure.Unsupportedf("memory of %s is not carried", strings.TrimPrefix(m.Path, "anon_inode:")),
 			"let the program unmap it before the dump")
-	case strings.HasPrefix(m.Path, "socket:"):
-		return failure.WithHint(failure.Unsupportedf("the ring of a packet socket is not carried"), "end the program that uses it (tcpdump) before the dump")
 	case m.Path == "[uprobes]":
 		return failure.WithHint(failure.Unsupportedf("a probe (uprobe) is set in it"), "stop the tracing tool that set it")
 	}
@@ -191,9 +189,10 @@ func anonName(m *procfs.Map) string {
 	return ""
 }
 
-func isAIO(m *procfs.Map) bool   { return m.Path == "/[aio]" }
-func isSysV(m *procfs.Map) bool  { return m.Shared && m.Deleted && strings.HasPrefix(m.Path, "/SYSV") }
-func isMemfd(m *procfs.Map) bool { return m.Deleted && strings.HasPrefix(m.Path, "/memfd:") }
+func isAIO(m *procfs.Map) bool    { return m.Path == "/[aio]" }
+func isSysV(m *procfs.Map) bool   { return m.Shared && m.Deleted && strings.HasPrefix(m.Path, "/SYSV") }
+func isSocket(m *procfs.Map) bool { return strings.HasPrefix(m.Path, "socket:") }
+func isMemfd(m *procfs.Map) bool  { return m.Deleted && strings.HasPrefix(m.Path, "/memfd:") }
 
 // isAnonShared: mmap(2) of MAP_SHARED|MAP_ANONYMOUS, or of /dev/zero, shows as
 // a deleted file of that name; a name given with PR_SET_VMA_ANON_NAME hides it.

@@ -35,10 +35,10 @@ static void fanotify(void)
 	check(fd >= 0 && fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, ".") == 0, "fanotify");
 }
 
-/* Its fanout group is by default numbered by the pid. */
+/* Its fanout group is numbered by the pid, and spread by a program. */
 static void packet(void)
 {
-	int group = getpid() & 0xffff, fd = socket(AF_PACKET, SOCK_RAW, 0);
+	int group = (getpid() & 0xffff) | PACKET_FANOUT_CBPF << 16, fd = socket(AF_PACKET, SOCK_RAW, 0);
 	struct sockaddr_ll a = { .sll_family = AF_PACKET, .sll_ifindex = 1, .sll_protocol = 0x0300 };
 	check(fd >= 0 && bind(fd, (void *)&a, sizeof(a)) == 0, "packet socket");
 	check(setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof(group)) == 0, "PACKET_FANOUT");
