@@ -110,7 +110,7 @@ func TestRefusedSockets(t *testing.T) {
 				{"alg", unix.AF_ALG, 0, false, "a socket of AF_ALG (kernel cryptography)"},
 				{"xdp", unix.AF_XDP, 0, true, "a socket of AF_XDP"},
 				{"netfilter", unix.AF_NETLINK, unix.NETLINK_NETFILTER, false, "a netlink socket of NETLINK_NETFILTER"},
-				{"usersock", unix.AF_NETLINK, unix.NETLINK_USERSOCK, false, "a netlink socket of NETLINK_USERSOCK"},
+				{"connector", unix.AF_NETLINK, unix.NETLINK_CONNECTOR, false, "a netlink socket of NETLINK_CONNECTOR"},
 			} {
 				if s.root && !e.Root() || !has(t, s.family, s.proto) {
 					continue

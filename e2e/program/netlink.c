@@ -1,6 +1,7 @@
 /*
- * netlink [own]: netlink sockets with ports, groups and options. With own, the
- * network is the container's own: an address comes and goes, and is told.
+ * netlink [own]: netlink sockets with ports, peers, groups and options. With
+ * own, the network is the container's own: an address comes and goes, and is
+ * told.
  */
 #include "state.h"
 #include "socks.h"
@@ -105,12 +106,28 @@ static void change(int type)
 	expect(recv(fd, &told, sizeof(told), 0) > 0 && told.h.nlmsg_type == NLMSG_ERROR && *(int *)told.rest == 0, "change an address: type %d, error %d", told.h.nlmsg_type, *(int *)told.rest);
 }
 
+/* Connected sockets reach each other, and a group. */
+static void talk(const char *from, const char *to)
+{
+	char b[16] = "";
+	struct sockaddr_nl a;
+	socklen_t len = sizeof(a);
+	struct pollfd p = { get(to), POLLIN };
+	/* What goes to a group goes to the kernel, too, which does not listen to this protocol. */
+	int r = send(get(from), "hello", 6, 0);
+	expect(r == 6 || (errno == ECONNREFUSED && strcmp(from, "to the group") == 0), "%s: send: %s", from, strerror(errno));
+	expect(poll(&p, 1, 20000) == 1 && recvfrom(p.fd, b, sizeof(b), 0, (void *)&a, &len) == 6 && strcmp(b, "hello") == 0, "%s: got \"%s\" from %s", to, b, from);
+}
+
 static void look(void)
 {
 	for (int i = 0; i < n; i++)
 		look_sock(socks + i);
 	ask("bound to its pid", getpid());
 	ask("another", 1 << 30 | getpid());
+	talk("one", "other"), talk("other", "one");
+	if (own)
+		talk("to the group", "other");
 	if (own)
 		change(RTM_NEWADDR), change(RTM_DELADDR);
 }
@@ -133,5 +150,17 @@ int main(int argc, char **argv)
 	fd = make("generic", SOCK_RAW, NETLINK_GENERIC, getpid());
 	set(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1);
 	make("sock_diag", SOCK_DGRAM, NETLINK_SOCK_DIAG, 0);
+	make("one", SOCK_DGRAM, NETLINK_USERSOCK, getpid());
+	make("other", SOCK_RAW | SOCK_NONBLOCK, NETLINK_USERSOCK, 1 << 28 | getpid());
+	struct sockaddr_nl a = { .nl_family = AF_NETLINK, .nl_pid = 1 << 28 | getpid() };
+	check(connect(get("one"), (void *)&a, sizeof(a)) == 0, "connect one");
+	a.nl_pid = getpid();
+	check(connect(get("other"), (void *)&a, sizeof(a)) == 0, "connect other");
+	if (own) {
+		make("to the group", SOCK_DGRAM, NETLINK_USERSOCK, 0);
+		join(get("other"), 7);
+		a.nl_pid = 0, a.nl_groups = 1 << 6;
+		check(connect(get("to the group"), (void *)&a, sizeof(a)) == 0, "connect to a group");
+	}
 	serve(look, NULL);
 }

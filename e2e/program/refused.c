@@ -27,7 +27,7 @@ static const struct { const char *name; int family, type, protocol; } sockets[] 
 	{ "alg", AF_ALG, SOCK_SEQPACKET, 0 },
 	{ "xdp", AF_XDP, SOCK_RAW, 0 },
 	{ "netfilter", AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER },
-	{ "usersock", AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK },
+	{ "connector", AF_NETLINK, SOCK_RAW, NETLINK_CONNECTOR },
 };
 
 static void zombie(void)

@@ -6,12 +6,12 @@
 // NETLINK_LIST_MEMBERSHIPS the groups, getsockopt(2) the options, poll(2)
 // whether something waits.
 //
-// What is saved: port, groups, options, flags, owner, of sockets of the
+// What is saved: port, peer, groups, options, flags, owner, of sockets of the
 // protocols of the table below.
 //
-// What is lost: see Limits. Refused are sockets in which messages wait, which
-// nobody can put back; those connected to another process; and protocols in
-// which the kernel keeps more for a socket than it shows.
+// What is lost: see Limits. Refused are sockets in which messages wait that the
+// program does not take, which nobody can put back; and protocols in which the
+// kernel keeps more for a socket than it shows.
 //
 // Needs: NETLINK_LIST_MEMBERSHIPS (Linux 4.2).
 package othersock
@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"strings"
 
@@ -58,11 +59,12 @@ func owns(d *kind.Desc) bool {
 }
 
 // carried are the protocols in which a socket is no more than what it shows.
-var carried = map[int]bool{unix.NETLINK_ROUTE: true, unix.NETLINK_SOCK_DIAG: true, unix.NETLINK_XFRM: true, unix.NETLINK_KOBJECT_UEVENT: true, unix.NETLINK_GENERIC: true}
+var carried = map[int]bool{unix.NETLINK_ROUTE: true, unix.NETLINK_USERSOCK: true, unix.NETLINK_SOCK_DIAG: true, unix.NETLINK_XFRM: true,
+	unix.NETLINK_KOBJECT_UEVENT: true, unix.NETLINK_GENERIC: true}
 
 // names are those of protocols that are not (netlink(7)).
 var names = map[int]string{
-	unix.NETLINK_USERSOCK: "NETLINK_USERSOCK", unix.NETLINK_SELINUX: "NETLINK_SELINUX", unix.NETLINK_ISCSI: "NETLINK_ISCSI", unix.NETLINK_AUDIT: "NETLINK_AUDIT",
+	unix.NETLINK_SELINUX: "NETLINK_SELINUX", unix.NETLINK_ISCSI: "NETLINK_ISCSI", unix.NETLINK_AUDIT: "NETLINK_AUDIT",
 	unix.NETLINK_FIB_LOOKUP: "NETLINK_FIB_LOOKUP", unix.NETLINK_CONNECTOR: "NETLINK_CONNECTOR", unix.NETLINK_NETFILTER: "NETLINK_NETFILTER",
 	unix.NETLINK_SCSITRANSPORT: "NETLINK_SCSITRANSPORT", unix.NETLINK_RDMA: "NETLINK_RDMA", unix.NETLINK_CRYPTO: "NETLINK_CRYPTO",
 }
@@ -82,6 +84,8 @@ var options = []int{unix.NETLINK_PKTINFO, unix.NETLINK_BROADCAST_ERROR, unix.NET
 type seen struct {
 	proto, typ int
 	port       uint32
+	peer       uint32   // port of whom it is connected to; 0: the kernel
+	peerGroup  uint32   // to which it sends then; 0: none
 	groups     []uint32 // a bit a group, group 1 first
 }
 
@@ -108,14 +112,24 @@ func look(d *kind.Dump, desc *kind.Desc) (*seen, error) {
 	if err := s.lookAddresses(fd); err != nil {
 		return nil, err
 	}
+	wait, err := waits(fd)
+	if wait {
+		err := failure.WithHint(failure.Unsupportedf("messages wait in it, which cannot be put back"), "try again in a moment, when the program has read them")
+		return nil, &kind.Busy{Err: err, Holders: d.Holders(desc), Done: func() bool {
+			wait, err := waits(fd)
+			return !wait || err != nil
+		}}
+	}
+	return s, err
+}
+
+// waits tells whether there is something to be read.
+func waits(fd int) (bool, error) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	if _, err := unix.Poll(p, 0); err != nil {
-		return nil, fmt.Errorf("poll it: %w", err)
+		return false, fmt.Errorf("poll it: %w", err)
 	}
-	if p[0].Revents&unix.POLLIN != 0 {
-		return nil, failure.WithHint(failure.Unsupportedf("messages of the kernel wait in it, which cannot be put back"), "try again in a moment, when the program has read them")
-	}
-	return s, nil
+	return p[0].Revents&unix.POLLIN != 0, nil
 }
 
 func (s *seen) lookAddresses(fd int) error {
@@ -130,8 +144,11 @@ func (s *seen) lookAddresses(fd int) error {
 	if err != nil {
 		return fmt.Errorf("read its peer (getpeername): %w", err)
 	}
-	if a, ok := sa.(*unix.SockaddrNetlink); ok && (a.Pid != 0 || a.Groups != 0) {
-		return failure.WithHint(failure.Unsupportedf("a netlink socket connected to port %d, groups %#x, not to the kernel", a.Pid, a.Groups), "close it before the dump")
+	if a, ok := sa.(*unix.SockaddrNetlink); ok {
+		s.peer = a.Pid
+		if a.Groups != 0 {
+			s.peerGroup = uint32(bits.TrailingZeros32(a.Groups)) + 1 // connect(2) takes the first
+		}
 	}
 	b, err := kernel.SocketOption(uintptr(fd), solNetlink, memberships, make([]byte, 1024))
 	if err != nil {
@@ -179,7 +196,7 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	return &fdinfo.FileEntry{Nlsk: &sk_netlink.NetlinkSkEntry{
 		Id: proto.Uint32(desc.ID), Ino: proto.Uint32(uint32(desc.Stat.Ino)), Protocol: proto.Uint32(uint32(s.proto)), State: proto.Uint32(0),
 		Flags: proto.Uint32(desc.StatusFlags()), Portid: proto.Uint32(s.port), Groups: s.groups,
-		DstPortid: proto.Uint32(0), DstGroup: proto.Uint32(0), Fown: owner, Opts: opts,
+		DstPortid: proto.Uint32(s.peer), DstGroup: proto.Uint32(s.peerGroup), Fown: owner, Opts: opts,
 	}}, nil
 }
 
@@ -202,8 +219,8 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if n == nil || n.GetOpts() == nil {
 		return nil, failure.Damagedf("a netlink socket without its entry")
 	}
-	if n.GetDstPortid() != 0 || n.GetDstGroup() != 0 {
-		return nil, failure.Unsupportedf("a netlink socket connected to port %d, group %d", n.GetDstPortid(), n.GetDstGroup())
+	if n.GetDstGroup() > 32 {
+		return nil, failure.Unsupportedf("a netlink socket connected to group %d", n.GetDstGroup())
 	}
 	extra := r.Extras[e.GetId()].GetSockOptions()
 	typ := unix.SOCK_RAW
@@ -256,5 +273,27 @@ func fill(r *kind.Restore, f *os.File, n *sk_netlink.NetlinkSkEntry, extra []*im
 			}
 		}
 	}
+	if n.GetDstPortid() != 0 || n.GetDstGroup() != 0 {
+		if err := connect(int(f.Fd()), n); err != nil {
+			return err
+		}
+	}
 	return r.RestoreOwner(f, n.GetFown())
+}
+
+// connect needs nobody at the other end.
+func connect(fd int, n *sk_netlink.NetlinkSkEntry) error {
+	to := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: n.GetDstPortid()}
+	if g := n.GetDstGroup(); g != 0 {
+		to.Groups = 1 << (g - 1)
+	}
+	err := unix.Connect(fd, to)
+	if errors.Is(err, unix.EPERM) {
+		return failure.WithHint(failure.Mark(failure.ErrUnsupported, fmt.Errorf("to connect it to port %d, group %d takes CAP_NET_ADMIN over its network: %w", to.Pid, n.GetDstGroup(), err)),
+			"restore as root", "or start containers with a network of their own (--net none)")
+	}
+	if err != nil {
+		return fmt.Errorf("connect it to port %d, group %d: %w", to.Pid, n.GetDstGroup(), err)
+	}
+	return nil
 }
