@@ -158,8 +158,14 @@ func (s *session) ask(p *kind.Proc) (err error) {
 		}
 		reads = append(reads, s.named(p, k.Name, read))
 	}
+	continued := peek(script, unix.P_ALL, 0)
 	if err := s.runScript(inj, p, lead, script, reads); err != nil {
 		return err
+	}
+	if continued() {
+		if err := s.findContinued(inj, p); err != nil {
+			return err
+		}
 	}
 	for _, t := range p.Threads {
 		if t.Traced == nil {

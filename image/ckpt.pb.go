@@ -1102,6 +1102,7 @@ type Task struct {
 	SemUndo        []*SemUndo             `protobuf:"bytes,60,rep,name=sem_undo,json=semUndo,proto3" json:"sem_undo,omitempty"`                             // what exit(2) would do to semaphores
 	Timers         []*TimerDue            `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`                                              // POSIX timers on a clock that goes on where it stopped
 	StopTold       bool                   `protobuf:"varint,70,opt,name=stop_told,json=stopTold,proto3" json:"stop_told,omitempty"`                         // stopped, and its parent has waited for that (WUNTRACED)
+	Continued      bool                   `protobuf:"varint,79,opt,name=continued,proto3" json:"continued,omitempty"`                                       // it has gone on after a stop, and its parent has not waited for that (WCONTINUED)
 	ChildrenSpace  uint32                 `protobuf:"varint,72,opt,name=children_space,json=childrenSpace,proto3" json:"children_space,omitempty"`          // the pid namespace its children are born in, if another than its own: id of that one's first process
 	ChildrenUnborn bool                   `protobuf:"varint,73,opt,name=children_unborn,json=childrenUnborn,proto3" json:"children_unborn,omitempty"`       // it has made a pid namespace (unshare(2)), whose first process is yet to be born
 	ChildrenTimeNs uint32                 `protobuf:"varint,75,opt,name=children_time_ns,json=childrenTimeNs,proto3" json:"children_time_ns,omitempty"`     // time_ns_id of its children, if another than its own (unshare(2) with CLONE_NEWTIME)
@@ -1252,6 +1253,13 @@ func (x *Task) GetTimers() []*TimerDue {
 func (x *Task) GetStopTold() bool {
 	if x != nil {
 		return x.StopTold
+	}
+	return false
+}
+
+func (x *Task) GetContinued() bool {
+	if x != nil {
+		return x.Continued
 	}
 	return false
 }
@@ -2540,7 +2548,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x81\a\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x9f\a\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -2562,7 +2570,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\fmemory_merge\x18\" \x01(\bR\vmemoryMerge\x12(\n" +
 	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndo\x12&\n" +
 	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timers\x12\x1b\n" +
-	"\tstop_told\x18F \x01(\bR\bstopTold\x12%\n" +
+	"\tstop_told\x18F \x01(\bR\bstopTold\x12\x1c\n" +
+	"\tcontinued\x18O \x01(\bR\tcontinued\x12%\n" +
 	"\x0echildren_space\x18H \x01(\rR\rchildrenSpace\x12'\n" +
 	"\x0fchildren_unborn\x18I \x01(\bR\x0echildrenUnborn\x12(\n" +
 	"\x10children_time_ns\x18K \x01(\rR\x0echildrenTimeNs\x12$\n" +

@@ -57,7 +57,7 @@ func random(t *testing.T, seed uint64, user string) {
 	x := mixes[int(seed)%len(mixes)]
 	flags := [][]string{nil, {"--no-init"}}[int(seed)/len(mixes)%2]
 	p := startPuppet(harness.New(t, user), "random", flags)
-	h := &fate{rng: rand.New(rand.NewPCG(seed, 0)), mix: x, p: p, odd: map[int]bool{}, apart: map[int]bool{}, stopped: map[string]bool{}}
+	h := &fate{rng: rand.New(rand.NewPCG(seed, 0)), mix: x, p: p, odd: map[int]bool{}, apart: map[int]bool{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("CKPT_SEED=%d go test ./e2e/shapes -run 'TestRandom/.*/as_%s$' repeats it; history:\n  %s", seed, user, strings.Join(h.log, "\n  "))
@@ -157,9 +157,7 @@ type fate struct {
 	// apart are pids that have made a pid namespace for their children; true:
 	// its first process, too. A second child of theirs would be refused.
 	apart map[int]bool
-	// stopped after the dump, by name.
-	stopped map[string]bool
-	log     []string
+	log   []string
 }
 
 // act is one thing to do, and what comes of it.
@@ -383,9 +381,6 @@ func (h *fate) wait() act {
 		}
 	}
 	options := []int{0, unix.WALL, unix.WALL | unix.WUNTRACED, unix.WALL | unix.WCONTINUED}[h.rng.IntN(4)]
-	if options&unix.WCONTINUED != 0 && !h.stopped[dead.name] {
-		options = unix.WALL // that a child went on before a dump is lost
-	}
 	return act{fmt.Sprintf("%s waits for %s, options %#x", t.name, dead.name, options), func(p *puppet) []int {
 		pid, status := p.wait(t.name, dead.name, options)
 		return []int{pid, int(status)}
@@ -412,7 +407,6 @@ func (h *fate) stop() act {
 	if t == nil {
 		return act{}
 	}
-	h.stopped[t.name] = h.q != nil
 	return act{t.name + " is stopped", func(p *puppet) []int { return []int{p.stop(t.name)} }}
 }
 

@@ -69,6 +69,37 @@ var stops = []shape{
 		p.cont("stopped")
 		is(p, "SIGCHLD now", p.do("parent", opTake, int(unix.SIGCHLD))[0], int(unix.SIGCHLD))
 	}},
+	{name: "went on, told or not", build: func(p *puppet) {
+		p.fork("root", "parent")
+		for _, name := range []string{"untold", "told", "threads", "blocks"} {
+			p.fork("parent", name)
+		}
+		p.thread("threads", "t1")
+		p.fork("t1", "below")
+		p.stop("untold")
+		p.wait("parent", "untold", unix.WUNTRACED)
+		for _, name := range []string{"told", "threads", "blocks"} {
+			p.stop(name)
+		}
+		for _, name := range []string{"untold", "told", "threads", "blocks"} {
+			p.cont(name)
+		}
+		p.wait("parent", "told", unix.WCONTINUED)
+		p.do("untold", opTake, int(unix.SIGCONT)) // it waits, for all is blocked
+	}, after: func(p *puppet) {
+		for _, name := range []string{"untold", "threads", "blocks"} {
+			pid, status := p.wait("parent", name, unix.WCONTINUED)
+			is(p, "the parent learns of "+name, pid, p.task(name).pid)
+			is(p, "status of "+name, status, 0xffff)
+		}
+		for _, name := range []string{"untold", "told", "threads", "blocks"} {
+			pid, _ := p.wait("parent", name, unix.WCONTINUED|unix.WUNTRACED)
+			is(p, "the parent learns nothing more of "+name, pid, 0)
+		}
+		is(p, "no SIGCONT waits", p.do("untold", opTake, int(unix.SIGCONT))[0], -int(unix.EAGAIN))
+		is(p, "a SIGCONT waits", p.do("blocks", opTake, int(unix.SIGCONT))[0], int(unix.SIGCONT))
+		is(p, "parent of a thread's child", p.look("below").PPID, p.task("threads").pid)
+	}},
 	{name: "stopped leaders", build: func(p *puppet) {
 		p.fork("root", "session")
 		p.setsid("session")
