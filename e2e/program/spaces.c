@@ -2,6 +2,8 @@
  * Namespaces that processes have made for themselves: of mounts, System V
  * objects, host name and clocks. Each process compares what it is in with what
  * the others are in, and with what the first one sees.
+ *
+ * spaces [threads]: some processes are made by threads, which are their parents.
  */
 #include "state.h"
 #include <linux/futex.h>
@@ -111,6 +113,8 @@ static void beside_look(void)
 	expect(!sees(first, id), "beside: its file is open through a mount of the first process");
 }
 
+static int threads;
+
 static void *forks(void *arg)
 {
 	int who = (long)arg;
@@ -126,7 +130,9 @@ static void *forks(void *arg)
 static void by_thread(int who)
 {
 	pthread_t t;
-	check(pthread_create(&t, NULL, forks, (void *)(long)who) == 0, "pthread_create");
+	if (!threads && fork() == 0)
+		attend(who, NULL);
+	check(!threads || pthread_create(&t, NULL, forks, (void *)(long)who) == 0, "pthread_create");
 }
 
 static void fact_children(const char *what, pid_t pid, pid_t tid)
@@ -187,22 +193,25 @@ static void look(void)
 	fact_common("first and ahead", getpid(), all->pid[AHEAD]);
 	fact_common("ahead and later", all->pid[AHEAD], all->pid[LATER]);
 	fact_common("first and before", getpid(), all->pid[BEFORE]);
-	fact_common("apart and its thread", all->pid[APART], all->thread[BELOW]);
 	fact_common("apart and below", all->pid[APART], all->pid[BELOW]);
-	fact_common("later and its thread", all->pid[LATER], all->thread[UNDER]);
 	fact_common("later and under", all->pid[LATER], all->pid[UNDER]);
 	fact_children("apart: its children", all->pid[APART], all->pid[APART]);
-	fact_children("apart: children of its thread", all->pid[APART], all->thread[BELOW]);
-	fact_children("later: children of its thread", all->pid[LATER], all->thread[UNDER]);
+	if (threads) {
+		fact_common("apart and its thread", all->pid[APART], all->thread[BELOW]);
+		fact_common("later and its thread", all->pid[LATER], all->thread[UNDER]);
+		fact_children("apart: children of its thread", all->pid[APART], all->thread[BELOW]);
+		fact_children("later: children of its thread", all->pid[LATER], all->thread[UNDER]);
+	}
 	long apart = (all->mono[LATER] - all->mono[AHEAD]) / 1000000000;
 	expect(apart >= AWAY - 2 && apart <= AWAY + 2, "clocks are %ld s apart", apart);
 	apart = (all->mono[AHEAD] - now(CLOCK_MONOTONIC)) / 1000000000;
 	expect(apart >= -2 && apart <= 2, "the clock of whoever sets its children's is %ld s ahead", apart);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	begin();
+	threads = argc > 1;
 	all = shared(sizeof(*all));
 	all->first = getpid();
 	int fd = open("file", O_WRONLY | O_CREAT | O_TRUNC, 0600);

@@ -60,6 +60,7 @@ var programs = []program{
 	{source: "nested.c", root: true},                // an ordinary user makes a pid namespace in a user namespace only
 	{source: "nested.c", flags: []string{"--no-init"}, root: true},
 	{source: "spaces.c", root: true},
+	{source: "spaces.c", args: []string{"threads"}, root: true},
 	{source: "opened.c", root: true},
 	{source: "creds.c", root: true},
 	{source: "seccomp.c", root: true},
