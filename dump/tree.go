@@ -2,6 +2,7 @@ package dump
 
 import (
 	"errors"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -54,7 +55,9 @@ func (s *session) rows() []tree.Row {
 		if born := s.bornIn(p); born != image.NamespaceID {
 			r.Owner = born
 		}
-		r.Alone = s.users.of[p] > s.bornIn(p)
+		r.Users = s.users.around(s.users.of[p])
+		slices.Reverse(r.Users)
+		r.Users = r.Users[1:] // without the container's
 		for _, t := range p.Threads {
 			r.Threads = append(r.Threads, t.VTID)
 			r.ThreadsNested = append(r.ThreadsNested, t.Chain.Nested()...)

@@ -43,6 +43,9 @@ func (s *session) makeSpaces() error {
 		if err := s.enterSpaces(t); err != nil {
 			return s.fail(t, "", err)
 		}
+		if err := s.childrensTime(t); err != nil {
+			return s.fail(t, "", err)
+		}
 	}
 	for _, at := range s.made {
 		if at.sort != "mnt" {
@@ -68,9 +71,6 @@ func (s *session) enterSpaces(t *kind.Target) error {
 		return err
 	}
 	if err := s.enterOwned(t.VPID, t); err != nil {
-		return err
-	}
-	if err := s.childrensTime(t); err != nil {
 		return err
 	}
 	for _, n := range sorts {

@@ -50,11 +50,16 @@ func (s *session) tree() error {
 			return fmt.Errorf("pid %d was not made", t.VPID)
 		}
 		if stub != nil {
-			t.Host = pidns.HostPID(stub.PID)
-			t.Threads[0].Traced = stub
+			s.found(t)
 		}
 	}
 	return nil
+}
+
+// found notes which bare child a process is.
+func (s *session) found(t *kind.Target) {
+	stub := s.stubs[t.VPID]
+	t.Host, t.Threads[0].Traced = pidns.HostPID(stub.PID), stub
 }
 
 func (s *session) rows() []tree.Row {
@@ -72,7 +77,7 @@ func (s *session) rows() []tree.Row {
 		if owner := s.owners.of(space{"pid", uint32(r.Space)}); owner != image.NamespaceID {
 			r.Owner = owner
 		}
-		r.Alone = t.IDs.GetUserNsId() > max(r.Owner, image.NamespaceID)
+		r.Users, _ = s.owners.way(image.NamespaceID, t.IDs.GetUserNsId())
 		r.GroupNested, r.SessionNested = s.ids.seen(r.Space, r.PGID), s.ids.seen(r.Space, r.SID)
 		for _, tt := range t.Threads {
 			r.Threads = append(r.Threads, tt.VTID)
@@ -171,7 +176,7 @@ func (s *session) forker(st tree.Fork) (*tracee.Thread, error) {
 			continue
 		}
 		if tt.Traced == nil {
-			if err := s.enterOwned(st.Parent, s.target(st.Parent)); err != nil {
+			if err := s.enterSpaces(s.target(st.Parent)); err != nil {
 				return nil, s.fail(s.target(st.Parent), "", err)
 			}
 			if err := s.bearThread(st.Parent, tt, s.stubs[st.Parent], s.root.Site); err != nil {

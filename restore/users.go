@@ -142,6 +142,7 @@ func (s *session) arrive(t *kind.Target) error {
 	if !s.places[t.VPID].far() {
 		return nil
 	}
+	s.found(t)
 	return s.bare(t.VPID, t, func(k *kind.Process) passage { return k.Arrive })
 }
 

@@ -84,6 +84,8 @@ var programs = []program{
 	{source: "nested.c", inner: "tpo"},
 	{source: "spaces.c", inner: "po"},
 	{source: "spaces.c", inner: "tpio"},
+	{source: "creds.c", args: []string{"inner"}, inner: "m", root: true},
+	{source: "creds.c", args: []string{"inner"}, inner: "pim", root: true},
 	{source: "process.c", inner: "m", root: true},
 	{source: "process.c", inner: "pim", root: true},
 	{source: "files.c", inner: "pim", root: true},

@@ -20,7 +20,9 @@
 //
 // # What is lost
 //
-// Capabilities that whoever restores does not have; the log names them.
+// Capabilities that whoever restores does not have; the log names them. That
+// who is root in a user namespace made inside may look into a process there that
+// is not dumpable; the log says so.
 // no_new_privs cannot be taken back if ckpt itself runs with it. A dumpable
 // of 2 becomes 0, which is as strict. The rules of Landlock (landlock(7)): the kernel shows nobody that a thread has
 // any, let alone which.
@@ -72,6 +74,7 @@ func New() (kind.Process, kind.Thread) {
 		ObserveDead: d.observeDead,
 		RestoreDead: m.restoreDead,
 		Limits: "capabilities that whoever restores lacks are not given, and the log names them; " +
+			"into a process that is not dumpable, in a user namespace made inside, only who has rights over the whole container can look; " +
 			"Landlock's rules cannot be seen, and a restored program is free of them",
 	}
 	return process, thread

@@ -259,7 +259,11 @@ var capNames = [...]string{"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER",
 	"PERFMON", "BPF", "CHECKPOINT_RESTORE"}
 
 // restoreDumpable runs last of all: any change of ids or capabilities sets
-// dumpable to fs.suid_dumpable.
+// dumpable to fs.suid_dumpable. Who may look into a process that is not dumpable
+// goes by the user namespace in which its memory was made by execve(2)
+// (mm->user_ns, __ptrace_may_access() in kernel/ptrace.c). That of a bare child
+// is the container's: it cannot execute once more, since it has shared memory
+// from before its birth.
 func restoreDumpable(r *kind.Restore, t *kind.Target) error {
 	if !t.OwnsVM || t.MM == nil || t.MM.Dumpable == nil {
 		return nil
@@ -268,6 +272,9 @@ func restoreDumpable(r *kind.Restore, t *kind.Target) error {
 	if v == 2 {
 		v = 0 // nobody may set 2 (prctl(2)); to everyone but core dumps it is the same
 		r.Log.Info("dumpable 2 becomes 0", "vpid", t.VPID)
+	}
+	if v == 0 && t.IDs.GetUserNsId() > image.NamespaceID {
+		r.Log.Warn("not dumpable, in a user namespace made inside: from now on only who has rights over the whole container can look into it", "vpid", t.VPID)
 	}
 	if v != 0 && v != 1 {
 		return failure.Damagedf("dumpable %d", v)

@@ -195,7 +195,7 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 	}
 	fork := Fork{Parent: by, Child: p.VPID, Nested: p.Nested, Flags: flags, ExitSignal: sig, Helper: p.dead}
 	// A thread made this early keeps what its process unshares in the end.
-	if by == e.vpid(u) && p.parent == u && e.s.unshare[u] == 0 && !e.f.nodes[u].Alone {
+	if by == e.vpid(u) && p.parent == u && e.s.unshare[u] == 0 && e.within(u, u) {
 		fork.Thread = p.ByThread
 	}
 	if e.outer[c] == 0 {
@@ -213,6 +213,16 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 		e.bury(p.VPID, u, e.vpid(u), e.heir[c])
 	}
 	return nil
+}
+
+// within tells whether all born below n are in the user namespaces of u. If not,
+// u enters its own when all are born, for which it must have one thread.
+func (e *emitter) within(u, n node) bool {
+	want, p := e.f.nodes[u].Users, &e.f.nodes[n]
+	if !p.dead && !p.Zombie && (len(p.Users) < len(want) || !slices.Equal(p.Users[:len(want)], want)) {
+		return false
+	}
+	return !slices.ContainsFunc(e.b.children[n], func(c node) bool { return !e.within(u, c) })
 }
 
 // throughHelper makes children whose parent of today is heir, an ancestor of

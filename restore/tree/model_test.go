@@ -355,7 +355,7 @@ func normal(rows []Row) []Row {
 		}
 	}
 	for i := range rows {
-		rows[i].Threads, rows[i].ByThread = nil, 0
+		rows[i].Threads, rows[i].ByThread, rows[i].Users = nil, 0, nil
 		if rows[i].PPID == 0 && rows[i].VPID != 1 {
 			rows[i].PPID = 1
 		}

@@ -82,9 +82,9 @@ type Row struct {
 	// Owner is the user namespace that Space belongs to; 0: the
 	// container's.
 	Owner uint32
-	// Alone: it enters a user namespace when all are born, for which it must
-	// have one thread.
-	Alone bool
+	// Users are the user namespaces it is in, from below the container's own
+	// down.
+	Users []uint32
 	// Nested, GroupNested and SessionNested are what VPID, PGID and SID are in
 	// the pid namespaces below the container's, outer ones first, as far as
 	// the process sees them. ThreadsNested are the like of all its threads.

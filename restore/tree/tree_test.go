@@ -44,6 +44,9 @@ func in(first pidns.VPID, ids, group, session []pidns.VPID) func(*Row) {
 
 type ids = []pidns.VPID
 
+// users are the user namespaces made inside that a process is in.
+func users(ids ...uint32) func(*Row) { return func(r *Row) { r.Users = ids } }
+
 // owner: the process's pid namespace belongs to a user namespace made inside.
 func owner(id uint32) func(*Row) { return func(r *Row) { r.Owner = id } }
 
@@ -68,6 +71,16 @@ pid 32767 exits with status 0x0
 pid 2 waits for pid 32767
 pid 5 starts session 5
 pid 5 forks pid 6/2`},
+		{"a thread's child in a user namespace", []Row{row(2, 1, 2, 2, threads(2, 3), users(2)), row(4, 2, 2, 2, by(3), users(2, 3))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2, thread 3, forks pid 4`},
+		{"a thread's child, and another outside of the user namespace", []Row{row(2, 1, 2, 2, threads(2, 3), users(2)), row(4, 2, 2, 2, by(3), users(2)),
+			row(5, 2, 2, 2)}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 4
+pid 2 forks pid 5`},
 		{"shell with a job of two", []Row{row(2, 1, 2, 2), row(5, 2, 5, 2), row(6, 2, 5, 2)}, `
 pid 1 forks pid 2
 pid 2 starts session 2
