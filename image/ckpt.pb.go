@@ -1707,6 +1707,7 @@ type FileExtra struct {
 	MessageQueue  uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`                                                   // of which one (MessageQueue.id)
 	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                                                                              // datagram or raw socket: groups it has joined
 	Interfaces    map[uint32]string      `protobuf:"bytes,51,rep,name=interfaces,proto3" json:"interfaces,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // packet socket: names of the network interfaces that are numbered in its entry
+	Datagrams     []*Datagram            `protobuf:"bytes,53,rep,name=datagrams,proto3" json:"datagrams,omitempty"`                                                                              // UDP socket: those not received yet; their data are in sk-queues.img, in the same order
 	Ring          *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
 	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
 	unknownFields protoimpl.UnknownFields
@@ -1918,6 +1919,13 @@ func (x *FileExtra) GetInterfaces() map[uint32]string {
 	return nil
 }
 
+func (x *FileExtra) GetDatagrams() []*Datagram {
+	if x != nil {
+		return x.Datagrams
+	}
+	return nil
+}
+
 func (x *FileExtra) GetRing() *Ring {
 	if x != nil {
 		return x.Ring
@@ -1932,6 +1940,92 @@ func (x *FileExtra) GetPingGroups() string {
 	return ""
 }
 
+// Datagram is one that waits in a UDP socket. What was sent with it is known
+// where the program asks for it (ip(7), ipv6(7), udp(7)).
+type Datagram struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          []byte                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // the sender's address, 4 or 16 bytes
+	Port          uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	To            []byte                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`                  // address that it was sent to; empty: not known
+	Hops          *uint32                `protobuf:"varint,4,opt,name=hops,proto3,oneof" json:"hops,omitempty"`       // IP_TTL, IPV6_HOPLIMIT
+	Class         *uint32                `protobuf:"varint,5,opt,name=class,proto3,oneof" json:"class,omitempty"`     // IP_TOS, IPV6_TCLASS
+	Segment       *uint32                `protobuf:"varint,6,opt,name=segment,proto3,oneof" json:"segment,omitempty"` // UDP_GRO: bytes of each datagram that it is made of
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Datagram) Reset() {
+	*x = Datagram{}
+	mi := &file_image_ckpt_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Datagram) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Datagram) ProtoMessage() {}
+
+func (x *Datagram) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
+func (*Datagram) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Datagram) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Datagram) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Datagram) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Datagram) GetHops() uint32 {
+	if x != nil && x.Hops != nil {
+		return *x.Hops
+	}
+	return 0
+}
+
+func (x *Datagram) GetClass() uint32 {
+	if x != nil && x.Class != nil {
+		return *x.Class
+	}
+	return 0
+}
+
+func (x *Datagram) GetSegment() uint32 {
+	if x != nil && x.Segment != nil {
+		return *x.Segment
+	}
+	return 0
+}
+
 // Ring is the rings of a packet socket, the receiving one first.
 type Ring struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1944,7 +2038,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2050,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2063,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2006,7 +2100,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2112,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2125,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2073,7 +2167,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2179,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2192,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Attribute) GetName() string {
@@ -2127,7 +2221,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2233,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2246,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2188,7 +2282,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2294,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2307,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2253,7 +2347,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2359,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2372,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -2341,7 +2435,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2447,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2460,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -2396,7 +2490,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2502,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2515,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -2625,7 +2719,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xc3\a\n" +
+	"\t_mce_kill\"\xf1\a\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2660,14 +2754,26 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\x12?\n" +
 	"\n" +
 	"interfaces\x183 \x03(\v2\x1f.ckpt.FileExtra.InterfacesEntryR\n" +
-	"interfaces\x12\x1e\n" +
+	"interfaces\x12,\n" +
+	"\tdatagrams\x185 \x03(\v2\x0e.ckpt.DatagramR\tdatagrams\x12\x1e\n" +
 	"\x04ring\x184 \x01(\v2\n" +
 	".ckpt.RingR\x04ring\x12\x1f\n" +
 	"\vping_groups\x182 \x01(\tR\n" +
 	"pingGroups\x1a=\n" +
 	"\x0fInterfacesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x01\n" +
+	"\bDatagram\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\fR\x04from\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\fR\x02to\x12\x17\n" +
+	"\x04hops\x18\x04 \x01(\rH\x00R\x04hops\x88\x01\x01\x12\x19\n" +
+	"\x05class\x18\x05 \x01(\rH\x01R\x05class\x88\x01\x01\x12\x1d\n" +
+	"\asegment\x18\x06 \x01(\rH\x02R\asegment\x88\x01\x01B\a\n" +
+	"\x05_hopsB\b\n" +
+	"\x06_classB\n" +
+	"\n" +
+	"\b_segment\"H\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05shmid\x18\x01 \x01(\rR\x05shmid\x12\x14\n" +
 	"\x05fills\x18\x02 \x01(\rR\x05fills\x12\x14\n" +
@@ -2719,7 +2825,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),       // 0: ckpt.Manifest
 	(*UserNamespace)(nil),  // 1: ckpt.UserNamespace
@@ -2739,46 +2845,48 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*SemUndo)(nil),        // 15: ckpt.SemUndo
 	(*Thread)(nil),         // 16: ckpt.Thread
 	(*FileExtra)(nil),      // 17: ckpt.FileExtra
-	(*Ring)(nil),           // 18: ckpt.Ring
-	(*Multicast)(nil),      // 19: ckpt.Multicast
-	(*Attribute)(nil),      // 20: ckpt.Attribute
-	(*Inode)(nil),          // 21: ckpt.Inode
-	(*Ucred)(nil),          // 22: ckpt.Ucred
-	(*VMA)(nil),            // 23: ckpt.VMA
-	(*Range)(nil),          // 24: ckpt.Range
-	(*SockOption)(nil),     // 25: ckpt.SockOption
-	nil,                    // 26: ckpt.Manifest.FileMountsEntry
-	nil,                    // 27: ckpt.FileExtra.InterfacesEntry
+	(*Datagram)(nil),       // 18: ckpt.Datagram
+	(*Ring)(nil),           // 19: ckpt.Ring
+	(*Multicast)(nil),      // 20: ckpt.Multicast
+	(*Attribute)(nil),      // 21: ckpt.Attribute
+	(*Inode)(nil),          // 22: ckpt.Inode
+	(*Ucred)(nil),          // 23: ckpt.Ucred
+	(*VMA)(nil),            // 24: ckpt.VMA
+	(*Range)(nil),          // 25: ckpt.Range
+	(*SockOption)(nil),     // 26: ckpt.SockOption
+	nil,                    // 27: ckpt.Manifest.FileMountsEntry
+	nil,                    // 28: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	9,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	11, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	12, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	10, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	26, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	27, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
 	1,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
 	2,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
 	2,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
 	3,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	21, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	22, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
 	16, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
-	23, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
+	24, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
 	15, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
 	14, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
 	7,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	22, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	25, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	21, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	20, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	19, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	27, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	18, // 21: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	24, // 22: ckpt.VMA.guards:type_name -> ckpt.Range
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	23, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	26, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	22, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	21, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	20, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	28, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	18, // 21: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	19, // 22: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	25, // 23: ckpt.VMA.guards:type_name -> ckpt.Range
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -2788,13 +2896,14 @@ func file_image_ckpt_proto_init() {
 	}
 	file_image_ckpt_proto_msgTypes[13].OneofWrappers = []any{}
 	file_image_ckpt_proto_msgTypes[16].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

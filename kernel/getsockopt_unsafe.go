@@ -27,9 +27,12 @@ func SetSocketOption(fd uintptr, level, name int, v []byte) error {
 }
 
 // Bind is bind(2) to an address that x/sys has no type for: struct sockaddr in
-// memory.
-func Bind(fd uintptr, addr []byte) error {
-	if _, _, e := unix.Syscall(unix.SYS_BIND, fd, uintptr(unsafe.Pointer(unsafe.SliceData(addr))), uintptr(len(addr))); e != 0 {
+// memory. Connect is connect(2) to one.
+func Bind(fd uintptr, addr []byte) error    { return toAddress(unix.SYS_BIND, fd, addr) }
+func Connect(fd uintptr, addr []byte) error { return toAddress(unix.SYS_CONNECT, fd, addr) }
+
+func toAddress(nr, fd uintptr, addr []byte) error {
+	if _, _, e := unix.Syscall(nr, fd, uintptr(unsafe.Pointer(unsafe.SliceData(addr))), uintptr(len(addr))); e != 0 {
 		return e
 	}
 	return nil

@@ -9,7 +9,7 @@
 //
 // What is saved: addresses, ports, options of socket(7), ip(7), ipv6(7),
 // tcp(7), udp(7), raw(7) and icmp(7), flags, owner; multicast groups; listeners with their
-// backlog; connections with both ends inside the container, or the other end
+// backlog; datagrams that were not received yet; connections with both ends inside the container, or the other end
 // closed, with what is under way in them (stream.go), and what connections
 // that have ended left to read.
 //
@@ -48,7 +48,7 @@ func Kind() kind.File {
 		Restore: w.restore,
 		Check:   w.check,
 		Link:    w.link,
-		Limits: "datagrams and packets not yet received are dropped, as UDP and IP may; a raw or ping socket that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
+		Limits: "of datagrams not yet received, those whose sender's address or port cannot be taken here are dropped, and those without data behind others that an earlier dump has seen, as UDP may; packets that a raw or ping socket has not received are dropped; a raw or ping socket that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
 			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again",
 	}
 }

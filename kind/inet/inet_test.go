@@ -104,7 +104,7 @@ func factsOf(t testing.TB, f *os.File) facts {
 	}
 	for _, level := range levels {
 		for name := range 128 {
-			if level == unix.SOL_SOCKET && (name == unix.SO_ERROR || name == unix.SO_INCOMING_NAPI_ID || name == unix.SO_COOKIE || name == unix.SO_PEERNAME || name == unix.SO_MEMINFO) ||
+			if level == unix.SOL_SOCKET && (name == unix.SO_ERROR || name == unix.SO_INCOMING_CPU || name == unix.SO_INCOMING_NAPI_ID || name == unix.SO_COOKIE || name == unix.SO_PEERNAME || name == unix.SO_MEMINFO) ||
 				level == unix.IPPROTO_TCP && (name == unix.TCP_TIMESTAMP || name == unix.TCP_INFO || name == unix.TCP_QUICKACK) {
 				continue
 			}

@@ -43,8 +43,9 @@ type sock struct {
 	st      *tcp_stream.TcpStreamEntry
 	in, out []byte
 	err     error
-	standIn bool // for an end that is gone: has no entry in files.img
-	crowded bool // see crowd
+	waiting [][]byte // datagrams received, and not by the program
+	standIn bool     // for an end that is gone: has no entry in files.img
+	crowded bool     // see crowd
 }
 
 func (s *sock) fd() int       { return int(s.f.Fd()) }
@@ -99,24 +100,29 @@ func (w *world) load() error {
 		w.byID[id] = s
 	}
 	w.crowd()
+	if err := w.loadDatagrams(); err != nil {
+		return err
+	}
 	return w.pairUp()
 }
 
-// make makes listeners first: what else is bound to their port takes less. It
-// goes on after an error, so that all that stand in the way are told.
+// make delivers what datagram sockets had received first, as long as no port is
+// taken. Listeners come before what else is bound to their port, for that takes
+// less. It goes on after an error, so that all that stand in the way are told.
 func (w *world) make() {
 	failed := false
 	for _, step := range []struct {
 		of func(*sock) bool
 		do func(*sock) error
 	}{
+		{func(s *sock) bool { return len(s.waiting) > 0 }, w.deliver},
 		{(*sock).listens, w.makeListener},
 		{func(s *sock) bool { return s.tcp() && !s.listens() && !s.isStream() }, w.makeClosed},
 		{func(s *sock) bool { return !s.tcp() }, w.makeDatagram},
 		{(*sock).isStream, w.makeStream},
 	} {
 		for _, s := range w.socks {
-			if !step.of(s) {
+			if !step.of(s) || s.err != nil {
 				continue
 			}
 			if err := step.do(s); err != nil {
@@ -157,6 +163,19 @@ func (s *sock) shown() string {
 // open makes the socket with all its options: those who connect later inherit
 // them, some decide what bind(2) may do.
 func (w *world) open(s *sock) error {
+	if s.f == nil { // else deliver has made it
+		if err := w.create(s); err != nil {
+			return err
+		}
+	}
+	if err := kind.SetInode(s.f, s.x.GetInode()); err != nil {
+		return err
+	}
+	return w.setOptions(s)
+}
+
+// create makes the socket itself.
+func (w *world) create(s *sock) error {
 	make := func(s *sock) (int, error) { return unix.Socket(s.family, s.typ|unix.SOCK_CLOEXEC, s.proto) }
 	if s.ping() {
 		make = w.newPing
@@ -165,13 +184,8 @@ func (w *world) open(s *sock) error {
 	if err != nil {
 		return s.socketError(err)
 	}
-	if s.f, err = kind.NewFile(fd, s.e.GetFlags(), "internet socket"); err != nil {
-		return err
-	}
-	if err := kind.SetInode(s.f, s.x.GetInode()); err != nil {
-		return err
-	}
-	return w.setOptions(s)
+	s.f, err = kind.NewFile(fd, s.e.GetFlags(), "internet socket")
+	return err
 }
 
 func (w *world) setOptions(s *sock) error {

@@ -159,6 +159,11 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err := checkRouting(d, i); err != nil {
 		return err
 	}
+	if i.udp() {
+		if err := checkError(d, desc); err != nil {
+			return err
+		}
+	}
 	return checkCork(desc)
 }
 
@@ -289,6 +294,11 @@ func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		return err
 	}
 	x.SockOptions = slices.Concat(own, more, raw)
+	if i.udp() {
+		if err := saveDatagrams(d, desc, x); err != nil {
+			return err
+		}
+	}
 	if i.ping() {
 		if x.PingGroups, err = pingRange(d); err != nil {
 			return err
