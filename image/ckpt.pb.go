@@ -1708,6 +1708,7 @@ type FileExtra struct {
 	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                                                                              // datagram or raw socket: groups it has joined
 	Interfaces    map[uint32]string      `protobuf:"bytes,51,rep,name=interfaces,proto3" json:"interfaces,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // packet socket: names of the network interfaces that are numbered in its entry
 	Datagrams     []*Datagram            `protobuf:"bytes,53,rep,name=datagrams,proto3" json:"datagrams,omitempty"`                                                                              // UDP socket: those not received yet; their data are in sk-queues.img, in the same order
+	Knocks        []*Knock               `protobuf:"bytes,54,rep,name=knocks,proto3" json:"knocks,omitempty"`                                                                                    // TCP listener: connections that wait to be accepted, in their order
 	Ring          *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
 	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
 	unknownFields protoimpl.UnknownFields
@@ -1926,6 +1927,13 @@ func (x *FileExtra) GetDatagrams() []*Datagram {
 	return nil
 }
 
+func (x *FileExtra) GetKnocks() []*Knock {
+	if x != nil {
+		return x.Knocks
+	}
+	return nil
+}
+
 func (x *FileExtra) GetRing() *Ring {
 	if x != nil {
 		return x.Ring
@@ -2026,6 +2034,76 @@ func (x *Datagram) GetSegment() uint32 {
 	return 0
 }
 
+// Knock is a connection that waits to be accepted, and over which nothing has
+// been sent.
+type Knock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Client        uint32                 `protobuf:"varint,1,opt,name=client,proto3" json:"client,omitempty"` // its other end in files.img; 0: that is closed
+	From          []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`      // the client's address, 4 or 16 bytes
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`     // and its port
+	To            []byte                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`          // the address that it has connected to
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Knock) Reset() {
+	*x = Knock{}
+	mi := &file_image_ckpt_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Knock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Knock) ProtoMessage() {}
+
+func (x *Knock) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Knock.ProtoReflect.Descriptor instead.
+func (*Knock) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Knock) GetClient() uint32 {
+	if x != nil {
+		return x.Client
+	}
+	return 0
+}
+
+func (x *Knock) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Knock) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Knock) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
 // Ring is the rings of a packet socket, the receiving one first.
 type Ring struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2038,7 +2116,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2128,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2141,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2100,7 +2178,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2190,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2203,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2167,7 +2245,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2257,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2270,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Attribute) GetName() string {
@@ -2221,7 +2299,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2311,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2324,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2282,7 +2360,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2372,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2385,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2347,7 +2425,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2437,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2450,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -2435,7 +2513,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2525,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2538,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -2490,7 +2568,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2580,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2593,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -2719,7 +2797,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xf1\a\n" +
+	"\t_mce_kill\"\x96\b\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2755,7 +2833,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
 	"interfaces\x183 \x03(\v2\x1f.ckpt.FileExtra.InterfacesEntryR\n" +
 	"interfaces\x12,\n" +
-	"\tdatagrams\x185 \x03(\v2\x0e.ckpt.DatagramR\tdatagrams\x12\x1e\n" +
+	"\tdatagrams\x185 \x03(\v2\x0e.ckpt.DatagramR\tdatagrams\x12#\n" +
+	"\x06knocks\x186 \x03(\v2\v.ckpt.KnockR\x06knocks\x12\x1e\n" +
 	"\x04ring\x184 \x01(\v2\n" +
 	".ckpt.RingR\x04ring\x12\x1f\n" +
 	"\vping_groups\x182 \x01(\tR\n" +
@@ -2773,7 +2852,12 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x05_hopsB\b\n" +
 	"\x06_classB\n" +
 	"\n" +
-	"\b_segment\"H\n" +
+	"\b_segment\"W\n" +
+	"\x05Knock\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\rR\x06client\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\fR\x04from\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\fR\x02to\"H\n" +
 	"\x04Ring\x12\x14\n" +
 	"\x05shmid\x18\x01 \x01(\rR\x05shmid\x12\x14\n" +
 	"\x05fills\x18\x02 \x01(\rR\x05fills\x12\x14\n" +
@@ -2825,7 +2909,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_image_ckpt_proto_goTypes = []any{
 	(*Manifest)(nil),       // 0: ckpt.Manifest
 	(*UserNamespace)(nil),  // 1: ckpt.UserNamespace
@@ -2846,47 +2930,49 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*Thread)(nil),         // 16: ckpt.Thread
 	(*FileExtra)(nil),      // 17: ckpt.FileExtra
 	(*Datagram)(nil),       // 18: ckpt.Datagram
-	(*Ring)(nil),           // 19: ckpt.Ring
-	(*Multicast)(nil),      // 20: ckpt.Multicast
-	(*Attribute)(nil),      // 21: ckpt.Attribute
-	(*Inode)(nil),          // 22: ckpt.Inode
-	(*Ucred)(nil),          // 23: ckpt.Ucred
-	(*VMA)(nil),            // 24: ckpt.VMA
-	(*Range)(nil),          // 25: ckpt.Range
-	(*SockOption)(nil),     // 26: ckpt.SockOption
-	nil,                    // 27: ckpt.Manifest.FileMountsEntry
-	nil,                    // 28: ckpt.FileExtra.InterfacesEntry
+	(*Knock)(nil),          // 19: ckpt.Knock
+	(*Ring)(nil),           // 20: ckpt.Ring
+	(*Multicast)(nil),      // 21: ckpt.Multicast
+	(*Attribute)(nil),      // 22: ckpt.Attribute
+	(*Inode)(nil),          // 23: ckpt.Inode
+	(*Ucred)(nil),          // 24: ckpt.Ucred
+	(*VMA)(nil),            // 25: ckpt.VMA
+	(*Range)(nil),          // 26: ckpt.Range
+	(*SockOption)(nil),     // 27: ckpt.SockOption
+	nil,                    // 28: ckpt.Manifest.FileMountsEntry
+	nil,                    // 29: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	9,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	11, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	12, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	10, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	27, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	28, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
 	1,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
 	2,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
 	2,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
 	3,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	22, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	23, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
 	16, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
-	24, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
+	25, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
 	15, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
 	14, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
 	7,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	23, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	26, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	22, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	21, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	20, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	28, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	24, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	27, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	23, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	22, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	21, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	29, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
 	18, // 21: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	19, // 22: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	25, // 23: ckpt.VMA.guards:type_name -> ckpt.Range
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	19, // 22: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	20, // 23: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	26, // 24: ckpt.VMA.guards:type_name -> ckpt.Range
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -2903,7 +2989,7 @@ func file_image_ckpt_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -53,6 +53,8 @@ var programs = []program{
 	{source: "netlink.c", flags: []string{"--net", "none"}},
 	{source: "netlink.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},
 	{source: "netlink.c", alone: true}, // its ports are those of the host
+	{source: "waiting.c", flags: []string{"--net", "none"}},
+	{source: "waiting.c", root: true}, // the state of connections on the host's network is root's
 	{source: "datagrams.c"},
 	{source: "datagrams.c", flags: []string{"--net", "none"}},
 	{source: "packets.c", args: []string{"own"}, flags: []string{"--net", "none"}, root: true},

@@ -45,13 +45,13 @@ func (w *world) loadStream(s *sock) error {
 func (w *world) pairUp() error {
 	byPair := map[pair]*sock{}
 	for _, s := range w.socks {
-		if s.isStream() {
+		if s.isStream() && !s.knocks {
 			byPair[pairOf(s.local, s.peer)] = s
 		}
 	}
 	for _, s := range w.socks {
 		switch {
-		case !s.isStream() || byPair[pairOf(s.local, s.peer).reverse()] != nil:
+		case !s.isStream() || s.knocks || byPair[pairOf(s.local, s.peer).reverse()] != nil:
 		case s.state() == stateCloseWait:
 			w.socks = append(w.socks, standIn(s))
 		default:
@@ -196,6 +196,9 @@ func roomy(fd int) error {
 	return nil
 }
 
+// inRepair is how many steps of link are for connections made in repair mode.
+const inRepair = 4
+
 // link runs once, when all sockets are there: the connections come to life.
 func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 	if w.linked {
@@ -211,9 +214,9 @@ func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 			return err
 		}
 	}
-	for _, step := range []func(*sock) error{narrow, wake, sendRest, probe, putBack, shutStream, w.finishStream} {
+	for n, step := range []func(*sock) error{narrow, wake, sendRest, probe, putBack, shutStream, w.finishStream} {
 		for _, s := range w.socks {
-			if !s.isStream() {
+			if !s.isStream() || s.knocks && (n < inRepair || s.standIn) {
 				continue
 			}
 			if err := step(s); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -31,10 +32,13 @@ func gotFin(state int) bool {
 func (s *saver) checkConnection(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	fd := int(desc.File.Fd())
 	switch {
-	case i.state == stateSynSent || i.state == stateSynRecv:
+	case i.state == stateSynRecv:
 		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s that is being made (%s)", i.peer, stateNames[i.state]), "try again in a moment, when it is made or has failed")
 	case i.proto == unix.IPPROTO_MPTCP:
 		return failure.WithHint(failure.Unsupportedf("a Multipath TCP connection to %s", i.peer), "switch Multipath TCP off (GODEBUG=multipathtcp=0 for Go programs), or close the connection before the dump")
+	}
+	if i.state == stateSynSent {
+		return nil
 	}
 	if err := checkUpper(fd, i); err != nil {
 		return err
@@ -76,12 +80,14 @@ func (s *saver) checkAlone(d *kind.Dump, i *seen, me pair) error {
 		return err
 	case o == otherHeld:
 		return outside(i)
+	case s.knocks(d, me):
+		return canRepair(d, i)
 	case i.state == stateCloseWait: // the other end has been closed, and all it sent is here
 		return canRepair(d, i)
 	}
 	err = failure.WithHint(failure.Unsupportedf("a TCP connection to %s, whose other end was closed before all was read, or is not accepted yet (%s)", i.peer, stateNames[i.state]),
 		"try again in a moment")
-	if i.state != stateEstablished || !s.waited[i.peer.Port()] {
+	if i.state != stateEstablished || !slices.ContainsFunc(s.listeners, func(l listener) bool { return overlap(l.local, i.peer) }) {
 		return err
 	}
 	// Who listens there tells when it is accepted.

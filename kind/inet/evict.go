@@ -122,9 +122,9 @@ func remembered(local netip.AddrPort, err error) error {
 
 // closing lists the connections in TIME_WAIT that hold a local address.
 func closing(at *procfs.Proc, local netip.AddrPort) (out []pair, err error) {
-	err = eachConnection(at, func(p pair, state int, _ string) bool {
-		if state == stateTimeWait && overlap(p.local, local) {
-			out = append(out, p)
+	err = eachConnection(at, func(c listed) bool {
+		if c.state == stateTimeWait && overlap(c.local, local) {
+			out = append(out, c.pair)
 		}
 		return true
 	})
@@ -138,8 +138,8 @@ func (w *world) taken(local netip.AddrPort) (yes bool, err error) {
 		return false, err
 	}
 	defer at.Close()
-	err = eachConnection(at, func(p pair, state int, _ string) bool {
-		yes = state != stateTimeWait && overlap(p.local, local)
+	err = eachConnection(at, func(c listed) bool {
+		yes = c.state != stateTimeWait && overlap(c.local, local)
 		return !yes
 	})
 	return yes, err

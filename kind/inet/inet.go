@@ -8,14 +8,15 @@
 // connections, for peers without a port, and for multicast groups.
 //
 // What is saved: addresses, ports, options of socket(7), ip(7), ipv6(7),
-// tcp(7), udp(7), raw(7) and icmp(7), flags, owner; multicast groups; listeners with their
-// backlog; datagrams that were not received yet; connections with both ends inside the container, or the other end
-// closed, with what is under way in them (stream.go), and what connections
-// that have ended left to read.
+// tcp(7), udp(7), raw(7) and icmp(7), flags, owner; multicast groups; datagrams
+// that were not received yet; listeners with their backlog, and who waits at
+// them (queue.go); connections with both ends inside the container, or the other
+// end closed, with what is under way in them (stream.go), also those that are
+// still being made, and what connections that have ended left to read.
 //
 // What is lost: see Limits. Connections that lead out of the container,
-// listeners with connections waiting, and sockets of multicast routing daemons
-// are refused.
+// listeners with connections waiting over which data has come, and sockets of
+// multicast routing daemons are refused.
 //
 // Needs: for connections TCP_REPAIR (3.5) with its window (4.8, commit
 // b1ed4c4fa9a5) and CAP_NET_ADMIN over the network namespace; for raw sockets
@@ -48,7 +49,10 @@ func Kind() kind.File {
 		Restore: w.restore,
 		Check:   w.check,
 		Link:    w.link,
-		Limits: "of datagrams not yet received, those whose sender's address or port cannot be taken here are dropped, and those without data behind others that an earlier dump has seen, as UDP may; packets that a raw or ping socket has not received are dropped; a raw or ping socket that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
+		Limits: "of datagrams not yet received, those whose sender's address or port cannot be taken here are dropped, and those without data " +
+			"behind others that an earlier dump has seen, as UDP may; packets that a raw or ping socket has not received are dropped, " +
+			"and one that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
+			"a connection that is being made begins anew to wait for an answer; " +
 			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again",
 	}
 }

@@ -263,7 +263,7 @@ func TestRefused(t *testing.T) {
 		f     *os.File
 		words string
 	}{
-		{l, "connections wait to be accepted on 127.0.0.1:80: 2"},
+		{l, "outside the container, waits to be accepted on 127.0.0.1:80"},
 		{cork, "a datagram not yet sent"},
 	} {
 		refused(t, kindtest.Refused(t, Kind, tt.f), tt.words)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ func (s *saver) collect(d *kind.Dump, dumping bool) error {
 	if s.ours != nil && (s.dumping || !dumping) {
 		return nil
 	}
-	s.ours, s.waited, s.dumping = map[pair]*kind.Desc{}, map[uint16]bool{}, dumping
+	s.ours, s.listeners, s.dumping = map[pair]*kind.Desc{}, nil, dumping
 	for _, p := range d.Procs {
 		for _, c := range p.Fds {
 			s.meet(c.Desc)
@@ -82,10 +83,15 @@ func (s *saver) meet(desc *kind.Desc) {
 	i, err := look(int(desc.File.Fd()))
 	switch {
 	case err != nil:
-	case i.tcp() && i.connected():
+	case i.tcp() && i.connected() && i.state != stateSynSent:
 		s.ours[pairOf(i.local, i.peer)] = desc
 	case i.state == stateListen && i.waiting > 0:
-		s.waited[i.local.Port()] = true
+		l := listener{desc, i.local, i.waiting}
+		if at := slices.IndexFunc(s.listeners, func(o listener) bool { return o.desc == desc }); at >= 0 {
+			s.listeners[at] = l
+		} else {
+			s.listeners = append(s.listeners, l)
+		}
 	}
 }
 
@@ -149,11 +155,11 @@ func whoseNet(d *kind.Dump) (*procfs.Proc, error) {
 }
 
 func findAny(at *procfs.Proc, p pair) (o other, err error) {
-	err = eachConnection(at, func(c pair, state int, inode string) bool {
+	err = eachConnection(at, func(c listed) bool {
 		switch {
-		case c != p || state == stateTimeWait || state == stateClose:
+		case c.pair != p || c.state == stateTimeWait || c.state == stateClose:
 			return true
-		case inode == "0":
+		case c.inode == "0":
 			o = otherUnheld
 		default:
 			o = otherHeld
@@ -163,9 +169,17 @@ func findAny(at *procfs.Proc, p pair) (o other, err error) {
 	return o, err
 }
 
+// listed is a line of /proc/net/tcp or the like.
+type listed struct {
+	pair
+	state    int
+	received uint32 // not read yet, in bytes
+	inode    string // 0: no descriptor holds it
+}
+
 // eachConnection gives the TCP sockets of a task's network namespace to f,
-// until it wants no more. An inode of 0 means that no descriptor holds it.
-func eachConnection(at *procfs.Proc, f func(p pair, state int, inode string) bool) error {
+// until it wants no more.
+func eachConnection(at *procfs.Proc, f func(listed) bool) error {
 	for _, name := range []string{"net/tcp", "net/tcp6"} {
 		b, err := at.Read(name)
 		if errors.Is(err, unix.ENOENT) && name == "net/tcp6" {
@@ -183,7 +197,7 @@ func eachConnection(at *procfs.Proc, f func(p pair, state int, inode string) boo
 
 // connectionsIn reads /proc/net/tcp (proc_pid_net(5)): number, local and remote
 // address, state, queues, timer, retransmits, uid, timeout, inode, ...
-func connectionsIn(b []byte, f func(p pair, state int, inode string) bool) (all bool) {
+func connectionsIn(b []byte, f func(listed) bool) (all bool) {
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
 		w := strings.Fields(sc.Text())
 		if len(w) < 10 {
@@ -192,7 +206,7 @@ func connectionsIn(b []byte, f func(p pair, state int, inode string) bool) (all 
 		local, ok1 := hexAddr(w[1])
 		peer, ok2 := hexAddr(w[2])
 		state, err := strconv.ParseUint(w[3], 16, 8)
-		if ok1 && ok2 && err == nil && !f(pairOf(local, peer), int(state), w[9]) {
+		if ok1 && ok2 && err == nil && !f(listed{pairOf(local, peer), int(state), received(w[4]), w[9]}) {
 			return false
 		}
 	}

@@ -57,6 +57,8 @@ func (s sort) listName() string {
 		name = "raw"
 	case s.ping():
 		name = "icmp"
+	case s.tcp():
+		name = "tcp"
 	}
 	if s.family == unix.AF_INET6 {
 		name += "6"
@@ -64,9 +66,14 @@ func (s sort) listName() string {
 	return "net/" + name
 }
 
-// lookPeer finds the peer that a socket without a port of its peer's has.
+// lookPeer finds the peer that a socket without a port of its peer's has, or
+// that is only connecting to it.
 func (s *saver) lookPeer(d *kind.Dump, desc *kind.Desc, i *seen) error {
-	if i.tcp() || i.peer.IsValid() {
+	want := stateEstablished
+	if i.state == stateSynSent {
+		want = stateSynSent
+	}
+	if i.tcp() && want != stateSynSent || i.peer.IsValid() {
 		return nil
 	}
 	at, err := whoseNet(d)
@@ -79,13 +86,13 @@ func (s *saver) lookPeer(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		return fmt.Errorf("list sockets: %w", err)
 	}
 	inode := fmt.Sprint(desc.Stat.Ino)
-	connectionsIn(b, func(p pair, state int, ino string) bool {
-		if ino != inode || state != stateEstablished {
+	connectionsIn(b, func(c listed) bool {
+		if c.inode != inode || c.state != want {
 			return true
 		}
-		i.state, i.peer = state, p.peer
+		i.state, i.peer = want, c.peer
 		if i.family == unix.AF_INET6 { // pairs are without the prefix of mapped addresses
-			i.peer = netip.AddrPortFrom(netip.AddrFrom16(p.peer.Addr().As16()), p.peer.Port())
+			i.peer = netip.AddrPortFrom(netip.AddrFrom16(c.peer.Addr().As16()), c.peer.Port())
 		}
 		return false
 	})

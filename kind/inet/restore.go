@@ -44,8 +44,12 @@ type sock struct {
 	in, out []byte
 	err     error
 	waiting [][]byte // datagrams received, and not by the program
-	standIn bool     // for an end that is gone: has no entry in files.img
-	crowded bool     // see crowd
+	// knocking are the clients of connections that wait to be accepted, in
+	// their order; knocks: it is one.
+	knocking []*sock
+	knocks   bool
+	standIn  bool // for an end that is gone: has no entry in files.img
+	crowded  bool // see crowd
 }
 
 func (s *sock) fd() int       { return int(s.f.Fd()) }
@@ -54,7 +58,9 @@ func (s *sock) listens() bool { return s.tcp() && s.state() == stateListen }
 func (s *sock) hasPeer() bool {
 	return s.e.GetDstPort() != 0 || !s.tcp() && s.state() == stateEstablished
 }
-func (s *sock) isStream() bool { return s.tcp() && s.state() != stateListen && s.state() != stateClose }
+func (s *sock) isStream() bool {
+	return s.tcp() && s.state() != stateListen && s.state() != stateClose && !s.connecting()
+}
 
 func (w *world) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if !w.loaded {
@@ -103,6 +109,9 @@ func (w *world) load() error {
 	if err := w.loadDatagrams(); err != nil {
 		return err
 	}
+	if err := w.loadQueues(); err != nil {
+		return err
+	}
 	return w.pairUp()
 }
 
@@ -117,9 +126,11 @@ func (w *world) make() {
 	}{
 		{func(s *sock) bool { return len(s.waiting) > 0 }, w.deliver},
 		{(*sock).listens, w.makeListener},
-		{func(s *sock) bool { return s.tcp() && !s.listens() && !s.isStream() }, w.makeClosed},
+		{func(s *sock) bool { return len(s.knocking) > 0 }, w.letKnock},
+		{func(s *sock) bool { return s.tcp() && !s.listens() && !s.isStream() && !s.connecting() }, w.makeClosed},
 		{func(s *sock) bool { return !s.tcp() }, w.makeDatagram},
-		{(*sock).isStream, w.makeStream},
+		{func(s *sock) bool { return s.isStream() && !s.knocks }, w.makeStream},
+		{(*sock).connecting, w.makeConnecting},
 	} {
 		for _, s := range w.socks {
 			if !step.of(s) || s.err != nil {

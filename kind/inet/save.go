@@ -41,12 +41,12 @@ var stateNames = map[int]string{
 
 // saver is one dump.
 type saver struct {
-	ours    map[pair]*kind.Desc // the container's connections; nil: not collected yet
-	dumping bool                // they were collected after the processes had stopped
-	waited  map[uint16]bool     // ports where connections wait to be accepted
-	streams []*stream
-	groups  []group // multicast groups received; nil: not read yet
-	halves  map[half]map[uint32]sk_opts.SkShutdown
+	ours      map[pair]*kind.Desc // the container's connections; nil: not collected yet
+	dumping   bool                // they were collected after the processes had stopped
+	listeners []listener          // at which connections wait to be accepted
+	streams   []*stream
+	groups    []group // multicast groups received; nil: not read yet
+	halves    map[half]map[uint32]sk_opts.SkShutdown
 }
 
 // seen is what the kernel shows of a socket.
@@ -146,11 +146,8 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	}
 	switch {
 	case i.state == stateListen && i.waiting > 0:
-		err := failure.WithHint(failure.Unsupportedf("connections wait to be accepted on %s: %d", i.local, i.waiting), "try again in a moment, when the program has accepted them")
-		return &kind.Busy{Err: err, Holders: d.Holders(desc), Done: func() bool {
-			now := &seen{}
-			return now.lookTCP(int(desc.File.Fd())) != nil || now.waiting == 0
-		}}
+		_, err := s.queue(d, listener{desc, i.local, i.waiting})
+		return err
 	case i.tcp() && i.connected():
 		return s.checkConnection(d, desc, i)
 	case i.tcp():
@@ -240,7 +237,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err := s.extra(d, desc, i); err != nil {
 		return nil, err
 	}
-	if i.connected() && i.tcp() || i.left {
+	if i.connected() && i.tcp() && i.state != stateSynSent || i.left {
 		kept, err := desc.Keep()
 		if err != nil {
 			return nil, err
@@ -294,6 +291,11 @@ func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		return err
 	}
 	x.SockOptions = slices.Concat(own, more, raw)
+	if i.state == stateListen && i.waiting > 0 {
+		if err := s.saveQueue(d, desc, i, x); err != nil {
+			return err
+		}
+	}
 	if i.udp() {
 		if err := saveDatagrams(d, desc, x); err != nil {
 			return err

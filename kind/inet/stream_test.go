@@ -331,7 +331,7 @@ func TestConnectionRefused(t *testing.T) {
 	waiting := socket(t, in4, sockStream, 0)
 	connect(t, waiting, "127.0.0.1:80")
 	refused(t, kindtest.Refused(t, Kind, waiting), "not accepted yet")
-	refused(t, kindtest.Refused(t, Kind, l), "wait to be accepted on 127.0.0.1:80: 1")
+	refused(t, kindtest.Refused(t, Kind, l), "outside the container, waits to be accepted on 127.0.0.1:80")
 	refused(t, kindtest.Refused(t, Kind, c), "127.0.0.1:80", "closed before all was read")
 }
 
