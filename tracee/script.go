@@ -18,6 +18,7 @@ const (
 	entryDst    = 64
 	entryFlags  = 72
 	flagMust    = 1
+	flagAgain   = 2
 	maxErrno    = 4095
 )
 
@@ -34,6 +35,7 @@ type step struct {
 	nr     uint64
 	args   [6]uint64
 	must   bool
+	again  Step // no call, but the result of that step; -1: a call
 	feedTo Step // -1: nowhere
 	feed   int
 	store  uint64 // 0: nowhere
@@ -99,7 +101,7 @@ func (s *Script) add(nr uintptr, args []uint64, must bool) Step {
 	if len(args) > 6 {
 		panic(fmt.Sprintf("tracee: system call %d with %d arguments", nr, len(args)))
 	}
-	st := step{nr: uint64(nr), must: must, feedTo: -1}
+	st := step{nr: uint64(nr), must: must, again: -1, feedTo: -1}
 	copy(st.args[:], args)
 	s.steps = append(s.steps, st)
 	return Step(len(s.steps) - 1)
@@ -126,6 +128,14 @@ func (s *Script) Store(step Step, addr uint64) {
 // Arg is an argument of a step as it stood after Run: what Aim and Feed have
 // put there.
 func (s *Script) Arg(at Step, arg int) uint64 { return s.steps[at].args[arg] }
+
+// Again appends a step that makes no call: its result is that of the earlier
+// step from, for one more Feed or Store.
+func (s *Script) Again(from Step) Step {
+	at := s.add(0, nil, false)
+	s.steps[at].again = from
+	return at
+}
 
 // Aim makes argument arg of step the address of argument toArg of the later
 // step to, for calls that store what they give in memory (io_setup).
@@ -190,10 +200,16 @@ func (s *Script) encode() []byte {
 		} else if st.feedTo >= 0 {
 			dst = s.entryAddr(st.feedTo) + entryArgs + uint64(st.feed)*8
 		}
-		le.PutUint64(e[entryDst:], dst)
+		flags := uint64(0)
 		if st.must {
-			le.PutUint64(e[entryFlags:], flagMust)
+			flags |= flagMust
 		}
+		if st.again >= 0 {
+			flags |= flagAgain
+			le.PutUint64(e[entryArgs:], s.entryAddr(st.again)+entryResult)
+		}
+		le.PutUint64(e[entryDst:], dst)
+		le.PutUint64(e[entryFlags:], flags)
 	}
 	return out
 }

@@ -27,3 +27,28 @@ func TestStoreAndArg(t *testing.T) {
 		t.Error("no resolution of the clock in the arguments behind")
 	}
 }
+
+// A result goes to as many steps as want it.
+func TestAgain(t *testing.T) {
+	p, site := startStub(t)
+	s := NewScript(site.Base)
+	opened := s.Must(unix.SYS_EVENTFD2, 7, 0)
+	word := s.Space(8)
+	reads := s.Must(unix.SYS_READ, 0, word, 8)
+	s.Feed(opened, reads, 0)
+	again := s.Again(opened)
+	closes := s.Must(unix.SYS_CLOSE, 0)
+	s.Feed(again, closes, 0)
+	refused := s.Try(unix.SYS_CLOSE, ^uint64(0))
+	length := s.Again(refused)
+	s.Must(unix.SYS_GETPID)
+	if err := p.Run(site, s); err != nil {
+		t.Fatal(err)
+	}
+	if got := binary.LittleEndian.Uint64(s.Bytes(word, 8)); got != 7 {
+		t.Errorf("read %d, not 7", got)
+	}
+	if _, err := s.Result(length); err != unix.EBADF {
+		t.Errorf("the error of another step is %v, not EBADF", err)
+	}
+}
