@@ -23,6 +23,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Stop is what keeps output from going on.
+type FileExtra_Stop int32
+
+const (
+	FileExtra_NO           FileExtra_Stop = 0
+	FileExtra_BY_CALL      FileExtra_Stop = 1 // tcflow(3), TCOOFF
+	FileExtra_BY_CHARACTER FileExtra_Stop = 2 // ctrl-S
+)
+
+// Enum value maps for FileExtra_Stop.
+var (
+	FileExtra_Stop_name = map[int32]string{
+		0: "NO",
+		1: "BY_CALL",
+		2: "BY_CHARACTER",
+	}
+	FileExtra_Stop_value = map[string]int32{
+		"NO":           0,
+		"BY_CALL":      1,
+		"BY_CHARACTER": 2,
+	}
+)
+
+func (x FileExtra_Stop) Enum() *FileExtra_Stop {
+	p := new(FileExtra_Stop)
+	*p = x
+	return p
+}
+
+func (x FileExtra_Stop) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FileExtra_Stop) Descriptor() protoreflect.EnumDescriptor {
+	return file_image_ckpt_proto_enumTypes[0].Descriptor()
+}
+
+func (FileExtra_Stop) Type() protoreflect.EnumType {
+	return &file_image_ckpt_proto_enumTypes[0]
+}
+
+func (x FileExtra_Stop) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FileExtra_Stop.Descriptor instead.
+func (FileExtra_Stop) EnumDescriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17, 0}
+}
+
 // Manifest is ckpt.img, written last: it says what the other files must be.
 type Manifest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1711,6 +1761,8 @@ type FileExtra struct {
 	Knocks        []*Knock               `protobuf:"bytes,54,rep,name=knocks,proto3" json:"knocks,omitempty"`                                                                                    // TCP listener: connections that wait to be accepted, in their order
 	Ring          *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
 	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
+	InputEnds     []uint32               `protobuf:"varint,60,rep,packed,name=input_ends,json=inputEnds,proto3" json:"input_ends,omitempty"`                                                     // terminal, at its master: bytes of the slave's input that are an end of file (ctrl-D), by offset
+	Stopped       FileExtra_Stop         `protobuf:"varint,61,opt,name=stopped,proto3,enum=ckpt.FileExtra_Stop" json:"stopped,omitempty"`                                                        // terminal, at its master: output of the slave
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1946,6 +1998,20 @@ func (x *FileExtra) GetPingGroups() string {
 		return x.PingGroups
 	}
 	return ""
+}
+
+func (x *FileExtra) GetInputEnds() []uint32 {
+	if x != nil {
+		return x.InputEnds
+	}
+	return nil
+}
+
+func (x *FileExtra) GetStopped() FileExtra_Stop {
+	if x != nil {
+		return x.Stopped
+	}
+	return FileExtra_NO
 }
 
 // Datagram is one that waits in a UDP socket. What was sent with it is known
@@ -2797,7 +2863,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\x96\b\n" +
+	"\t_mce_kill\"\x94\t\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2838,10 +2904,17 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04ring\x184 \x01(\v2\n" +
 	".ckpt.RingR\x04ring\x12\x1f\n" +
 	"\vping_groups\x182 \x01(\tR\n" +
-	"pingGroups\x1a=\n" +
+	"pingGroups\x12\x1d\n" +
+	"\n" +
+	"input_ends\x18< \x03(\rR\tinputEnds\x12.\n" +
+	"\astopped\x18= \x01(\x0e2\x14.ckpt.FileExtra.StopR\astopped\x1a=\n" +
 	"\x0fInterfacesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"-\n" +
+	"\x04Stop\x12\x06\n" +
+	"\x02NO\x10\x00\x12\v\n" +
+	"\aBY_CALL\x10\x01\x12\x10\n" +
+	"\fBY_CHARACTER\x10\x02\"\xb4\x01\n" +
 	"\bDatagram\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x0e\n" +
@@ -2909,70 +2982,73 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
+var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_image_ckpt_proto_goTypes = []any{
-	(*Manifest)(nil),       // 0: ckpt.Manifest
-	(*UserNamespace)(nil),  // 1: ckpt.UserNamespace
-	(*IDExtent)(nil),       // 2: ckpt.IDExtent
-	(*OwnedNamespace)(nil), // 3: ckpt.OwnedNamespace
-	(*Mount)(nil),          // 4: ckpt.Mount
-	(*MessageQueue)(nil),   // 5: ckpt.MessageQueue
-	(*QueuedMessage)(nil),  // 6: ckpt.QueuedMessage
-	(*QueueNotice)(nil),    // 7: ckpt.QueueNotice
-	(*Seal)(nil),           // 8: ckpt.Seal
-	(*Identity)(nil),       // 9: ckpt.Identity
-	(*Held)(nil),           // 10: ckpt.Held
-	(*FileSum)(nil),        // 11: ckpt.FileSum
-	(*Machine)(nil),        // 12: ckpt.Machine
-	(*Task)(nil),           // 13: ckpt.Task
-	(*TimerDue)(nil),       // 14: ckpt.TimerDue
-	(*SemUndo)(nil),        // 15: ckpt.SemUndo
-	(*Thread)(nil),         // 16: ckpt.Thread
-	(*FileExtra)(nil),      // 17: ckpt.FileExtra
-	(*Datagram)(nil),       // 18: ckpt.Datagram
-	(*Knock)(nil),          // 19: ckpt.Knock
-	(*Ring)(nil),           // 20: ckpt.Ring
-	(*Multicast)(nil),      // 21: ckpt.Multicast
-	(*Attribute)(nil),      // 22: ckpt.Attribute
-	(*Inode)(nil),          // 23: ckpt.Inode
-	(*Ucred)(nil),          // 24: ckpt.Ucred
-	(*VMA)(nil),            // 25: ckpt.VMA
-	(*Range)(nil),          // 26: ckpt.Range
-	(*SockOption)(nil),     // 27: ckpt.SockOption
-	nil,                    // 28: ckpt.Manifest.FileMountsEntry
-	nil,                    // 29: ckpt.FileExtra.InterfacesEntry
+	(FileExtra_Stop)(0),    // 0: ckpt.FileExtra.Stop
+	(*Manifest)(nil),       // 1: ckpt.Manifest
+	(*UserNamespace)(nil),  // 2: ckpt.UserNamespace
+	(*IDExtent)(nil),       // 3: ckpt.IDExtent
+	(*OwnedNamespace)(nil), // 4: ckpt.OwnedNamespace
+	(*Mount)(nil),          // 5: ckpt.Mount
+	(*MessageQueue)(nil),   // 6: ckpt.MessageQueue
+	(*QueuedMessage)(nil),  // 7: ckpt.QueuedMessage
+	(*QueueNotice)(nil),    // 8: ckpt.QueueNotice
+	(*Seal)(nil),           // 9: ckpt.Seal
+	(*Identity)(nil),       // 10: ckpt.Identity
+	(*Held)(nil),           // 11: ckpt.Held
+	(*FileSum)(nil),        // 12: ckpt.FileSum
+	(*Machine)(nil),        // 13: ckpt.Machine
+	(*Task)(nil),           // 14: ckpt.Task
+	(*TimerDue)(nil),       // 15: ckpt.TimerDue
+	(*SemUndo)(nil),        // 16: ckpt.SemUndo
+	(*Thread)(nil),         // 17: ckpt.Thread
+	(*FileExtra)(nil),      // 18: ckpt.FileExtra
+	(*Datagram)(nil),       // 19: ckpt.Datagram
+	(*Knock)(nil),          // 20: ckpt.Knock
+	(*Ring)(nil),           // 21: ckpt.Ring
+	(*Multicast)(nil),      // 22: ckpt.Multicast
+	(*Attribute)(nil),      // 23: ckpt.Attribute
+	(*Inode)(nil),          // 24: ckpt.Inode
+	(*Ucred)(nil),          // 25: ckpt.Ucred
+	(*VMA)(nil),            // 26: ckpt.VMA
+	(*Range)(nil),          // 27: ckpt.Range
+	(*SockOption)(nil),     // 28: ckpt.SockOption
+	nil,                    // 29: ckpt.Manifest.FileMountsEntry
+	nil,                    // 30: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	9,  // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	11, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	12, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	10, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	28, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
-	1,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
-	2,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
-	2,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
-	3,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	23, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
-	16, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
-	25, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
-	15, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	14, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	7,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	24, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	27, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	23, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	22, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	21, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	29, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	18, // 21: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	19, // 22: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	20, // 23: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	26, // 24: ckpt.VMA.guards:type_name -> ckpt.Range
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	10, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	12, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	13, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	11, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	29, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	2,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
+	3,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
+	3,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
+	4,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
+	24, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	17, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
+	26, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
+	16, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	15, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	8,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
+	25, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	28, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	24, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	23, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	22, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	30, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	19, // 21: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	20, // 22: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	21, // 23: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	0,  // 24: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
+	27, // 25: ckpt.VMA.guards:type_name -> ckpt.Range
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -2988,13 +3064,14 @@ func file_image_ckpt_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_image_ckpt_proto_goTypes,
 		DependencyIndexes: file_image_ckpt_proto_depIdxs,
+		EnumInfos:         file_image_ckpt_proto_enumTypes,
 		MessageInfos:      file_image_ckpt_proto_msgTypes,
 	}.Build()
 	File_image_ckpt_proto = out.File

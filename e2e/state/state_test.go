@@ -40,6 +40,7 @@ var programs = []program{
 	{source: "sockets.c"},
 	{source: "ipc.c"},
 	{source: "pty.c"},
+	{source: "ptydata.c"},
 	{source: "ctty.c"},
 	{source: "ctty.c", flags: []string{"--no-init"}},
 	{source: "process.c"},

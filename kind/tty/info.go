@@ -16,7 +16,7 @@ import (
 
 // save writes the pair: an entry each end, and what has no field with the
 // description of the master.
-func (p *pty) save(d *kind.Dump) error {
+func (p *pty) save(d *kind.Dump, c *contents) error {
 	if p.master == nil {
 		return d.Out.Add(image.TTYInfo, "", p.entry(false))
 	}
@@ -27,6 +27,12 @@ func (p *pty) save(d *kind.Dump) error {
 	x := &image.FileExtra{Id: p.master.ID, Inode: node}
 	if x.HungUp, err = hungUp(p.master); err != nil {
 		return err
+	}
+	if c != nil {
+		x.InputEnds, x.Stopped = c.ends, c.stop
+		if err := c.save(d, p.index); err != nil {
+			return err
+		}
 	}
 	if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
 		return err
@@ -42,6 +48,17 @@ func (p *pty) save(d *kind.Dump) error {
 		}
 	}
 	return nil
+}
+
+// save writes what is to be read, an entry each end.
+func (c *contents) save(d *kind.Dump, index uint32) error {
+	add := func(master bool, data []byte) error {
+		if len(data) == 0 {
+			return nil
+		}
+		return d.Out.Add(image.TTYData, "", &ttyimg.TtyDataEntry{TtyId: proto.Uint32(infoID(index, master)), Data: data})
+	}
+	return errors.Join(add(false, c.in), add(true, c.out))
 }
 
 func (p *pty) entry(master bool) *ttyimg.TtyInfoEntry {

@@ -19,6 +19,7 @@ type pair struct {
 	masterID      uint32               // the master's entry in files.img; 0: it is closed
 	slaves        int                  // descriptions of the slave
 	left          int                  // descriptions still to be made
+	contents      contents
 
 	ptmx *os.File // ckpt's own, as peer
 	peer *os.File // the slave; nil: not opened yet
@@ -69,14 +70,25 @@ func read(r *kind.Restore) (map[uint32]*pair, error) {
 			p.slaves++
 		}
 	}
-	return out, noData(r)
+	return out, readContents(r, out)
 }
 
-// noData: criu takes out what is under way, ckpt refuses to.
-func noData(r *kind.Restore) error {
+// readContents finds what waits in each terminal. The entry is that of the end
+// that has to read it.
+func readContents(r *kind.Restore, pairs map[uint32]*pair) error {
+	for _, p := range pairs {
+		x := r.Extras[p.masterID]
+		p.contents = contents{ends: x.GetInputEnds(), stop: x.GetStopped()}
+	}
 	return image.Each(r.In, image.TTYData, "", func(e *ttyimg.TtyDataEntry, _ func(int) ([]byte, error)) error {
-		if len(e.GetData()) > 0 {
-			return failure.Unsupportedf("%d bytes under way in a terminal are not restored", len(e.GetData()))
+		p := find(pairs, e.GetTtyId())
+		switch {
+		case p == nil:
+			return failure.Damagedf("something waits in terminal %d, which is not in %s", e.GetTtyId(), image.TTYInfo.Name(""))
+		case p.master != nil && p.master.GetId() == e.GetTtyId():
+			p.contents.out = e.GetData()
+		default:
+			p.contents.in = e.GetData()
 		}
 		return nil
 	})
@@ -266,6 +278,19 @@ func termios(e *ttyimg.TermiosEntry) *unix.Termios {
 	return t
 }
 
+// fill gives it what waits in it.
+func (p *pair) fill() error {
+	c := &p.contents
+	if len(c.in)+len(c.out) == 0 && c.stop == image.FileExtra_NO || p.slave.GetTermios() == nil {
+		return nil
+	}
+	t := termios(p.slave.GetTermios())
+	if err := refill(p.ptmx, p.peer, t, c); err != nil {
+		return err
+	}
+	return stop(p.ptmx, p.peer, t, c.stop)
+}
+
 // done sets what keeps others out or is disturbed by what came before, and
 // lets go ckpt's own ends.
 func (p *pair) done() error {
@@ -280,6 +305,9 @@ func (p *pair) done() error {
 		return nil
 	}
 	if p.peer != nil {
+		if err := p.fill(); err != nil {
+			return err
+		}
 		if p.slave.GetExclusive() {
 			if err := unix.IoctlSetInt(int(p.peer.Fd()), unix.TIOCEXCL, 0); err != nil {
 				return fmt.Errorf("set exclusive mode (TIOCEXCL): %w", err)

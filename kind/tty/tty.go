@@ -7,11 +7,12 @@
 //
 // What is saved: index, attributes, window size, packet mode, lock, exclusive
 // mode, owner and permissions of /dev/pts/N, session and foreground group;
-// flags and owner (F_SETOWN) of each description.
+// what waits to be read at each end, also a line that has not ended, and
+// whether output is stopped (contents.go); flags and owner (F_SETOWN) of each
+// description.
 //
 // What is lost: see Limits. Refused are terminals with an end outside the
-// container, and those with data under way: the kernel lets nobody look at
-// that without taking it out.
+// container, and those with more under way than one read gives.
 //
 // Needs: TIOCGPTPEER, Linux 4.13.
 package tty
@@ -20,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
@@ -48,10 +50,11 @@ func New() (kind.File, kind.Process) {
 		Dump:    s.dump,
 		Finish:  s.finish,
 		Restore: r.restore,
-		Limits: "a line being typed but not yet ended, and a stop by ctrl-S, are lost; " +
+		Limits: "lost are what the master wrote before a slave was first opened, a line that has not ended where attributes are locked (TIOCSLCKTRMIOS) or EXTPROC is set, " +
+			"and a stop of the master's own output (tcflow); " +
 			"an open /dev/tty becomes the terminal's own /dev/pts/N; a slave held outside the container beside one inside is not noticed",
 	}
-	return file, kind.Process{Name: "controlling terminal", Observe: c.observe, Lead: c.lead, Restore: c.restore}
+	return file, kind.Process{Name: "controlling terminal", Observe: c.observe, Ask: c.ask, Lead: c.lead, Restore: c.restore}
 }
 
 // Devices (Documentation/admin-guide/devices.txt).
@@ -110,6 +113,7 @@ type pty struct {
 	master *kind.Desc
 	slave  *kind.Desc // one of them
 	hungUp bool
+	kept   *contents // of those of saver.seen, once asked
 }
 
 func (p *pty) see(d *kind.Desc, hungUp bool) error {
@@ -136,6 +140,7 @@ type saver struct {
 	ptys  map[uint32]*pty
 	order []*pty
 	seen  map[uint32]*pty // by look, what descriptors hold
+	asked bool            // contents have been looked for
 	own   uint64          // device of the container's /dev/pts; 0: it has none
 }
 
@@ -154,7 +159,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 		}
 		return outside(d, desc.Link)
 	}
-	return s.seen[n].check(d, desc)
+	return s.check(d, s.seen[n], desc)
 }
 
 // own is the device of the container's /dev/pts; 0: it has none.
@@ -214,7 +219,7 @@ func outside(d *kind.Dump, name string) error {
 	return failure.WithHint(failure.Unsupportedf("the terminal %s is run by a program outside the container", name), hints...)
 }
 
-func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
+func (s *saver) check(d *kind.Dump, p *pty, desc *kind.Desc) error {
 	if p.master == nil {
 		if p.hungUp {
 			return nil
@@ -228,7 +233,7 @@ func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
 	if _, err := sessionOf(d, p.master); err != nil {
 		return err
 	}
-	if d.Out == nil || desc.ID != p.master.ID {
+	if d.Out == nil || desc.ID != p.master.ID || s.keeps(d, p) {
 		return nil // what is under way now tells nothing of the time of a dump; and once is enough
 	}
 	for _, end := range []*kind.Desc{p.master, p.slave} {
@@ -240,6 +245,18 @@ func (p *pty) check(d *kind.Dump, desc *kind.Desc) error {
 		}
 	}
 	return nil
+}
+
+// keeps tells whether what waits in a terminal is saved, or will be.
+func (s *saver) keeps(d *kind.Dump, p *pty) bool {
+	if seen := s.seen[p.index]; seen != nil && seen.kept != nil {
+		return true
+	}
+	if s.asked || !slices.ContainsFunc(d.Holders(p.master), func(q *kind.Proc) bool { return !inBackground(q, p.index) }) {
+		return false
+	}
+	b, err := p.before()
+	return err == nil && b != nil
 }
 
 // unread refuses data that a reader of end has not taken. Who holds the master
@@ -337,10 +354,11 @@ func addName(d *kind.Dump, desc *kind.Desc) (uint32, error) {
 }
 
 func (s *saver) finish(d *kind.Dump) error {
+	s.asked = true
 	for _, p := range s.order {
-		err := p.check(d, p.any())
+		err := s.check(d, p, p.any())
 		if err == nil {
-			err = p.save(d)
+			err = p.save(d, s.seen[p.index].kept)
 		}
 		if err != nil {
 			return kind.At(p.any(), err)
