@@ -70,7 +70,7 @@ func (x FileExtra_Stop) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileExtra_Stop.Descriptor instead.
 func (FileExtra_Stop) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // Manifest is ckpt.img, written last: it says what the other files must be.
@@ -1160,6 +1160,7 @@ type Task struct {
 	SpacePidMax    uint32                 `protobuf:"varint,78,opt,name=space_pid_max,json=spacePidMax,proto3" json:"space_pid_max,omitempty"`              // the same of its kernel.pid_max; 0: that of a new one
 	ParentThread   uint32                 `protobuf:"varint,80,opt,name=parent_thread,json=parentThread,proto3" json:"parent_thread,omitempty"`             // the thread of its parent that it is a child of, if not the leading one
 	QueueNotices   []*QueueNotice         `protobuf:"bytes,63,rep,name=queue_notices,json=queueNotices,proto3" json:"queue_notices,omitempty"`
+	AioEvents      []*AioEvents           `protobuf:"bytes,64,rep,name=aio_events,json=aioEvents,proto3" json:"aio_events,omitempty"`
 	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"` // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1363,11 +1364,80 @@ func (x *Task) GetQueueNotices() []*QueueNotice {
 	return nil
 }
 
+func (x *Task) GetAioEvents() []*AioEvents {
+	if x != nil {
+		return x.AioEvents
+	}
+	return nil
+}
+
 func (x *Task) GetNoTerminal() bool {
 	if x != nil {
 		return x.NoTerminal
 	}
 	return false
+}
+
+// AioEvents are completed requests in a ring of io_setup(2) that the program
+// has not fetched.
+type AioEvents struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`        // of the context: the address of its ring
+	Head          uint32                 `protobuf:"varint,2,opt,name=head,proto3" json:"head,omitempty"`    // where in the ring the first is
+	Events        []byte                 `protobuf:"bytes,3,opt,name=events,proto3" json:"events,omitempty"` // struct io_event each, oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AioEvents) Reset() {
+	*x = AioEvents{}
+	mi := &file_image_ckpt_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AioEvents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AioEvents) ProtoMessage() {}
+
+func (x *AioEvents) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AioEvents.ProtoReflect.Descriptor instead.
+func (*AioEvents) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AioEvents) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AioEvents) GetHead() uint32 {
+	if x != nil {
+		return x.Head
+	}
+	return 0
+}
+
+func (x *AioEvents) GetEvents() []byte {
+	if x != nil {
+		return x.Events
+	}
+	return nil
 }
 
 // TimerDue says when a timer of timer_create(2) runs out next.
@@ -1382,7 +1452,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1464,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1477,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -1443,7 +1513,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1525,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1538,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -1526,7 +1596,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1608,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1621,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -1763,13 +1833,14 @@ type FileExtra struct {
 	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
 	InputEnds     []uint32               `protobuf:"varint,60,rep,packed,name=input_ends,json=inputEnds,proto3" json:"input_ends,omitempty"`                                                     // terminal, at its master: bytes of the slave's input that are an end of file (ctrl-D), by offset
 	Stopped       FileExtra_Stop         `protobuf:"varint,61,opt,name=stopped,proto3,enum=ckpt.FileExtra_Stop" json:"stopped,omitempty"`                                                        // terminal, at its master: output of the slave
+	BusyPoll      *BusyPoll              `protobuf:"bytes,62,opt,name=busy_poll,json=busyPoll,proto3" json:"busy_poll,omitempty"`                                                                // epoll: EPIOCSPARAMS
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1852,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1865,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -2014,6 +2085,13 @@ func (x *FileExtra) GetStopped() FileExtra_Stop {
 	return FileExtra_NO
 }
 
+func (x *FileExtra) GetBusyPoll() *BusyPoll {
+	if x != nil {
+		return x.BusyPoll
+	}
+	return nil
+}
+
 // Datagram is one that waits in a UDP socket. What was sent with it is known
 // where the program asks for it (ip(7), ipv6(7), udp(7)).
 type Datagram struct {
@@ -2030,7 +2108,7 @@ type Datagram struct {
 
 func (x *Datagram) Reset() {
 	*x = Datagram{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2120,7 @@ func (x *Datagram) String() string {
 func (*Datagram) ProtoMessage() {}
 
 func (x *Datagram) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2133,7 @@ func (x *Datagram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
 func (*Datagram) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Datagram) GetFrom() []byte {
@@ -2114,7 +2192,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2204,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2217,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Knock) GetClient() uint32 {
@@ -2182,7 +2260,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2272,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2285,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2231,6 +2309,67 @@ func (x *Ring) GetSends() uint32 {
 	return 0
 }
 
+// BusyPoll is struct epoll_params (ioctl_eventpoll(2)).
+type BusyPoll struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Usecs         uint32                 `protobuf:"varint,1,opt,name=usecs,proto3" json:"usecs,omitempty"`
+	Budget        uint32                 `protobuf:"varint,2,opt,name=budget,proto3" json:"budget,omitempty"` // packets
+	Prefer        bool                   `protobuf:"varint,3,opt,name=prefer,proto3" json:"prefer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BusyPoll) Reset() {
+	*x = BusyPoll{}
+	mi := &file_image_ckpt_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BusyPoll) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BusyPoll) ProtoMessage() {}
+
+func (x *BusyPoll) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BusyPoll.ProtoReflect.Descriptor instead.
+func (*BusyPoll) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BusyPoll) GetUsecs() uint32 {
+	if x != nil {
+		return x.Usecs
+	}
+	return 0
+}
+
+func (x *BusyPoll) GetBudget() uint32 {
+	if x != nil {
+		return x.Budget
+	}
+	return 0
+}
+
+func (x *BusyPoll) GetPrefer() bool {
+	if x != nil {
+		return x.Prefer
+	}
+	return false
+}
+
 // Multicast is a group that a socket has joined (ip(7), ipv6(7)).
 type Multicast struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2244,7 +2383,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2395,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2408,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2311,7 +2450,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2462,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2475,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Attribute) GetName() string {
@@ -2365,7 +2504,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2516,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2529,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2426,7 +2565,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2577,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2590,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2491,7 +2630,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2642,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2655,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -2579,7 +2718,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2730,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2743,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -2634,7 +2773,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2785,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2798,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -2786,7 +2925,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\x9f\a\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xcf\a\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -2816,10 +2955,16 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x0espace_last_pid\x18J \x01(\rR\fspaceLastPid\x12\"\n" +
 	"\rspace_pid_max\x18N \x01(\rR\vspacePidMax\x12#\n" +
 	"\rparent_thread\x18P \x01(\rR\fparentThread\x126\n" +
-	"\rqueue_notices\x18? \x03(\v2\x11.ckpt.QueueNoticeR\fqueueNotices\x12\x1f\n" +
+	"\rqueue_notices\x18? \x03(\v2\x11.ckpt.QueueNoticeR\fqueueNotices\x12.\n" +
+	"\n" +
+	"aio_events\x18@ \x03(\v2\x0f.ckpt.AioEventsR\taioEvents\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +
-	"\x10_coredump_filter\"S\n" +
+	"\x10_coredump_filter\"G\n" +
+	"\tAioEvents\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04head\x18\x02 \x01(\rR\x04head\x12\x16\n" +
+	"\x06events\x18\x03 \x01(\fR\x06events\"S\n" +
 	"\bTimerDue\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2863,7 +3008,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\x94\t\n" +
+	"\t_mce_kill\"\xc1\t\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -2907,7 +3052,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"pingGroups\x12\x1d\n" +
 	"\n" +
 	"input_ends\x18< \x03(\rR\tinputEnds\x12.\n" +
-	"\astopped\x18= \x01(\x0e2\x14.ckpt.FileExtra.StopR\astopped\x1a=\n" +
+	"\astopped\x18= \x01(\x0e2\x14.ckpt.FileExtra.StopR\astopped\x12+\n" +
+	"\tbusy_poll\x18> \x01(\v2\x0e.ckpt.BusyPollR\bbusyPoll\x1a=\n" +
 	"\x0fInterfacesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"-\n" +
@@ -2934,7 +3080,11 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04Ring\x12\x14\n" +
 	"\x05shmid\x18\x01 \x01(\rR\x05shmid\x12\x14\n" +
 	"\x05fills\x18\x02 \x01(\rR\x05fills\x12\x14\n" +
-	"\x05sends\x18\x03 \x01(\rR\x05sends\"s\n" +
+	"\x05sends\x18\x03 \x01(\rR\x05sends\"P\n" +
+	"\bBusyPoll\x12\x14\n" +
+	"\x05usecs\x18\x01 \x01(\rR\x05usecs\x12\x16\n" +
+	"\x06budget\x18\x02 \x01(\rR\x06budget\x12\x16\n" +
+	"\x06prefer\x18\x03 \x01(\bR\x06prefer\"s\n" +
 	"\tMulticast\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\fR\x05group\x12\x18\n" +
@@ -2983,7 +3133,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 }
 
 var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_image_ckpt_proto_goTypes = []any{
 	(FileExtra_Stop)(0),    // 0: ckpt.FileExtra.Stop
 	(*Manifest)(nil),       // 1: ckpt.Manifest
@@ -3000,55 +3150,59 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*FileSum)(nil),        // 12: ckpt.FileSum
 	(*Machine)(nil),        // 13: ckpt.Machine
 	(*Task)(nil),           // 14: ckpt.Task
-	(*TimerDue)(nil),       // 15: ckpt.TimerDue
-	(*SemUndo)(nil),        // 16: ckpt.SemUndo
-	(*Thread)(nil),         // 17: ckpt.Thread
-	(*FileExtra)(nil),      // 18: ckpt.FileExtra
-	(*Datagram)(nil),       // 19: ckpt.Datagram
-	(*Knock)(nil),          // 20: ckpt.Knock
-	(*Ring)(nil),           // 21: ckpt.Ring
-	(*Multicast)(nil),      // 22: ckpt.Multicast
-	(*Attribute)(nil),      // 23: ckpt.Attribute
-	(*Inode)(nil),          // 24: ckpt.Inode
-	(*Ucred)(nil),          // 25: ckpt.Ucred
-	(*VMA)(nil),            // 26: ckpt.VMA
-	(*Range)(nil),          // 27: ckpt.Range
-	(*SockOption)(nil),     // 28: ckpt.SockOption
-	nil,                    // 29: ckpt.Manifest.FileMountsEntry
-	nil,                    // 30: ckpt.FileExtra.InterfacesEntry
+	(*AioEvents)(nil),      // 15: ckpt.AioEvents
+	(*TimerDue)(nil),       // 16: ckpt.TimerDue
+	(*SemUndo)(nil),        // 17: ckpt.SemUndo
+	(*Thread)(nil),         // 18: ckpt.Thread
+	(*FileExtra)(nil),      // 19: ckpt.FileExtra
+	(*Datagram)(nil),       // 20: ckpt.Datagram
+	(*Knock)(nil),          // 21: ckpt.Knock
+	(*Ring)(nil),           // 22: ckpt.Ring
+	(*BusyPoll)(nil),       // 23: ckpt.BusyPoll
+	(*Multicast)(nil),      // 24: ckpt.Multicast
+	(*Attribute)(nil),      // 25: ckpt.Attribute
+	(*Inode)(nil),          // 26: ckpt.Inode
+	(*Ucred)(nil),          // 27: ckpt.Ucred
+	(*VMA)(nil),            // 28: ckpt.VMA
+	(*Range)(nil),          // 29: ckpt.Range
+	(*SockOption)(nil),     // 30: ckpt.SockOption
+	nil,                    // 31: ckpt.Manifest.FileMountsEntry
+	nil,                    // 32: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	10, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	12, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	13, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	11, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	29, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	31, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
 	2,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
 	3,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
 	3,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
 	4,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	24, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
-	17, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
-	26, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
-	16, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	15, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	26, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	18, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
+	28, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
+	17, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	16, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
 	8,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	25, // 15: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	28, // 16: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	24, // 17: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	23, // 18: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	22, // 19: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	30, // 20: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	19, // 21: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	20, // 22: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	21, // 23: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	0,  // 24: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
-	27, // 25: ckpt.VMA.guards:type_name -> ckpt.Range
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	15, // 15: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
+	27, // 16: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	30, // 17: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	26, // 18: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	25, // 19: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	24, // 20: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	32, // 21: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	20, // 22: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	21, // 23: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	22, // 24: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	0,  // 25: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
+	23, // 26: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
+	29, // 27: ckpt.VMA.guards:type_name -> ckpt.Range
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -3057,15 +3211,15 @@ func file_image_ckpt_proto_init() {
 		return
 	}
 	file_image_ckpt_proto_msgTypes[13].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[16].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[18].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[17].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -42,20 +42,3 @@ func (b *space) describe() error {
 	b.t.Drop(b.s, fd)
 	return nil
 }
-
-// restoreAIO makes AIO contexts anew. A context's id is the address of its
-// ring: io_setup(2) puts it anywhere, mremap(2) moves ring and id to the saved
-// address. The number of requests is chosen so that the ring has its saved
-// length (fs/aio.c, aio_setup_ring).
-func (b *space) restoreAIO() {
-	const head, event = 32, 32 // bytes of struct aio_ring and of an io_event
-	for _, a := range b.t.MM.GetAios() {
-		size := uint64(a.GetRingLen())
-		requests := (size-head)/event/2 - 1
-		setup := b.s.Must(unix.SYS_IO_SETUP, requests, 0)
-		b.s.Note(setup, "make an AIO context")
-		move := b.s.Must(unix.SYS_MREMAP, 0, size, size, moveHere, a.GetId())
-		b.s.Note(move, "move an AIO ring")
-		b.s.Aim(setup, 1, move, 0)
-	}
-}

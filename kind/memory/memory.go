@@ -72,7 +72,7 @@ func New() (kind.Process, kind.Namespace) {
 		Ask:     s.ask,
 		Bulk:    s.bulk,
 		Restore: m.restore,
-		Limits:  "pages shared copy-on-write between forked processes become each one's own; MAP_DROPPABLE contents are dropped",
+		Limits:  "pages shared copy-on-write between forked processes become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
 	}
 	shared := kind.Namespace{
 		Name:    "shared memory",

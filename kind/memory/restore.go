@@ -74,7 +74,9 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 		b.settle(v)
 	}
 	b.placeVDSO(live)
-	b.restoreAIO()
+	if err := b.restoreAIO(); err != nil {
+		return err
+	}
 	if b.m.shared.Len() > 0 {
 		b.s.Must(unix.SYS_MUNMAP, b.m.shared.Start, b.m.shared.Len())
 	}

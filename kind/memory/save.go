@@ -87,9 +87,12 @@ func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
 			p.Extra.Vmas = append(p.Extra.Vmas, x)
 		}
 		if isAIO(v) {
-			ring, err := aioEntry(p, v)
+			ring, events, err := aioEntry(p, v)
 			if err != nil {
 				return err
+			}
+			if events != nil {
+				p.Extra.AioEvents = append(p.Extra.AioEvents, events)
 			}
 			m.Aios = append(m.Aios, ring)
 		}
