@@ -9,6 +9,7 @@ import (
 
 const (
 	kcmpEpollTFD = 7          // KCMP_EPOLL_TFD of linux/kcmp.h (Linux 4.13)
+	epiocSParams = 0x40088A01 // EPIOCSPARAMS
 	epiocGParams = 0x80088A02 // EPIOCGPARAMS of linux/eventpoll.h (Linux 6.9)
 )
 
@@ -41,4 +42,13 @@ func EpollParamsOf(epfd int) (p EpollParams, err error) {
 		return p, e
 	}
 	return p, nil
+}
+
+// SetEpollParams sets them. More than 64 packets at a time want CAP_NET_ADMIN
+// in the first user namespace (EPERM).
+func SetEpollParams(epfd int, p EpollParams) error {
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(epfd), epiocSParams, uintptr(unsafe.Pointer(&p))); e != 0 {
+		return e
+	}
+	return nil
 }

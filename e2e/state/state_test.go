@@ -37,6 +37,8 @@ var programs = []program{
 	{source: "mlockall.c"},
 	{source: "mlockall.c", args: []string{"onfault"}},
 	{source: "queues.c"},
+	{source: "events.c"},
+	{source: "aio.c"},
 	{source: "sockets.c"},
 	{source: "ipc.c"},
 	{source: "pty.c"},

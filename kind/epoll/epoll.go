@@ -8,7 +8,7 @@
 // another number, by another process or by a socket's queue.
 //
 // What is saved: every watch with its number, and beside CRIU's entry the id
-// of the file it watches; status flags, owner. A watch disarmed by
+// of the file it watches; busy polling (EPIOCSPARAMS); status flags, owner. A watch disarmed by
 // EPOLLONESHOT shows no events in fdinfo and stays disarmed.
 //
 // What is lost: see Limits.
@@ -85,19 +85,37 @@ func refuse(d *kind.Dump, desc *kind.Desc) error {
 	if err != nil {
 		return err
 	}
-	if err := busyPoll(desc); err != nil {
-		return err
-	}
 	_, err = targets(d, desc, ws)
 	return err
 }
 
-func busyPoll(desc *kind.Desc) error {
+// busyPoll is nil without busy polling, as on a kernel that has none.
+func busyPoll(desc *kind.Desc) *image.BusyPoll {
 	p, err := kernel.EpollParamsOf(int(desc.File.Fd()))
-	if err == nil && p != (kernel.EpollParams{}) {
-		return failure.Unsupportedf("epoll with busy polling (EPIOCSPARAMS)")
+	if err != nil || p == (kernel.EpollParams{}) {
+		return nil
 	}
-	return nil // an error: this kernel has none
+	return &image.BusyPoll{Usecs: p.BusyPollUsecs, Budget: uint32(p.BusyPollBudget), Prefer: p.PreferBusyPoll != 0}
+}
+
+func setBusyPoll(fd int, b *image.BusyPoll) error {
+	if b == nil {
+		return nil
+	}
+	p := kernel.EpollParams{BusyPollUsecs: b.GetUsecs(), BusyPollBudget: uint16(b.GetBudget())}
+	if b.GetPrefer() {
+		p.PreferBusyPoll = 1
+	}
+	err := kernel.SetEpollParams(fd, p)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return failure.WithHint(failure.Unsupportedf("busy polling of %d packets at a time needs CAP_NET_ADMIN", b.GetBudget()), "restore as root")
+	case errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL):
+		return failure.Unsupportedf("epoll with busy polling (EPIOCSPARAMS) needs Linux 6.9")
+	case err != nil:
+		return fmt.Errorf("set busy polling (EPIOCSPARAMS): %w", err)
+	}
+	return nil
 }
 
 // targets finds the file behind each watch among those of the container.
@@ -176,9 +194,6 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := busyPoll(desc); err != nil {
-		return nil, err
-	}
 	ts, err := targets(d, desc, ws)
 	if err != nil {
 		return nil, err
@@ -188,7 +203,7 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		return nil, err
 	}
 	e := &eventpoll.EventpollFileEntry{Id: proto.Uint32(desc.ID), Flags: proto.Uint32(desc.StatusFlags()), Fown: owner}
-	extra := &image.FileExtra{Id: desc.ID}
+	extra := &image.FileExtra{Id: desc.ID, BusyPoll: busyPoll(desc)}
 	for i, w := range ws {
 		e.Tfd = append(e.Tfd, &eventpoll.EventpollTfdEntry{
 			Id: proto.Uint32(desc.ID), Tfd: proto.Uint32(uint32(w.tfd)), Events: proto.Uint32(w.events), Data: proto.Uint64(w.data),
@@ -196,7 +211,7 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		})
 		extra.EpollFiles = append(extra.EpollFiles, ts[i].ID)
 	}
-	if len(ws) > 0 {
+	if len(ws) > 0 || extra.BusyPoll != nil {
 		if err := d.Out.Add(image.FilesExtra, "", extra); err != nil {
 			return nil, err
 		}
@@ -217,7 +232,11 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.RestoreOwner(f, ep.GetFown()); err != nil {
+	err = setBusyPoll(fd, r.Extras[e.GetId()].GetBusyPoll())
+	if err == nil {
+		err = r.RestoreOwner(f, ep.GetFown())
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
