@@ -25,7 +25,7 @@ type listed struct {
 
 // shared are folders below kind/ that are no kinds but what several of them
 // are made of.
-var shared = []string{"kind/sockdiag", "kind/sockopt", "kind/ghost", "kind/pipebuf"}
+var shared = []string{"kind/sockdiag", "kind/sockopt", "kind/ghost", "kind/pipebuf", "kind/watched"}
 
 // rule says which imports are wrong, and why. Paths are those within the module.
 type rule struct {

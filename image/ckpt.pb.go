@@ -1801,41 +1801,43 @@ func (x *Thread) GetUtilMax() uint32 {
 
 // FileExtra is an entry of ckpt-files.img: what a file entry lacks.
 type FileExtra struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`               // of the entry in files.img
-	Semaphore     bool                   `protobuf:"varint,2,opt,name=semaphore,proto3" json:"semaphore,omitempty"` // eventfd
-	MtimeNs       int64                  `protobuf:"varint,3,opt,name=mtime_ns,json=mtimeNs,proto3" json:"mtime_ns,omitempty"`
-	Dev           uint64                 `protobuf:"varint,4,opt,name=dev,proto3" json:"dev,omitempty"`
-	Ino           uint64                 `protobuf:"varint,5,opt,name=ino,proto3" json:"ino,omitempty"`
-	ExpiresNs     int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`                                                            // timerfd: when it expires, on its clock as seen inside
-	EpollFiles    []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"`                                                  // epoll: entry in files.img of each tfd, in their order
-	PidfdVpid     uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`                                                            // pidfd: of which process or thread
-	PidfdHeld     uint32                 `protobuf:"varint,34,opt,name=pidfd_held,json=pidfdHeld,proto3" json:"pidfd_held,omitempty"`                                                            // pidfd: instead, of which ended one, by Held.number
-	ProcHeld      uint32                 `protobuf:"varint,35,opt,name=proc_held,json=procHeld,proto3" json:"proc_held,omitempty"`                                                               // file of /proc: of which ended process or thread, by Held.number
-	PidfdThread   bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`                                                      // opened with PIDFD_THREAD
-	PeerCred      *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`                                                                // unix socket: SO_PEERCRED as its holder reads it
-	PidfdFlags    uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`                                                         // pidfd: status flags
-	SockOptions   []*SockOption          `protobuf:"bytes,23,rep,name=sock_options,json=sockOptions,proto3" json:"sock_options,omitempty"`                                                       // socket options that sk_opts_entry has no field for
-	Pending       []uint32               `protobuf:"varint,24,rep,packed,name=pending,proto3" json:"pending,omitempty"`                                                                          // unix listener: inodes of those waiting for accept(2), in their order
-	WasReset      bool                   `protobuf:"varint,25,opt,name=was_reset,json=wasReset,proto3" json:"was_reset,omitempty"`                                                               // unix socket: ECONNRESET has not been read yet
-	PeerGone      bool                   `protobuf:"varint,26,opt,name=peer_gone,json=peerGone,proto3" json:"peer_gone,omitempty"`                                                               // unix datagram socket: its peer has been closed
-	PeerName      []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`                                                                // unix socket: name of a peer that is gone
-	Inode         *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                                                                      // pipe, memfd: who may open it again through /proc; terminal, at its master: /dev/pts/N
-	Packets       []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                                                                          // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
-	HungUp        bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                                                                     // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
-	Attributes    []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                                                                            // of a deleted file
-	MessageQueue  uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`                                                   // of which one (MessageQueue.id)
-	Multicast     []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                                                                              // datagram or raw socket: groups it has joined
-	Interfaces    map[uint32]string      `protobuf:"bytes,51,rep,name=interfaces,proto3" json:"interfaces,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // packet socket: names of the network interfaces that are numbered in its entry
-	Datagrams     []*Datagram            `protobuf:"bytes,53,rep,name=datagrams,proto3" json:"datagrams,omitempty"`                                                                              // UDP socket: those not received yet; their data are in sk-queues.img, in the same order
-	Knocks        []*Knock               `protobuf:"bytes,54,rep,name=knocks,proto3" json:"knocks,omitempty"`                                                                                    // TCP listener: connections that wait to be accepted, in their order
-	Ring          *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
-	PingGroups    string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
-	InputEnds     []uint32               `protobuf:"varint,60,rep,packed,name=input_ends,json=inputEnds,proto3" json:"input_ends,omitempty"`                                                     // terminal, at its master: bytes of the slave's input that are an end of file (ctrl-D), by offset
-	Stopped       FileExtra_Stop         `protobuf:"varint,61,opt,name=stopped,proto3,enum=ckpt.FileExtra_Stop" json:"stopped,omitempty"`                                                        // terminal, at its master: output of the slave
-	BusyPoll      *BusyPoll              `protobuf:"bytes,62,opt,name=busy_poll,json=busyPoll,proto3" json:"busy_poll,omitempty"`                                                                // epoll: EPIOCSPARAMS
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`               // of the entry in files.img
+	Semaphore       bool                   `protobuf:"varint,2,opt,name=semaphore,proto3" json:"semaphore,omitempty"` // eventfd
+	MtimeNs         int64                  `protobuf:"varint,3,opt,name=mtime_ns,json=mtimeNs,proto3" json:"mtime_ns,omitempty"`
+	Dev             uint64                 `protobuf:"varint,4,opt,name=dev,proto3" json:"dev,omitempty"`
+	Ino             uint64                 `protobuf:"varint,5,opt,name=ino,proto3" json:"ino,omitempty"`
+	ExpiresNs       int64                  `protobuf:"varint,16,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`                                                            // timerfd: when it expires, on its clock as seen inside
+	EpollFiles      []uint32               `protobuf:"varint,17,rep,packed,name=epoll_files,json=epollFiles,proto3" json:"epoll_files,omitempty"`                                                  // epoll: entry in files.img of each tfd, in their order
+	PidfdVpid       uint32                 `protobuf:"varint,18,opt,name=pidfd_vpid,json=pidfdVpid,proto3" json:"pidfd_vpid,omitempty"`                                                            // pidfd: of which process or thread
+	PidfdHeld       uint32                 `protobuf:"varint,34,opt,name=pidfd_held,json=pidfdHeld,proto3" json:"pidfd_held,omitempty"`                                                            // pidfd: instead, of which ended one, by Held.number
+	ProcHeld        uint32                 `protobuf:"varint,35,opt,name=proc_held,json=procHeld,proto3" json:"proc_held,omitempty"`                                                               // file of /proc: of which ended process or thread, by Held.number
+	PidfdThread     bool                   `protobuf:"varint,19,opt,name=pidfd_thread,json=pidfdThread,proto3" json:"pidfd_thread,omitempty"`                                                      // opened with PIDFD_THREAD
+	PeerCred        *Ucred                 `protobuf:"bytes,20,opt,name=peer_cred,json=peerCred,proto3" json:"peer_cred,omitempty"`                                                                // unix socket: SO_PEERCRED as its holder reads it
+	PidfdFlags      uint32                 `protobuf:"varint,22,opt,name=pidfd_flags,json=pidfdFlags,proto3" json:"pidfd_flags,omitempty"`                                                         // pidfd: status flags
+	SockOptions     []*SockOption          `protobuf:"bytes,23,rep,name=sock_options,json=sockOptions,proto3" json:"sock_options,omitempty"`                                                       // socket options that sk_opts_entry has no field for
+	Pending         []uint32               `protobuf:"varint,24,rep,packed,name=pending,proto3" json:"pending,omitempty"`                                                                          // unix listener: inodes of those waiting for accept(2), in their order
+	WasReset        bool                   `protobuf:"varint,25,opt,name=was_reset,json=wasReset,proto3" json:"was_reset,omitempty"`                                                               // unix socket: ECONNRESET has not been read yet
+	PeerGone        bool                   `protobuf:"varint,26,opt,name=peer_gone,json=peerGone,proto3" json:"peer_gone,omitempty"`                                                               // unix datagram socket: its peer has been closed
+	PeerName        []byte                 `protobuf:"bytes,21,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`                                                                // unix socket: name of a peer that is gone
+	Inode           *Inode                 `protobuf:"bytes,30,opt,name=inode,proto3" json:"inode,omitempty"`                                                                                      // pipe, memfd: who may open it again through /proc; terminal, at its master: /dev/pts/N
+	Packets         []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                                                                          // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
+	HungUp          bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                                                                     // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
+	Attributes      []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                                                                            // of a deleted file
+	MessageQueue    uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`                                                   // of which one (MessageQueue.id)
+	Multicast       []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                                                                              // datagram or raw socket: groups it has joined
+	Interfaces      map[uint32]string      `protobuf:"bytes,51,rep,name=interfaces,proto3" json:"interfaces,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // packet socket: names of the network interfaces that are numbered in its entry
+	Datagrams       []*Datagram            `protobuf:"bytes,53,rep,name=datagrams,proto3" json:"datagrams,omitempty"`                                                                              // UDP socket: those not received yet; their data are in sk-queues.img, in the same order
+	Knocks          []*Knock               `protobuf:"bytes,54,rep,name=knocks,proto3" json:"knocks,omitempty"`                                                                                    // TCP listener: connections that wait to be accepted, in their order
+	Ring            *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
+	PingGroups      string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
+	InputEnds       []uint32               `protobuf:"varint,60,rep,packed,name=input_ends,json=inputEnds,proto3" json:"input_ends,omitempty"`                                                     // terminal, at its master: bytes of the slave's input that are an end of file (ctrl-D), by offset
+	Stopped         FileExtra_Stop         `protobuf:"varint,61,opt,name=stopped,proto3,enum=ckpt.FileExtra_Stop" json:"stopped,omitempty"`                                                        // terminal, at its master: output of the slave
+	BusyPoll        *BusyPoll              `protobuf:"bytes,62,opt,name=busy_poll,json=busyPoll,proto3" json:"busy_poll,omitempty"`                                                                // epoll: EPIOCSPARAMS
+	WatchedFiles    []uint32               `protobuf:"varint,63,rep,packed,name=watched_files,json=watchedFiles,proto3" json:"watched_files,omitempty"`                                            // inotify, fanotify: entry in files.img of each file watched, in their order; 0: it has a path
+	FilesystemMarks []uint32               `protobuf:"varint,64,rep,packed,name=filesystem_marks,json=filesystemMarks,proto3" json:"filesystem_marks,omitempty"`                                   // fanotify: which of the mount marks are of the whole file system
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *FileExtra) Reset() {
@@ -2088,6 +2090,20 @@ func (x *FileExtra) GetStopped() FileExtra_Stop {
 func (x *FileExtra) GetBusyPoll() *BusyPoll {
 	if x != nil {
 		return x.BusyPoll
+	}
+	return nil
+}
+
+func (x *FileExtra) GetWatchedFiles() []uint32 {
+	if x != nil {
+		return x.WatchedFiles
+	}
+	return nil
+}
+
+func (x *FileExtra) GetFilesystemMarks() []uint32 {
+	if x != nil {
+		return x.FilesystemMarks
 	}
 	return nil
 }
@@ -3008,7 +3024,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xc1\t\n" +
+	"\t_mce_kill\"\x91\n" +
+	"\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -3053,7 +3070,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
 	"input_ends\x18< \x03(\rR\tinputEnds\x12.\n" +
 	"\astopped\x18= \x01(\x0e2\x14.ckpt.FileExtra.StopR\astopped\x12+\n" +
-	"\tbusy_poll\x18> \x01(\v2\x0e.ckpt.BusyPollR\bbusyPoll\x1a=\n" +
+	"\tbusy_poll\x18> \x01(\v2\x0e.ckpt.BusyPollR\bbusyPoll\x12#\n" +
+	"\rwatched_files\x18? \x03(\rR\fwatchedFiles\x12)\n" +
+	"\x10filesystem_marks\x18@ \x03(\rR\x0ffilesystemMarks\x1a=\n" +
 	"\x0fInterfacesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"-\n" +

@@ -37,6 +37,7 @@ var programs = []program{
 	{source: "mlockall.c"},
 	{source: "mlockall.c", args: []string{"onfault"}},
 	{source: "queues.c"},
+	{source: "watching.c"},
 	{source: "events.c"},
 	{source: "aio.c"},
 	{source: "sockets.c"},

@@ -1,16 +1,18 @@
 // Package inotify saves inotify(7) instances.
 //
 // What the kernel shows: a line of fdinfo for each watch: its number, events,
-// and the file watched as inode number, device and file handle. The handle
-// leads to the file (open_by_handle_at(2)), and that to its path.
+// and the file watched as inode number, device and file handle, by which
+// kind/watched finds it.
 //
-// What is saved: every watch by path, with its number; status flags, owner.
-// Beside the path CRIU's entry keeps the handle.
+// What is saved: every watch, with its number, by path, or, of a deleted file
+// that a process has open, by that; status flags, owner. Beside the path
+// CRIU's entry keeps the handle.
 //
 // What is lost: see Limits. Events not yet read cannot be put back: they are
 // refused.
 //
-// Needs: CAP_DAC_READ_SEARCH over the file system for open_by_handle_at(2).
+// Needs: nothing; CAP_DAC_READ_SEARCH over the file system for
+// open_by_handle_at(2), without which files are searched for.
 package inotify
 
 import (
@@ -26,53 +28,76 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
+	"ckpt/kind/watched"
 )
 
 const link = "anon_inode:inotify"
 
 // Kind is inotify(7).
 func Kind() kind.File {
-	f := &finder{}
+	f := &watched.Finder{}
 	return kind.File{
 		Name:    "inotify",
 		Type:    fdinfo.FdTypes_INOTIFY,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link || d.Link == "anon_inode:[inotify]" },
-		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { defer f.close(); _, err := f.watches(d, desc); return err },
-		Dump:    f.dump,
+		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, _, err := watches(f, d, desc); return err },
+		Dump:    func(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) { return dump(f, d, desc) },
 		Restore: restore,
+		Link:    addAll,
 		Limits: "what happens to watched files between dump and restore is not reported, what the restore itself does with them may be; " +
 			"numbers of watches that were removed may be given again",
 	}
 }
 
-func queued(desc *kind.Desc) error {
-	n, err := unix.IoctlGetInt(int(desc.File.Fd()), unix.TIOCINQ) // FIONREAD
+// watch is one file watched.
+type watch struct {
+	watched.File
+	wd   int
+	mask uint32
+}
+
+// queued refuses events that nobody has read. Who holds the instance is there
+// to read them: it only has to be let.
+func queued(d *kind.Dump, desc *kind.Desc) error {
+	waiting := func() (int, error) { return unix.IoctlGetInt(int(desc.File.Fd()), unix.TIOCINQ) } // FIONREAD
+	n, err := waiting()
 	if err != nil {
 		return fmt.Errorf("read the size of its queue (FIONREAD): %w", err)
 	}
-	if n > 0 {
-		return failure.WithHint(failure.Unsupportedf("inotify: events wait to be read, and cannot be put back"), "try again once the program has read them")
+	if n == 0 {
+		return nil
 	}
-	return nil
+	return &kind.Busy{
+		Err: failure.WithHint(failure.Unsupportedf("inotify: events wait to be read, and cannot be put back"),
+			"try again once the program has read them"),
+		Holders: d.Holders(desc),
+		Done:    func() bool { n, err := waiting(); return err != nil || n == 0 },
+	}
 }
 
-// watches reads the watches and finds their paths, ordered by number.
-func (f *finder) watches(d *kind.Dump, desc *kind.Desc) ([]watch, error) {
-	if err := queued(desc); err != nil {
-		return nil, err
+// watches reads the watches and finds their places, ordered by number.
+func watches(f *watched.Finder, d *kind.Dump, desc *kind.Desc) ([]watch, []watched.Place, error) {
+	defer f.Close()
+	if err := queued(d, desc); err != nil {
+		return nil, nil, err
 	}
 	ws, err := parse(desc.Info.Lines)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	slices.SortFunc(ws, func(a, b watch) int { return a.wd - b.wd })
-	return ws, f.findAll(d, ws)
+	var files []watched.File
+	for _, w := range ws {
+		files = append(files, w.File)
+	}
+	places, err := f.Find(d, files)
+	return ws, places, err
 }
 
-func (f *finder) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
-	defer f.close()
-	ws, err := f.watches(d, desc)
+func dump(f *watched.Finder, d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
+	ws, places, err := watches(f, d, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +106,18 @@ func (f *finder) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) 
 		return nil, err
 	}
 	e := &fsnotify.InotifyFileEntry{Id: proto.Uint32(desc.ID), Flags: proto.Uint32(desc.StatusFlags()), Fown: owner}
-	for _, w := range ws {
+	x := &image.FileExtra{Id: desc.ID}
+	for i, w := range ws {
 		e.Wd = append(e.Wd, &fsnotify.InotifyWdEntry{
-			Id: proto.Uint32(desc.ID), IIno: proto.Uint64(w.ino), Mask: proto.Uint32(w.mask), IgnoredMask: proto.Uint32(0),
-			SDev: proto.Uint32(w.dev), Wd: proto.Uint32(uint32(w.wd)), FHandle: w.handleEntry(),
+			Id: proto.Uint32(desc.ID), IIno: proto.Uint64(w.Ino), Mask: proto.Uint32(w.mask), IgnoredMask: proto.Uint32(0),
+			SDev: proto.Uint32(w.Dev), Wd: proto.Uint32(uint32(w.wd)), FHandle: w.Entry(places[i].Path),
 		})
+		x.WatchedFiles = append(x.WatchedFiles, places[i].Open)
+	}
+	if len(ws) > 0 {
+		if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
+			return nil, err
+		}
 	}
 	return &fdinfo.FileEntry{Ify: e}, nil
 }
@@ -95,14 +127,9 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if n == nil {
 		return nil, failure.Damagedf("an inotify instance without its entry")
 	}
-	// Not blocking while the watches are made, which leaves events to be read.
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make it (inotify_init1): %w", err)
-	}
-	if err := addAll(fd, n.GetWd()); err != nil {
-		unix.Close(fd)
-		return nil, err
 	}
 	f, err := kind.NewFile(fd, n.GetFlags(), link)
 	if err != nil {
@@ -115,31 +142,54 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	return f, nil
 }
 
-func addAll(fd int, ws []*fsnotify.InotifyWdEntry) error {
-	ws = slices.Clone(ws)
-	slices.SortFunc(ws, func(a, b *fsnotify.InotifyWdEntry) int { return int(a.GetWd()) - int(b.GetWd()) })
+// addAll adds the watches when all files are made, so that it does not tell of
+// that.
+func addAll(r *kind.Restore, e *fdinfo.FileEntry, f *os.File) error {
+	fd := int(f.Fd())
+	flags := e.GetIfy().GetFlags()
+	// Not blocking meanwhile, for the watches may leave events to be read.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("set its flags: %w", err)
+	}
+	open := r.Extras[e.GetId()].GetWatchedFiles()
+	type at struct {
+		*fsnotify.InotifyWdEntry
+		watched.Place
+	}
+	var ws []at
+	for i, w := range e.GetIfy().GetWd() {
+		p := watched.Place{Path: w.GetFHandle().GetPath()}
+		if i < len(open) {
+			p.Open = open[i]
+		}
+		ws = append(ws, at{w, p})
+	}
+	slices.SortFunc(ws, func(a, b at) int { return int(a.GetWd()) - int(b.GetWd()) })
 	for _, w := range ws {
-		path := w.GetFHandle().GetPath()
-		if path == "" {
+		if w.Path == "" && w.Open == 0 {
 			return failure.Unsupportedf("watch %d: the image has no path for it, only a file handle", w.GetWd())
 		}
-		if err := add(fd, path, w.GetMask(), int(w.GetWd())); err != nil {
-			return fmt.Errorf("watch %s: %w", path, err)
+		err := w.With(r, func(path string, follow bool) error { return add(fd, path, follow, w.GetMask(), int(w.GetWd())) })
+		if err != nil {
+			return fmt.Errorf("watch %d of %s: %w", w.GetWd(), w.Path, err)
 		}
 	}
-	return drain(fd)
+	if err := drain(fd); err != nil {
+		return err
+	}
+	return unix.SetNonblock(fd, flags&unix.O_NONBLOCK != 0)
 }
 
 // add gives the watch the number want. The kernel hands out one after the
 // other (idr_alloc_cyclic()), also when earlier ones are free again. A path
 // leads to the file itself: its last part is a symbolic link only where the
 // link is watched.
-func add(fd int, path string, mask uint32, want int) error {
+func add(fd int, path string, follow bool, mask uint32, want int) error {
+	if !follow {
+		mask |= unix.IN_DONT_FOLLOW
+	}
 	for {
-		wd, err := unix.InotifyAddWatch(fd, path, mask|unix.IN_DONT_FOLLOW)
-		if errors.Is(err, unix.ENOENT) {
-			return failure.WithHint(fmt.Errorf("it is missing: %w", err), "put it back first")
-		}
+		wd, err := unix.InotifyAddWatch(fd, path, mask)
 		if err != nil {
 			return fmt.Errorf("inotify_add_watch: %w", err)
 		}
@@ -180,15 +230,15 @@ func parse(lines []string) ([]watch, error) {
 		}
 		var w watch
 		var ignored uint32
-		var size int
-		_, err := fmt.Sscanf(l, "inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:%x fhandle-bytes:%x fhandle-type:%x f_handle:%x",
-			&w.wd, &w.ino, &w.dev, &w.mask, &ignored, &size, &w.typ, &w.handle)
-		if err == nil && len(w.handle) != size {
-			err = errors.New("the file handle is cut off")
+		_, err := fmt.Sscanf(l, "inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:%x", &w.wd, &w.Ino, &w.Dev, &w.mask, &ignored)
+		if err == nil {
+			_, handle, _ := strings.Cut(l, " fhandle")
+			err = w.Parse("fhandle" + handle)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read fdinfo %q: %w", l, err)
 		}
+		w.What = fmt.Sprintf("watch %d", w.wd)
 		out = append(out, w)
 	}
 	return out, nil

@@ -12,6 +12,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/kind/kindtest"
+	"ckpt/kind/watched"
 	"ckpt/procfs"
 )
 
@@ -101,7 +102,7 @@ func TestRefused(t *testing.T) {
 		want string
 	}{
 		{pending, "events wait to be read"},
-		{gone, "the container does not see under any path"},
+		{gone, "watch 1 is of a file that has been deleted, and that no process has open"},
 	} {
 		err := kindtest.Refused(t, Kind, tt.f)
 		if !errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), tt.want) || len(failure.Hints(err)) != 1 {
@@ -119,14 +120,16 @@ func TestMissing(t *testing.T) {
 	saved := b.Dump(f)
 	must(t, os.Remove(path))
 	_, _, err := b.TryRestore(saved)
-	if err == nil || !strings.Contains(err.Error(), "watch "+path+": it is missing") || len(failure.Hints(err)) != 1 {
+	if err == nil || !strings.Contains(err.Error(), "watch 1 of "+path+": it is missing") || len(failure.Hints(err)) != 1 {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestParse(t *testing.T) {
 	got, err := parse([]string{"inotify wd:1f ino:9841c8 sdev:fe00000 mask:4000002 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:c84198006a33eb9c"})
-	want := []watch{{wd: 31, ino: 0x9841c8, dev: 254 << 20, mask: 0x4000002, typ: 1, handle: []byte{0xc8, 0x41, 0x98, 0, 0x6a, 0x33, 0xeb, 0x9c}}}
+	want := []watch{{wd: 31, mask: 0x4000002, File: watched.File{
+		What: "watch 31", Ino: 0x9841c8, Dev: 254 << 20, Type: 1, Handle: []byte{0xc8, 0x41, 0x98, 0, 0x6a, 0x33, 0xeb, 0x9c},
+	}}}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(watch{})); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
@@ -135,7 +138,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%q: no error", l)
 		}
 	}
-	if h := got[0].handleEntry(); len(h.GetHandle()) != 16 || h.GetHandle()[0] != 0x9ceb336a009841c8 || h.GetBytes() != 8 {
+	if h := got[0].Entry(""); len(h.GetHandle()) != 16 || h.GetHandle()[0] != 0x9ceb336a009841c8 || h.GetBytes() != 8 {
 		t.Errorf("entry %v", h)
 	}
 }
