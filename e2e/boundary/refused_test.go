@@ -37,7 +37,7 @@ var refusals = []refusal{
 	{number: 18, what: "packet", root: true, says: ", which a BPF program spreads"},
 	{number: 20, what: "namespace", says: "a namespace held open (pid:["},
 	{number: 21, what: "vfork", says: "it waits in vfork for its child to run a program"},
-	{number: 22, what: "fanotify", root: true, says: "fanotify"},
+	{number: 22, what: "fanotify", root: true, says: "fanotify: events wait to be read"},
 }
 
 func hostProc(t *testing.T) *os.File {

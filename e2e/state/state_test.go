@@ -38,6 +38,7 @@ var programs = []program{
 	{source: "mlockall.c", args: []string{"onfault"}},
 	{source: "queues.c"},
 	{source: "watching.c"},
+	{source: "marks.c"},
 	{source: "events.c"},
 	{source: "aio.c"},
 	{source: "sockets.c"},

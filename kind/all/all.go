@@ -15,6 +15,7 @@ import (
 	"ckpt/kind/creds"
 	"ckpt/kind/epoll"
 	"ckpt/kind/eventfd"
+	"ckpt/kind/fanotify"
 	"ckpt/kind/fifo"
 	"ckpt/kind/filelock"
 	"ckpt/kind/fs"
@@ -92,6 +93,7 @@ func New() Kinds {
 			timerfd.Kind(),
 			signalfd.Kind(),
 			inotify.Kind(),
+			fanotify.Kind(),
 			anoninode.Kind(), // last: refuses by name what is left
 		},
 		Spaces: []kind.Process{space},

@@ -46,7 +46,7 @@ func Kind() kind.File {
 		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,
-		Limits:  "pidfds of processes of the container are carried; io_uring, userfaultfd, bpf, perf_event, fanotify and the like are refused",
+		Limits:  "pidfds of processes of the container are carried; io_uring, userfaultfd, bpf, perf_event and the like are refused",
 	}
 }
 
@@ -86,7 +86,7 @@ var refusals = []refusal{
 	{"perf_event", "a perf event counter: its counts cannot be set again", "stop profiling before the dump"},
 	{"bpf-map", "a BPF map: its contents belong to programs in the kernel", "unload the BPF programs before the dump"},
 	{"bpf", "a BPF program or link: it is attached to the kernel", "unload the BPF programs before the dump"},
-	{"fanotify", "a fanotify group: its events stop other processes until they are answered", "stop the watching program before the dump"},
+	{"fanotify", "a fanotify group that no other kind took", "close it before the dump"},
 	{"inotify", "an inotify instance that no other kind took", "close it before the dump"},
 	{"landlock-ruleset", "a Landlock ruleset not yet applied: its rules cannot be read", "dump once the program has applied it (landlock_restrict_self)"},
 	{"seccomp notify", "a seccomp listener: system calls of other processes wait for its answers", "stop the supervisor before the dump"},

@@ -32,7 +32,8 @@ static void in_vfork(void)
 static void fanotify(void)
 {
 	int fd = fanotify_init(FAN_CLASS_NOTIF, O_RDONLY);
-	check(fd >= 0 && fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, ".") == 0, "fanotify");
+	check(fd >= 0 && fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN | FAN_ONDIR, AT_FDCWD, ".") == 0, "fanotify");
+	check(open(".", O_RDONLY) >= 0, "open"); /* an event, with the pid of who made it */
 }
 
 /* Its fanout group is numbered by the pid, and spread by a program. */
