@@ -41,7 +41,7 @@ const (
 // group is what fdinfo tells.
 type group struct {
 	flags, eventFlags uint32
-	marks             []mark // those on files first
+	marks             []mark // those on files first, each sort in the order they were made
 }
 
 type mark struct {
@@ -58,7 +58,8 @@ func (g *group) wide() bool {
 	return slices.ContainsFunc(g.marks, func(m mark) bool { return m.sort != onFile })
 }
 
-// parse reads the lines of fdinfo. Numbers are hexadecimal.
+// parse reads the lines of fdinfo, which has the latest mark first. Numbers are
+// hexadecimal.
 func parse(lines []string) (*group, error) {
 	g := &group{}
 	for _, l := range lines {
@@ -75,6 +76,7 @@ func parse(lines []string) (*group, error) {
 		}
 		g.marks = append(g.marks, m)
 	}
+	slices.Reverse(g.marks)
 	slices.SortStableFunc(g.marks, func(a, b mark) int { return int(a.sort - b.sort) })
 	return g, nil
 }
