@@ -28,11 +28,11 @@ import (
 // takes (n_tty_receive_buf_common(), tty_set_termios()).
 
 const (
-	fullBuffer  = 4095 // what a line discipline takes in (N_TTY_BUF_SIZE), in bytes
-	oneBuffer   = 1792 // what is sure to travel together (TTY_BUFFER_PAGE), in bytes
-	room        = 4096 // for one read, which gives fullBuffer at the most
-	mostPTYs    = 64   // that one process is asked about
-	lateMS      = 5    // for the kworker, where poll(2) does not tell, in ms
+	fullBuffer  = 4095      // what a line discipline takes in (N_TTY_BUF_SIZE), in bytes
+	oneBuffer   = 1792      // what is sure to travel together (TTY_BUFFER_PAGE), in bytes
+	room        = 4096      // for one read, which gives fullBuffer at the most
+	mostScript  = 700 << 10 // of the area that one process has for calls, in bytes: up to 20000 for a terminal
+	lateMS      = 5         // for the kworker, where poll(2) does not tell, in ms
 	termiosSize = 44
 )
 
@@ -64,7 +64,7 @@ func (c *control) ask(_ *kind.Dump, p *kind.Proc, s *tracee.Script) (func() erro
 	var reads []func() error
 	for _, fd := range p.Fds {
 		for _, t := range c.saver.seen {
-			if t.master != fd.Desc || t.kept != nil || len(reads) == mostPTYs || inBackground(p, t.index) {
+			if t.master != fd.Desc || t.kept != nil || s.Size() > mostScript || inBackground(p, t.index) {
 				continue
 			}
 			b, err := t.before()
@@ -137,14 +137,23 @@ func (p *pty) before() (*before, error) {
 	if b.out, err = underWay(p.master.File); err != nil || b.out >= fullBuffer {
 		return nil, err
 	}
-	if p.slave == nil {
-		return b, nil
+	slave := p.slave
+	if slave == nil { // none is open any more
+		if b.locked {
+			return nil, nil
+		}
+		f, err := openPeer(p.master.File)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		slave = &kind.Desc{File: f}
 	}
-	if b.in, err = underWay(p.slave.File); err != nil || b.in >= fullBuffer {
+	if b.in, err = underWay(slave.File); err != nil || b.in >= fullBuffer {
 		return nil, err
 	}
-	events, err = eventsOf(p.slave.File)
-	b.firstLine, b.stopped = events&unix.POLLIN != 0, events&unix.POLLOUT == 0
+	events, err = eventsOf(slave.File)
+	b.firstLine, b.stopped = events&unix.POLLIN != 0, events&unix.POLLOUT == 0 && p.slave != nil
 	return b, err
 }
 
@@ -219,8 +228,8 @@ type part struct {
 }
 
 // take adds the reads: the second has what came in meanwhile.
-func (x *transfer) take() {
-	for range 2 {
+func (x *transfer) take(reads int) {
+	for range reads {
 		addr := x.s.Space(room)
 		x.parts = append(x.parts, part{addr: addr, read: x.from(unix.SYS_READ, addr, room)})
 	}
@@ -275,9 +284,13 @@ func (p *pty) readAndPutBack(s *tracee.Script, fd uint64, b *before) (read func(
 	canonical := b.attr.Lflag&unix.ICANON != 0
 	in, out := &transfer{s: s, from: slave, to: master}, &transfer{s: s, from: master, to: slave}
 	set(quiet(b.attr, false))
-	in.take()
+	if b.in > 0 || b.firstLine {
+		in.take(2)
+	} else {
+		in.take(1)
+	}
 	if b.out > 0 {
-		out.take()
+		out.take(2)
 	}
 	set(quiet(b.attr, canonical))
 	in.putBack()

@@ -236,6 +236,9 @@ func (s *saver) check(d *kind.Dump, p *pty, desc *kind.Desc) error {
 	if d.Out == nil || desc.ID != p.master.ID || s.keeps(d, p) {
 		return nil // what is under way now tells nothing of the time of a dump; and once is enough
 	}
+	if err := p.untold(d); err != nil {
+		return err
+	}
 	for _, end := range []*kind.Desc{p.master, p.slave} {
 		if end == nil {
 			continue
@@ -247,9 +250,17 @@ func (s *saver) check(d *kind.Dump, p *pty, desc *kind.Desc) error {
 	return nil
 }
 
+// contents is what was found to wait in a terminal; nil: it was not looked for.
+func (s *saver) contents(p *pty) *contents {
+	if seen := s.seen[p.index]; seen != nil { // one that is gone may have another's number
+		return seen.kept
+	}
+	return nil
+}
+
 // keeps tells whether what waits in a terminal is saved, or will be.
 func (s *saver) keeps(d *kind.Dump, p *pty) bool {
-	if seen := s.seen[p.index]; seen != nil && seen.kept != nil {
+	if s.contents(p) != nil {
 		return true
 	}
 	if s.asked || !slices.ContainsFunc(d.Holders(p.master), func(q *kind.Proc) bool { return !inBackground(q, p.index) }) {
@@ -257,6 +268,24 @@ func (s *saver) keeps(d *kind.Dump, p *pty) bool {
 	}
 	b, err := p.before()
 	return err == nil && b != nil
+}
+
+// untold refuses a change of state that the master's holder, in packet mode,
+// has not been told of (TIOCPKT(2const)): to look at it takes it away.
+func (p *pty) untold(d *kind.Dump) error {
+	events, err := eventsOf(p.master.File)
+	if events&unix.POLLPRI == 0 || err != nil {
+		return err
+	}
+	return &kind.Busy{
+		Err: failure.WithHint(failure.Unsupportedf("a change of state waits to be read in terminal /dev/pts/%d (packet mode)", p.index),
+			"dump again: it passes as soon as the program at its other end reads it"),
+		Holders: d.Holders(p.master),
+		Done: func() bool {
+			events, err := eventsOf(p.master.File)
+			return err != nil || events&unix.POLLPRI == 0
+		},
+	}
 }
 
 // unread refuses data that a reader of end has not taken. Who holds the master
@@ -358,7 +387,7 @@ func (s *saver) finish(d *kind.Dump) error {
 	for _, p := range s.order {
 		err := s.check(d, p, p.any())
 		if err == nil {
-			err = p.save(d, s.seen[p.index].kept)
+			err = p.save(d, s.contents(p))
 		}
 		if err != nil {
 			return kind.At(p.any(), err)

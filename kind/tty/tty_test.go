@@ -245,11 +245,20 @@ func TestOneEnd(t *testing.T) {
 func TestRefused(t *testing.T) {
 	master, n := openMaster(t)
 	slave := openSlave(t, n, unix.O_RDWR)
+	packet, k := openMaster(t)
+	flushed := openSlave(t, k, unix.O_RDWR)
+	if err := unix.IoctlSetPointerInt(int(packet.Fd()), unix.TIOCPKT, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetInt(int(flushed.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name  string
 		files []*os.File
 		want  string
 	}{
+		{"packet mode", []*os.File{packet, flushed}, fmt.Sprintf("a change of state waits to be read in terminal /dev/pts/%d", k)},
 		{"master outside", []*os.File{slave}, fmt.Sprintf("the terminal /dev/pts/%d is run by a program outside the container", n)},
 		{"data under way", []*os.File{master, slave}, fmt.Sprintf("bytes are under way in terminal /dev/pts/%d", n)},
 	}
