@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -80,47 +81,60 @@ func (c *Container) launchExec(req ExecRequest) (_ *execed, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// The death of the outer stub kills nothing: each has to be killed.
+	// Each below the other. The death of one kills none.
 	stubs := []*tracee.Thread{outer}
-	defer func() {
-		for _, t := range stubs {
-			err = errors.Join(err, t.Kill())
-		}
-	}()
+	defer func() { err = errors.Join(err, endStubs(stubs, site)) }()
 	if err := nss.join(outer, site); err != nil {
 		return nil, err
 	}
-	fork := func(from *tracee.Thread) (*tracee.Thread, error) {
-		t, err := tracee.ForkStub(from, site, tracee.ForkOptions{ExitSignal: unix.SIGCHLD})
-		if err == nil {
-			stubs = append(stubs, t)
+	for range 2 {
+		t, err := tracee.ForkStub(stubs[len(stubs)-1], site, tracee.ForkOptions{ExitSignal: unix.SIGCHLD})
+		if err != nil {
+			return nil, err
 		}
-		return t, err
+		stubs = append(stubs, t)
 	}
-	helper, err := fork(outer)
-	if err != nil {
-		return nil, err
-	}
-	t, err := fork(helper)
-	if err != nil {
+	helper, t := stubs[1], stubs[2]
+	if err := c.become(t, site, req, len(nss.files)); err != nil {
 		return nil, err
 	}
 	if err := tracee.ExitStub(helper, site, 0); err != nil { // t becomes vpid 1's
 		return nil, err
 	}
-	// A zombie in the container otherwise, until the host's init sees it.
-	if _, err := outer.Syscall(site, unix.SYS_WAIT4, 1<<64-1, 0, unix.WALL, 0); err != nil {
-		return nil, fmt.Errorf("wait for the helper: %w", err)
-	}
-	stubs = []*tracee.Thread{outer, t}
-	if err := c.become(t, site, req, len(nss.files)); err != nil {
-		return nil, err
-	}
-	p, err := c.letRun(t)
+	stubs = []*tracee.Thread{outer}
+	p, err := (*execed)(nil), waitBelow(outer, site)
 	if err == nil {
-		stubs = []*tracee.Thread{outer}
+		p, err = c.letRun(t)
+	}
+	if err != nil {
+		err = errors.Join(err, t.Kill())
 	}
 	return p, err
+}
+
+// endStubs ends stubs of which each is the parent of the next, the last first,
+// and lets each wait for the one below: it would be a zombie in the container
+// otherwise, until the init there, or the host's, sees it.
+func endStubs(stubs []*tracee.Thread, site tracee.Site) error {
+	var errs error
+	for i, t := range slices.Backward(stubs) {
+		errs = errors.Join(errs, t.Kill())
+		if i == 0 {
+			break
+		}
+		if err := waitBelow(stubs[i-1], site); !errors.Is(err, tracee.ErrGone) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	return errs
+}
+
+// waitBelow lets a stub wait for its child, which has ended.
+func waitBelow(stub *tracee.Thread, site tracee.Site) error {
+	if _, err := stub.Syscall(site, unix.SYS_WAIT4, 1<<64-1, 0, unix.WALL, 0); err != nil {
+		return fmt.Errorf("wait for the helper: %w", err)
+	}
+	return nil
 }
 
 // become makes t the program of req; its descriptors are behind skip others.
