@@ -71,13 +71,14 @@ static void look_held(struct held *h)
 		fact(is, "%s", files > 2 ? "some" : "none");
 		closedir(d);
 	} else {
-		snprintf(is, sizeof(is), "%s: text", h->name);
-		fact(is, "%s", ids_of(h->fd));
-		if (lseek(h->fd, 0, SEEK_CUR) > 0) {
-			char c;
+		if (strstr(h->name, "to the end")) { /* to look at another place, or lseek, would end what the kernel keeps */
+			char c = 0;
+			snprintf(is, sizeof(is), "%s: read", h->name);
 			int r = read(h->fd, &c, 1);
-			snprintf(is, sizeof(is), "%s: more text", h->name);
-			fact(is, "%d %s", r, r < 0 ? strerrorname_np(errno) : "");
+			fact(is, "%d %d", r, c);
+		} else {
+			snprintf(is, sizeof(is), "%s: text", h->name);
+			fact(is, "%s", ids_of(h->fd));
 		}
 	}
 	snprintf(is, sizeof(is), "%s: link", h->name);
@@ -195,6 +196,8 @@ static void hold_dead(void)
 	hold("dead, directory", "/proc/%d", dead->pid, 0);
 	hold("dead, directory of threads", "/proc/%d/task", dead->pid, 0);
 	hold("dead, read to the end", "/proc/%d/stat", dead->pid, 0);
+	check(read(held[n - 1].fd, c, sizeof(c)) > 0 && read(held[n - 1].fd, c, sizeof(c)) == 0, "read");
+	hold("dead, a short text read to the end", "/proc/%d/comm", dead->pid, 0);
 	check(read(held[n - 1].fd, c, sizeof(c)) > 0 && read(held[n - 1].fd, c, sizeof(c)) == 0, "read");
 	hold("dead, its leader", "/proc/%d/task/%d/stat", dead->pid, dead->pid);
 	hold("dead, its thread", "/proc/%d/task/%d/stat", dead->pid, dead->word[2]);
