@@ -18,12 +18,9 @@ func (s *session) runHidden(build, read func(*tracee.Script) error) error {
 	return inNamespaces(s.hidden, s.handSite)(build, read)
 }
 
-// hide forks the bare child of Dump.Within from that of Dump.Inside, whose
-// children are born in the container's pid namespace. It takes a number there
-// that is free, which moves no counter (alloc_pid() in kernel/pid.c, for
-// set_tid), and is gone before any process goes on. Of processes that share
-// ckpt's pid namespace the other child will do.
-func (s *session) hide() error {
+// hide forks the bare child of Dump.Within. Of processes that share ckpt's pid
+// namespace that of Dump.Inside will do.
+func (s *session) hide() (err error) {
 	if s.hidden != nil {
 		return nil
 	}
@@ -35,24 +32,27 @@ func (s *session) hide() error {
 		if _, taken := s.table.Host(id); taken {
 			continue
 		}
-		child, err := tracee.ForkStub(s.hand, s.handSite, tracee.ForkOptions{VPID: int(id), ExitSignal: unix.SIGCHLD})
-		if errors.Is(err, unix.EEXIST) {
-			continue // of a group or session whose leader is gone
+		s.hidden, err = s.enter(id)
+		if !errors.Is(err, unix.EEXIST) { // of a group or session whose leader is gone
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("enter the container's pid namespace: %w", err)
-		}
-		s.hidden = child
-		return nil
 	}
 }
 
-// unhide ends that child.
-func (s *session) unhide() error {
-	child := s.hidden
-	if s.hidden = nil; child == nil || child == s.hand {
-		return nil
+// enter forks a bare child into the container's pid namespace, into which the
+// children of that of Dump.Inside are born. It takes a number there that is
+// free, which moves no counter (alloc_pid() in kernel/pid.c, for set_tid), and
+// is gone before any process goes on.
+func (s *session) enter(id pidns.VPID) (*tracee.Thread, error) {
+	child, err := tracee.ForkStub(s.hand, s.handSite, tracee.ForkOptions{VPID: int(id), ExitSignal: unix.SIGCHLD})
+	if err != nil {
+		return nil, fmt.Errorf("enter the container's pid namespace: %w", err)
 	}
+	return child, nil
+}
+
+// leave ends a child of that one.
+func (s *session) leave(child *tracee.Thread) error {
 	err := child.Kill()
 	if err == nil {
 		_, err = s.hand.Syscall(s.handSite, unix.SYS_WAIT4, uint64(child.PID), 0, unix.WNOHANG|unix.WALL, 0)
@@ -61,4 +61,28 @@ func (s *session) unhide() error {
 		return fmt.Errorf("leave the container's pid namespace: %w", err)
 	}
 	return nil
+}
+
+// unhide ends the one of Dump.Within.
+func (s *session) unhide() error {
+	child := s.hidden
+	if s.hidden = nil; child == nil || child == s.hand {
+		return nil
+	}
+	return s.leave(child)
+}
+
+// asID is Dump.AsID.
+func (s *session) asID(v pidns.VPID, build, read func(*tracee.Script) error) error {
+	if p := s.d.Running(v); p != nil {
+		return s.as(p, areaSize, func(run tracee.Runner) error { return run(build, read) })
+	}
+	if s.hidden != nil && s.hidden.VPID == int(v) {
+		return s.runHidden(build, read)
+	}
+	child, err := s.enter(v)
+	if err != nil {
+		return err
+	}
+	return errors.Join(inNamespaces(child, s.handSite)(build, read), s.leave(child))
 }

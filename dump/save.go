@@ -46,12 +46,12 @@ func (s *session) save(ctx context.Context) error {
 	if err := s.late(); err != nil {
 		return err
 	}
-	if err := errors.Join(s.saveFiles(), s.unhide()); err != nil {
+	if err := s.saveFiles(); err != nil {
 		return err
 	}
 	// Clocks are read after every timer (a restored one must not be early)
 	// and before the bulk (nor late by the time that takes).
-	if err := s.saveNamespaces(); err != nil {
+	if err := errors.Join(s.saveNamespaces(), s.unhide()); err != nil {
 		return err
 	}
 	if err := s.bulk(ctx); err != nil {

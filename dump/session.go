@@ -120,7 +120,7 @@ func (s *session) joinNamespaces() (err error) {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
 	s.d.Inside, s.d.Hand = inNamespaces(s.hand, s.handSite), pidns.HostPID(s.hand.PID)
-	s.d.Whole, s.d.As = s.whole, s.as
+	s.d.Whole, s.d.As, s.d.AsID = s.whole, s.as, s.asID
 	s.d.Within, s.d.Hidden = s.runHidden, func() pidns.HostPID { return pidns.HostPID(s.hidden.PID) }
 	return nil
 }

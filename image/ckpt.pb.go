@@ -23,6 +23,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SysVPids_Sort int32
+
+const (
+	SysVPids_SEGMENT    SysVPids_Sort = 0
+	SysVPids_SEMAPHORES SysVPids_Sort = 1
+	SysVPids_MESSAGES   SysVPids_Sort = 2
+)
+
+// Enum value maps for SysVPids_Sort.
+var (
+	SysVPids_Sort_name = map[int32]string{
+		0: "SEGMENT",
+		1: "SEMAPHORES",
+		2: "MESSAGES",
+	}
+	SysVPids_Sort_value = map[string]int32{
+		"SEGMENT":    0,
+		"SEMAPHORES": 1,
+		"MESSAGES":   2,
+	}
+)
+
+func (x SysVPids_Sort) Enum() *SysVPids_Sort {
+	p := new(SysVPids_Sort)
+	*p = x
+	return p
+}
+
+func (x SysVPids_Sort) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SysVPids_Sort) Descriptor() protoreflect.EnumDescriptor {
+	return file_image_ckpt_proto_enumTypes[0].Descriptor()
+}
+
+func (SysVPids_Sort) Type() protoreflect.EnumType {
+	return &file_image_ckpt_proto_enumTypes[0]
+}
+
+func (x SysVPids_Sort) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SysVPids_Sort.Descriptor instead.
+func (SysVPids_Sort) EnumDescriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17, 0}
+}
+
 // Stop is what keeps output from going on.
 type FileExtra_Stop int32
 
@@ -57,11 +106,11 @@ func (x FileExtra_Stop) String() string {
 }
 
 func (FileExtra_Stop) Descriptor() protoreflect.EnumDescriptor {
-	return file_image_ckpt_proto_enumTypes[0].Descriptor()
+	return file_image_ckpt_proto_enumTypes[1].Descriptor()
 }
 
 func (FileExtra_Stop) Type() protoreflect.EnumType {
-	return &file_image_ckpt_proto_enumTypes[0]
+	return &file_image_ckpt_proto_enumTypes[1]
 }
 
 func (x FileExtra_Stop) Number() protoreflect.EnumNumber {
@@ -70,7 +119,7 @@ func (x FileExtra_Stop) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileExtra_Stop.Descriptor instead.
 func (FileExtra_Stop) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // Manifest is ckpt.img, written last: it says what the other files must be.
@@ -1562,6 +1611,68 @@ func (x *SemUndo) GetAdj() int32 {
 	return 0
 }
 
+// SysVPids is an entry of ckpt-sysv-ID.img: who made or used a System V object
+// last, as the container's processes know him; 0: somebody outside, or nobody.
+type SysVPids struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sort          SysVPids_Sort          `protobuf:"varint,1,opt,name=sort,proto3,enum=ckpt.SysVPids_Sort" json:"sort,omitempty"`
+	Id            uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Pids          []uint32               `protobuf:"varint,3,rep,packed,name=pids,proto3" json:"pids,omitempty"` // shm_cpid, shm_lpid; sempid of each semaphore; msg_lspid, msg_lrpid
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SysVPids) Reset() {
+	*x = SysVPids{}
+	mi := &file_image_ckpt_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SysVPids) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SysVPids) ProtoMessage() {}
+
+func (x *SysVPids) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SysVPids.ProtoReflect.Descriptor instead.
+func (*SysVPids) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SysVPids) GetSort() SysVPids_Sort {
+	if x != nil {
+		return x.Sort
+	}
+	return SysVPids_SEGMENT
+}
+
+func (x *SysVPids) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SysVPids) GetPids() []uint32 {
+	if x != nil {
+		return x.Pids
+	}
+	return nil
+}
+
 // Thread is what a core entry has no field for.
 type Thread struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -1596,7 +1707,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1719,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1732,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -1842,7 +1953,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +1965,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +1978,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -2124,7 +2235,7 @@ type Datagram struct {
 
 func (x *Datagram) Reset() {
 	*x = Datagram{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2247,7 @@ func (x *Datagram) String() string {
 func (*Datagram) ProtoMessage() {}
 
 func (x *Datagram) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2260,7 @@ func (x *Datagram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
 func (*Datagram) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Datagram) GetFrom() []byte {
@@ -2208,7 +2319,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2220,7 +2331,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2233,7 +2344,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Knock) GetClient() uint32 {
@@ -2276,7 +2387,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2399,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2412,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2337,7 +2448,7 @@ type BusyPoll struct {
 
 func (x *BusyPoll) Reset() {
 	*x = BusyPoll{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2460,7 @@ func (x *BusyPoll) String() string {
 func (*BusyPoll) ProtoMessage() {}
 
 func (x *BusyPoll) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2473,7 @@ func (x *BusyPoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusyPoll.ProtoReflect.Descriptor instead.
 func (*BusyPoll) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BusyPoll) GetUsecs() uint32 {
@@ -2399,7 +2510,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +2522,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +2535,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2466,7 +2577,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2589,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2602,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Attribute) GetName() string {
@@ -2520,7 +2631,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2643,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2656,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2581,7 +2692,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2704,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2717,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2646,7 +2757,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2769,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2782,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -2734,7 +2845,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2857,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2870,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -2789,7 +2900,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2912,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2925,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -2989,7 +3100,16 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\aSemUndo\x12\x14\n" +
 	"\x05semid\x18\x01 \x01(\rR\x05semid\x12\x10\n" +
 	"\x03num\x18\x02 \x01(\rR\x03num\x12\x10\n" +
-	"\x03adj\x18\x03 \x01(\x11R\x03adj\"\x87\x06\n" +
+	"\x03adj\x18\x03 \x01(\x11R\x03adj\"\x8a\x01\n" +
+	"\bSysVPids\x12'\n" +
+	"\x04sort\x18\x01 \x01(\x0e2\x13.ckpt.SysVPids.SortR\x04sort\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\rR\x02id\x12\x12\n" +
+	"\x04pids\x18\x03 \x03(\rR\x04pids\"1\n" +
+	"\x04Sort\x12\v\n" +
+	"\aSEGMENT\x10\x00\x12\x0e\n" +
+	"\n" +
+	"SEMAPHORES\x10\x01\x12\f\n" +
+	"\bMESSAGES\x10\x02\"\x87\x06\n" +
 	"\x06Thread\x12\x12\n" +
 	"\x04vtid\x18\x01 \x01(\rR\x04vtid\x12\x16\n" +
 	"\x06xstate\x18\x02 \x01(\fR\x06xstate\x12\"\n" +
@@ -3151,77 +3271,80 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 	return file_image_ckpt_proto_rawDescData
 }
 
-var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_image_ckpt_proto_goTypes = []any{
-	(FileExtra_Stop)(0),    // 0: ckpt.FileExtra.Stop
-	(*Manifest)(nil),       // 1: ckpt.Manifest
-	(*UserNamespace)(nil),  // 2: ckpt.UserNamespace
-	(*IDExtent)(nil),       // 3: ckpt.IDExtent
-	(*OwnedNamespace)(nil), // 4: ckpt.OwnedNamespace
-	(*Mount)(nil),          // 5: ckpt.Mount
-	(*MessageQueue)(nil),   // 6: ckpt.MessageQueue
-	(*QueuedMessage)(nil),  // 7: ckpt.QueuedMessage
-	(*QueueNotice)(nil),    // 8: ckpt.QueueNotice
-	(*Seal)(nil),           // 9: ckpt.Seal
-	(*Identity)(nil),       // 10: ckpt.Identity
-	(*Held)(nil),           // 11: ckpt.Held
-	(*FileSum)(nil),        // 12: ckpt.FileSum
-	(*Machine)(nil),        // 13: ckpt.Machine
-	(*Task)(nil),           // 14: ckpt.Task
-	(*AioEvents)(nil),      // 15: ckpt.AioEvents
-	(*TimerDue)(nil),       // 16: ckpt.TimerDue
-	(*SemUndo)(nil),        // 17: ckpt.SemUndo
-	(*Thread)(nil),         // 18: ckpt.Thread
-	(*FileExtra)(nil),      // 19: ckpt.FileExtra
-	(*Datagram)(nil),       // 20: ckpt.Datagram
-	(*Knock)(nil),          // 21: ckpt.Knock
-	(*Ring)(nil),           // 22: ckpt.Ring
-	(*BusyPoll)(nil),       // 23: ckpt.BusyPoll
-	(*Multicast)(nil),      // 24: ckpt.Multicast
-	(*Attribute)(nil),      // 25: ckpt.Attribute
-	(*Inode)(nil),          // 26: ckpt.Inode
-	(*Ucred)(nil),          // 27: ckpt.Ucred
-	(*VMA)(nil),            // 28: ckpt.VMA
-	(*Range)(nil),          // 29: ckpt.Range
-	(*SockOption)(nil),     // 30: ckpt.SockOption
-	nil,                    // 31: ckpt.Manifest.FileMountsEntry
-	nil,                    // 32: ckpt.FileExtra.InterfacesEntry
+	(SysVPids_Sort)(0),     // 0: ckpt.SysVPids.Sort
+	(FileExtra_Stop)(0),    // 1: ckpt.FileExtra.Stop
+	(*Manifest)(nil),       // 2: ckpt.Manifest
+	(*UserNamespace)(nil),  // 3: ckpt.UserNamespace
+	(*IDExtent)(nil),       // 4: ckpt.IDExtent
+	(*OwnedNamespace)(nil), // 5: ckpt.OwnedNamespace
+	(*Mount)(nil),          // 6: ckpt.Mount
+	(*MessageQueue)(nil),   // 7: ckpt.MessageQueue
+	(*QueuedMessage)(nil),  // 8: ckpt.QueuedMessage
+	(*QueueNotice)(nil),    // 9: ckpt.QueueNotice
+	(*Seal)(nil),           // 10: ckpt.Seal
+	(*Identity)(nil),       // 11: ckpt.Identity
+	(*Held)(nil),           // 12: ckpt.Held
+	(*FileSum)(nil),        // 13: ckpt.FileSum
+	(*Machine)(nil),        // 14: ckpt.Machine
+	(*Task)(nil),           // 15: ckpt.Task
+	(*AioEvents)(nil),      // 16: ckpt.AioEvents
+	(*TimerDue)(nil),       // 17: ckpt.TimerDue
+	(*SemUndo)(nil),        // 18: ckpt.SemUndo
+	(*SysVPids)(nil),       // 19: ckpt.SysVPids
+	(*Thread)(nil),         // 20: ckpt.Thread
+	(*FileExtra)(nil),      // 21: ckpt.FileExtra
+	(*Datagram)(nil),       // 22: ckpt.Datagram
+	(*Knock)(nil),          // 23: ckpt.Knock
+	(*Ring)(nil),           // 24: ckpt.Ring
+	(*BusyPoll)(nil),       // 25: ckpt.BusyPoll
+	(*Multicast)(nil),      // 26: ckpt.Multicast
+	(*Attribute)(nil),      // 27: ckpt.Attribute
+	(*Inode)(nil),          // 28: ckpt.Inode
+	(*Ucred)(nil),          // 29: ckpt.Ucred
+	(*VMA)(nil),            // 30: ckpt.VMA
+	(*Range)(nil),          // 31: ckpt.Range
+	(*SockOption)(nil),     // 32: ckpt.SockOption
+	nil,                    // 33: ckpt.Manifest.FileMountsEntry
+	nil,                    // 34: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	10, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	12, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	13, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	11, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	31, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
-	2,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
-	3,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
-	3,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
-	4,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	26, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
-	18, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
-	28, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
-	17, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	16, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	8,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	15, // 15: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
-	27, // 16: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	30, // 17: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	26, // 18: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	25, // 19: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	24, // 20: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	32, // 21: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	20, // 22: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	21, // 23: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	22, // 24: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	0,  // 25: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
-	23, // 26: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
-	29, // 27: ckpt.VMA.guards:type_name -> ckpt.Range
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	11, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	13, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	14, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	12, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	33, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	3,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
+	4,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
+	4,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
+	5,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
+	28, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	20, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
+	30, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
+	18, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	17, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	9,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
+	16, // 15: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
+	0,  // 16: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
+	29, // 17: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	32, // 18: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	28, // 19: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	27, // 20: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	26, // 21: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	34, // 22: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	22, // 23: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	23, // 24: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	24, // 25: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	1,  // 26: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
+	25, // 27: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
+	31, // 28: ckpt.VMA.guards:type_name -> ckpt.Range
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -3230,15 +3353,15 @@ func file_image_ckpt_proto_init() {
 		return
 	}
 	file_image_ckpt_proto_msgTypes[13].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[17].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[19].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[18].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   32,
+			NumEnums:      2,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

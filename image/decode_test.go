@@ -74,6 +74,7 @@ func allFormats() []fuzzed {
 		{manifestFormat, &Manifest{}, none},
 		{TaskExtra, &Task{}, none},
 		{MountsExtra, &Mount{}, none},
+		{SysVExtra, &SysVPids{}, none},
 		{FilesExtra, &FileExtra{}, none},
 	}
 }

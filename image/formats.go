@@ -45,6 +45,7 @@ var (
 	FilesExtra     = Format{"ckpt-files", 0x036b6370}
 	MountsExtra    = Format{"ckpt-mounts", 0x046b6370} // mnt_ns_id
 	MessageQueues  = Format{"ckpt-mqueues", 0x056b6370}
+	SysVExtra      = Format{"ckpt-sysv", 0x076b6370} // ipc_ns_id
 )
 
 // NamespaceID is the id of each of the container's namespaces in ids-VPID.img

@@ -26,7 +26,7 @@ func TestMagicsAreCriusOwn(t *testing.T) {
 			t.Errorf("%s: magic %#x, CRIU has %#x", name, f.Magic, want)
 		}
 	}
-	for _, f := range []Format{manifestFormat, TaskExtra, FilesExtra, MountsExtra} {
+	for _, f := range []Format{manifestFormat, TaskExtra, FilesExtra, MountsExtra, SysVExtra} {
 		if name, taken := known.ByValue[uint64(f.Magic)]; taken {
 			t.Errorf("%s: CRIU uses magic %#x for %s", f.Prefix, f.Magic, name)
 		}

@@ -62,6 +62,16 @@ func Msgsnd(id int, kind int64, text []byte) error {
 	return nil
 }
 
+// Msgrcv takes the first message of that kind, which has no text, from the queue.
+func Msgrcv(id int, kind int64) error {
+	var buf [8]byte
+	_, _, e := unix.Syscall6(unix.SYS_MSGRCV, uintptr(id), uintptr(unsafe.Pointer(&buf)), 0, uintptr(kind), unix.IPC_NOWAIT, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
 // MsgrcvCopy copies the message at index of the queue, up to max bytes of it,
 // and leaves it there.
 func MsgrcvCopy(id, index, max int) (kind int64, text []byte, err error) {

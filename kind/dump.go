@@ -66,10 +66,14 @@ type Dump struct {
 	As func(p *Proc, size uint64, use func(tracee.Runner) error) error
 	// Within is Inside for a bare child that is in the container's pid namespace,
 	// too: for numbers of processes that /proc does not show any more. Hidden
-	// is its host pid, true from its first use to the end of Finish. Not
+	// is its host pid, true from its first use until all namespaces are saved. Not
 	// available while checking (nil).
 	Within func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	Hidden func() pidns.HostPID
+	// AsID runs calls in the process with that id, or, if nobody has it, in a bare
+	// child that has it for the moment: to put right what the saving itself has
+	// made the kernel note of its caller. Not available while checking (nil).
+	AsID func(v pidns.VPID, build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	// Held are the processes that have ended and that an object saved still
 	// refers to, see Ended.
 	Held pidns.Holds

@@ -140,6 +140,10 @@ type Namespace struct {
 	// Restore fills the new namespace, before any process is rebuilt. It
 	// runs on a thread that is in it.
 	Restore func(*Restore) error
+	// Born fills what the kernel records its callers of: it runs when all
+	// processes are there, bare as yet (Restore.As), and those that have ended
+	// (Dump.Ended). Not for one made inside. May be nil.
+	Born func(*Restore) error
 	// Finish runs after every process has been rebuilt, still before any
 	// runs: what their rebuilding could have changed. May be nil.
 	Finish func(*Restore) error

@@ -64,6 +64,10 @@ type Restore struct {
 	// linked, by the number that Dump.Ended gave; HostPID knows the id it
 	// gives. May be nil.
 	Ended func(number uint32) (pidns.VPID, error)
+	// Stay makes an ended process be there until every Late script has run, and
+	// tells whether it can: a zombie, or the dead leader of a group or session,
+	// cannot. May be nil.
+	Stay func(pidns.VPID) bool
 	// Take adds the call that brings f into vpid 1 or a process that is still
 	// bare; its result is the descriptor there.
 	Take func(s *tracee.Script, f *os.File) tracee.Step

@@ -87,7 +87,7 @@ func (s *session) enter() (err error) {
 	if s.r.HostProc, err = os.OpenFile("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return err
 	}
-	s.r.Inside, s.r.As, s.r.Acts, s.r.Ended, s.r.Take = s.inside, s.as, s.acts, s.endedProcess, takeFile
+	s.r.Inside, s.r.As, s.r.Acts, s.r.Ended, s.r.Stay, s.r.Take = s.inside, s.as, s.acts, s.endedProcess, s.stay, takeFile
 	s.ask = make(chan func())
 	flags := []entered{{"ipc", unix.CLONE_NEWIPC, -1}, {"uts", unix.CLONE_NEWUTS, -1}, {"mnt", unix.CLONE_NEWNS, -1}}
 	if s.r.Manifest.GetNetNone() { // else the host's, where all threads are already

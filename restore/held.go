@@ -19,13 +19,14 @@ type ended struct {
 	byID     map[pidns.VPID]*image.Held
 	byNumber map[uint32]*image.Held
 	alive    map[uint32]pidns.VPID // children of vpid 1 that are there, by number of entry
+	staying  map[pidns.VPID]bool
 	linger   bool
 	over     bool // they have ended again
 }
 
 // loadEnded reads them. An image may say anything.
 func (s *session) loadEnded() error {
-	e := ended{byID: map[pidns.VPID]*image.Held{}, byNumber: map[uint32]*image.Held{}, alive: map[uint32]pidns.VPID{}}
+	e := ended{byID: map[pidns.VPID]*image.Held{}, byNumber: map[uint32]*image.Held{}, alive: map[uint32]pidns.VPID{}, staying: map[pidns.VPID]bool{}}
 	for _, h := range s.r.Manifest.GetHeld() {
 		id := pidns.VPID(h.GetId())
 		if e.byNumber[h.GetNumber()] != nil || id != 0 && e.byID[id] != nil {
@@ -151,28 +152,62 @@ func (s *session) unused() pidns.VPID {
 	return id
 }
 
-// endAll ends them, and those that lingered.
-func (s *session) endAll() error {
+// stay is Restore.Stay.
+func (s *session) stay(v pidns.VPID) bool {
+	h := s.held.byID[v]
+	if h == nil || s.ids[v] != nil || h.GetTgid() != 0 {
+		return false
+	}
+	s.held.staying[v] = true
+	return true
+}
+
+// endMost ends all of them but those that stay, and those that lingered.
+func (s *session) endMost() error {
+	if err := s.end(func(v pidns.VPID, h *image.Held) bool { return h.GetTgid() != 0 }); err != nil {
+		return err
+	}
+	if err := s.end(func(v pidns.VPID, _ *image.Held) bool { return !s.held.staying[v] }); err != nil {
+		return err
+	}
 	s.held.over = true
+	return s.takeAll(s.endings)
+}
+
+// endRest ends those that stayed.
+func (s *session) endRest() error {
+	return s.end(func(pidns.VPID, *image.Held) bool { return true })
+}
+
+// end ends those that which picks.
+func (s *session) end(which func(pidns.VPID, *image.Held) bool) error {
 	for number, v := range s.held.alive {
-		if s.held.byNumber[number].GetTgid() == 0 {
+		h := s.held.byNumber[number]
+		if !which(v, h) {
 			continue
 		}
-		if err := tracee.ExitThread(s.stubs[v], s.root.Site); err != nil {
-			return &failure.Error{Doing: "restore", VPID: int(v), What: "a thread which has ended", Err: err}
-		}
-		delete(s.held.alive, number)
-		delete(s.stubs, v)
-	}
-	for number, v := range s.held.alive {
-		err := tracee.ExitStub(s.stubs[v], s.root.Site, unix.WaitStatus(s.held.byNumber[number].GetStatus()))
-		if err == nil {
-			err = s.call(pidns.Init, unix.SYS_WAIT4, uint64(v), 0, unix.WNOHANG|unix.WALL, 0)
+		var err error
+		if h.GetTgid() != 0 {
+			err = tracee.ExitThread(s.stubs[v], s.root.Site)
+		} else if err = tracee.ExitStub(s.stubs[v], s.root.Site, unix.WaitStatus(h.GetStatus())); err == nil {
+			err = s.reap(v)
 		}
 		if err != nil {
 			return &failure.Error{Doing: "restore", VPID: int(v), What: "which has ended", Err: err}
 		}
+		delete(s.held.alive, number)
 		delete(s.stubs, v)
 	}
-	return s.takeAll(s.endings)
+	return nil
+}
+
+// reap has vpid 1 wait for a child, of whose end no signal tells it. It may
+// have been rebuilt, where it is the command itself.
+func (s *session) reap(v pidns.VPID) error {
+	site := s.root.Site
+	if t := s.target(pidns.Init); t != nil && s.sites[t.IDs.GetVmId()].Size != 0 {
+		site = s.siteOf(t)
+	}
+	_, err := s.root.Thread.Syscall(site, unix.SYS_WAIT4, uint64(v), 0, unix.WNOHANG|unix.WALL, 0)
+	return err
 }

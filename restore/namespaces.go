@@ -254,6 +254,19 @@ func becomeUser(uid uint32) error {
 	return nil
 }
 
+// fillBorn fills what only those who are born can.
+func (s *session) fillBorn() error {
+	for _, k := range s.kinds.Namespaces {
+		if k.Born == nil {
+			continue
+		}
+		if err := s.within(func() error { return k.Born(s.r) }); err != nil {
+			return &failure.Error{Doing: "restore", What: k.Name, Err: err}
+		}
+	}
+	return nil
+}
+
 // anySort lets setns(2) take what the descriptor says.
 const anySort = 0
 

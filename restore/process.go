@@ -31,7 +31,7 @@ func (s *session) processes() error {
 	if err := s.within(s.openFiles); err != nil {
 		return err
 	}
-	if err := s.endAll(); err != nil {
+	if err := s.endMost(); err != nil {
 		return err
 	}
 	for _, t := range s.live() {
@@ -48,6 +48,9 @@ func (s *session) processes() error {
 		if err := s.run(t, t.Threads[0], t.Late); err != nil {
 			return err
 		}
+	}
+	if err := s.endRest(); err != nil {
+		return err
 	}
 	for _, t := range s.live() {
 		for _, tt := range t.Threads {

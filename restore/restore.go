@@ -163,7 +163,7 @@ type undo struct {
 // build makes everything but lets nothing run.
 func (s *session) build(ctx context.Context) error {
 	for _, step := range []func() error{
-		s.checked, s.create, s.enter, s.namespaces, s.tree, s.openPIDMax, s.makeSpaces, s.goOn, s.processes, s.verify, s.setPIDMax, s.finish,
+		s.checked, s.create, s.enter, s.namespaces, s.tree, s.openPIDMax, s.makeSpaces, s.goOn, s.fillBorn, s.processes, s.verify, s.setPIDMax, s.finish,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err

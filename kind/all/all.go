@@ -103,6 +103,7 @@ func New() Kinds {
 			pidspace.Kind(),
 			sigaction.Kind(),
 			sysv.Undo(),
+			sysv.Last(),
 			timers,
 			sharedPending,
 			misc,

@@ -73,7 +73,10 @@ func TestHostileImages(t *testing.T) {
 			in, err := image.Open(dir)
 			check(t, err)
 			defer in.Close()
-			err = Kind().Restore(&kind.Restore{In: in})
+			k := Kind()
+			if err = k.Restore(&kind.Restore{In: in}); err == nil {
+				err = k.Born(&kind.Restore{In: in})
+			}
 			if !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}

@@ -18,10 +18,14 @@ const (
 	permMode  = 20
 	permSize  = 48
 	shmSegsz  = permSize
+	shmCpid   = permSize + 32
+	shmLpid   = permSize + 36
 	shmSize   = permSize + 64
 	msgCbytes = permSize + 24
 	msgQnum   = permSize + 32
 	msgQbytes = permSize + 40
+	msgLspid  = permSize + 48
+	msgLrpid  = permSize + 52
 	msgSize   = permSize + 72
 	semSize   = semNsems + 24
 )

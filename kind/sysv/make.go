@@ -10,15 +10,17 @@ import (
 
 	"ckpt/failure"
 	"ckpt/kind"
+	"ckpt/pidns"
 )
 
 // permissions are the bits of a mode that msgget(2) and its like take.
 const permissions = 0o777
 
-// make makes an object with the id, key, owner and creator of e. args are the
+// make makes an object with the id, key, owner and creator of e, by a call of
+// the process maker, or of ckpt (0). args are the
 // arguments of the get call but for the flags; adjust may change what IPC_SET
 // sets, of which it gets the bytes.
-func (s sort) make(r *kind.Restore, e *ipc_desc.IpcDescEntry, args []uintptr, flags uint32, adjust func([]byte)) error {
+func (s sort) make(r *kind.Restore, maker pidns.VPID, e *ipc_desc.IpcDescEntry, args []uintptr, flags uint32, adjust func([]byte)) error {
 	if int32(e.GetId()) < 0 {
 		return failure.Damagedf("%s with id %d", s.name, int32(e.GetId()))
 	}
@@ -26,15 +28,8 @@ func (s sort) make(r *kind.Restore, e *ipc_desc.IpcDescEntry, args []uintptr, fl
 		return err
 	}
 	flags |= e.GetMode()&permissions | unix.IPC_CREAT | unix.IPC_EXCL
-	var id uintptr
-	err := as(e.GetCuid(), e.GetCgid(), func() error {
-		var errno unix.Errno
-		a := append(append([]uintptr{}, args...), uintptr(flags), 0)
-		if id, _, errno = unix.Syscall(s.get, a[0], a[1], a[2]); errno != 0 {
-			return fmt.Errorf("make it: %w", errno)
-		}
-		return nil
-	})
+	a := append(append([]uintptr{}, args...), uintptr(flags), 0)
+	id, err := s.call(r, maker, a, e)
 	if err != nil {
 		return err
 	}
@@ -45,6 +40,23 @@ func (s sort) make(r *kind.Restore, e *ipc_desc.IpcDescEntry, args []uintptr, fl
 		return nil
 	}
 	return s.own(e, adjust)
+}
+
+func (s sort) call(r *kind.Restore, maker pidns.VPID, args []uintptr, e *ipc_desc.IpcDescEntry) (id uintptr, err error) {
+	if maker != 0 {
+		if id, err = getAs(r, maker, s.get, args, e.GetCuid(), e.GetCgid()); err != nil {
+			err = fmt.Errorf("make it as pid %d: %w", maker, err)
+		}
+		return id, err
+	}
+	err = as(e.GetCuid(), e.GetCgid(), func() error {
+		var errno unix.Errno
+		if id, _, errno = unix.Syscall(s.get, args[0], args[1], args[2]); errno != 0 {
+			return fmt.Errorf("make it: %w", errno)
+		}
+		return nil
+	})
+	return id, err
 }
 
 // own sets the owner.

@@ -14,6 +14,7 @@ import (
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/tracee"
 )
 
@@ -32,7 +33,14 @@ func dumpMsg(d *kind.Dump, ns string) error {
 		if err := d.Out.Add(image.IPCMsg, ns, e); err != nil {
 			return err
 		}
-		if err := dumpMessages(d, ns, o); err != nil {
+		pids, err := messageQueues().statPids(d, o, msgLspid, msgLrpid)
+		if err == nil {
+			err = dumpPids(d, ns, image.SysVPids_MESSAGES, o, pids)
+		}
+		if err == nil {
+			err = dumpMessages(d, ns, o)
+		}
+		if err != nil {
 			return fmt.Errorf("message queue %d: %w", o.id, readable(err))
 		}
 	}
@@ -106,7 +114,9 @@ func (q *queue) room() uint64 {
 	for _, m := range q.messages {
 		sum += uint64(len(m.text))
 	}
-	return max(sum, uint64(q.e.GetQbytes()))
+	// One message more has to fit in for a moment, whose text is empty: there
+	// are as many at most as bytes are allowed (msg_fits_inqueue() in ipc/msg.c).
+	return max(sum, uint64(q.e.GetQbytes()), uint64(len(q.messages)+1))
 }
 
 // readQueues reads the file, whose entries are of two messages by turns.
@@ -144,18 +154,22 @@ func readQueues(in *image.Reader, ns string) ([]*queue, error) {
 	return out, nil
 }
 
-func (q *queue) restore(r *kind.Restore) error {
+// restore makes it; pids are those who sent and received last.
+func (q *queue) restore(r *kind.Restore, pids []pidns.VPID) error {
 	e, s := q.e.GetDesc(), messageQueues()
 	qbytes := func(n uint64) func([]byte) {
 		return func(b []byte) { binary.NativeEndian.PutUint64(b[msgQbytes:], n) }
 	}
-	if err := s.make(r, e, []uintptr{uintptr(e.GetKey())}, 0, qbytes(q.room())); err != nil {
+	if err := s.make(r, 0, e, []uintptr{uintptr(e.GetKey())}, 0, qbytes(q.room())); err != nil {
 		return err
 	}
 	for i, m := range q.messages {
 		if err := kernel.Msgsnd(int(e.GetId()), m.kind, m.text); err != nil {
 			return fmt.Errorf("send message %d again: %w", i, err)
 		}
+	}
+	if err := q.setPids(r, pids); err != nil {
+		return err
 	}
 	if q.room() == uint64(q.e.GetQbytes()) {
 		return nil

@@ -35,6 +35,13 @@ func dumpSem(d *kind.Dump, ns string) error {
 		if err := d.Out.Add(image.IPCSem, ns, e, padded(values)); err != nil {
 			return err
 		}
+		pids, err := semPids(d, o)
+		if err == nil {
+			err = dumpPids(d, ns, image.SysVPids_SEMAPHORES, o, pids)
+		}
+		if err != nil {
+			return fmt.Errorf("semaphore set %d: %w", o.id, err)
+		}
 	}
 	return nil
 }
@@ -54,8 +61,17 @@ func semValues(d *kind.Dump, o object) (values []byte, err error) {
 	return values, readable(err)
 }
 
-func restoreSem(r *kind.Restore, ns string) error {
-	return image.Each(r.In, image.IPCSem, ns, func(e *ipc_sem.IpcSemEntry, data func(int) ([]byte, error)) error {
+// madeSet is a set that has been made.
+type madeSet struct {
+	id     int
+	values []uint16
+}
+
+// restoreSem makes the sets, gives the processes their undo values, and at
+// last has those change each semaphore who did so last.
+func (m *maker) restoreSem(r *kind.Restore, ns string) error {
+	var sets []madeSet
+	err := image.Each(r.In, image.IPCSem, ns, func(e *ipc_sem.IpcSemEntry, data func(int) ([]byte, error)) error {
 		n, id := int(e.GetNsems()), int(e.GetDesc().GetId())
 		if n <= 0 || n > maxSems {
 			return failure.Damagedf("semaphore set %d has %d semaphores", id, n)
@@ -67,8 +83,25 @@ func restoreSem(r *kind.Restore, ns string) error {
 		if err := setSem(r, e, values); err != nil {
 			return fmt.Errorf("semaphore set %d: %w", id, err)
 		}
+		set := madeSet{id: id}
+		for i := range n {
+			set.values = append(set.values, binary.LittleEndian.Uint16(values[2*i:]))
+		}
+		sets = append(sets, set)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if err := restoreUndo(r); err != nil {
+		return err
+	}
+	for _, set := range sets {
+		if err := set.setPids(r, m.pidsOf(r, image.SysVPids_SEMAPHORES, uint32(set.id), len(set.values))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func setSem(r *kind.Restore, e *ipc_sem.IpcSemEntry, values []byte) error {
@@ -78,7 +111,7 @@ func setSem(r *kind.Restore, e *ipc_sem.IpcSemEntry, values []byte) error {
 		}
 	}
 	d := e.GetDesc()
-	if err := semaphores().make(r, d, []uintptr{uintptr(d.GetKey()), uintptr(e.GetNsems())}, 0, nil); err != nil {
+	if err := semaphores().make(r, 0, d, []uintptr{uintptr(d.GetKey()), uintptr(e.GetNsems())}, 0, nil); err != nil {
 		return err
 	}
 	if _, err := kernel.Semctl(int(d.GetId()), kernel.SemSetAll, values); err != nil {

@@ -14,6 +14,7 @@ import (
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/procfs"
 	"ckpt/tracee"
 )
@@ -32,9 +33,16 @@ func dumpShm(d *kind.Dump, ns string) (err error) {
 	if err != nil || len(all) == 0 {
 		return err
 	}
+	// Before the child has attached and detached them.
+	pids := make([][]pidns.VPID, len(all))
+	for i, o := range all {
+		if pids[i], err = segments().statPids(d, o, shmCpid, shmLpid); err != nil {
+			return fmt.Errorf("segment %d: %w", o.id, err)
+		}
+	}
 	at := make([]tracee.Step, len(all))
 	addr := make([]uint64, len(all))
-	defer func() { err = errors.Join(err, detach(d, addr)) }()
+	defer func() { err = errors.Join(err, detach(d, addr), putBack(d, all, pids)) }()
 	err = d.Inside(func(s *tracee.Script) error {
 		for i, o := range all {
 			at[i] = s.Try(unix.SYS_SHMAT, uint64(o.id), 0, unix.SHM_RDONLY)
@@ -64,7 +72,11 @@ func dumpShm(d *kind.Dump, ns string) (err error) {
 		return err
 	}
 	for i, o := range all {
-		if err := dumpSegment(d, ns, init, mapAt(maps, addr[i]), o); err != nil {
+		err := dumpSegment(d, ns, init, mapAt(maps, addr[i]), o)
+		if err == nil {
+			err = dumpPids(d, ns, image.SysVPids_SEGMENT, o, pids[i])
+		}
+		if err != nil {
 			return fmt.Errorf("segment %d: %w", o.id, err)
 		}
 	}
@@ -125,22 +137,27 @@ func dumpSegment(d *kind.Dump, ns string, init *procfs.Proc, m *procfs.Map, o ob
 	return c.copyExtents(file, m.Len())
 }
 
-// restoreShm makes the segments and gives the ids of those to be removed again.
-func restoreShm(r *kind.Restore, ns string) (remove []int, err error) {
-	err = image.Each(r.In, image.IPCShm, ns, func(e *ipc_shm.IpcShmEntry, _ func(int) ([]byte, error)) error {
-		id := int(e.GetDesc().GetId())
-		if err := restoreSegment(r, e); err != nil {
+// restoreShm makes the segments, and notes those to be removed again.
+func (m *maker) restoreShm(r *kind.Restore, ns string) error {
+	return image.Each(r.In, image.IPCShm, ns, func(e *ipc_shm.IpcShmEntry, _ func(int) ([]byte, error)) error {
+		id := e.GetDesc().GetId()
+		pids := m.pidsOf(r, image.SysVPids_SEGMENT, id, 2)
+		err := restoreSegment(r, e, pids[0])
+		if err == nil {
+			err = leaveTo(r, pids[1], e)
+		}
+		if err != nil {
 			return fmt.Errorf("segment %d: %w", id, err)
 		}
 		if e.GetDesc().GetMode()&kernel.ShmModeDest != 0 {
-			remove = append(remove, id)
+			m.remove = append(m.remove, int(id))
 		}
 		return nil
 	})
-	return remove, err
 }
 
-func restoreSegment(r *kind.Restore, e *ipc_shm.IpcShmEntry) (err error) {
+// restoreSegment makes it; maker is the process that did, 0 for ckpt.
+func restoreSegment(r *kind.Restore, e *ipc_shm.IpcShmEntry, maker pidns.VPID) (err error) {
 	desc := e.GetDesc()
 	flags := e.GetHugetlbFlag()
 	if flags&^(shmHugetlb|hugeSizeMask<<hugeShift) != 0 {
@@ -152,7 +169,7 @@ func restoreSegment(r *kind.Restore, e *ipc_shm.IpcShmEntry) (err error) {
 	if e.GetSize() == 0 || e.GetSize() > 1<<47 {
 		return failure.Damagedf("its size is %d bytes", e.GetSize())
 	}
-	if err := segments().make(r, desc, []uintptr{uintptr(desc.GetKey()), uintptr(e.GetSize())}, flags, nil); err != nil {
+	if err := segments().make(r, maker, desc, []uintptr{uintptr(desc.GetKey()), uintptr(e.GetSize())}, flags, nil); err != nil {
 		return err
 	}
 	mem, err := kernel.ShmAttach(int(desc.GetId()), e.GetSize())

@@ -17,7 +17,8 @@
 //
 // # What is saved
 //
-// Ids, keys, modes, owners and creators; contents; of a segment also that it
+// Ids, keys, modes, owners and creators; who made or used an object last, by
+// pid (pids.go); contents; of a segment also that it
 // is removed (SHM_DEST), locked, or of huge pages; the limits of the namespace
 // (kernel.sem, kernel.shmmax, ...). A segment that is removed is made anew
 // and removed again once the processes have attached it.
@@ -31,7 +32,7 @@
 //
 // # What is lost
 //
-// Times and the last pids that ipcs(1) shows.
+// Times, and in some cases the last pid of a segment (last.go).
 //
 // A message longer than 512 KiB is refused, and so are undo values that are too
 // many or too high to be probed.
@@ -53,8 +54,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/pidns"
 )
 
 // Kind is the ipc namespace.
@@ -62,13 +65,14 @@ func Kind() kind.Namespace {
 	m := &maker{}
 	return kind.Namespace{
 		Name: "System V IPC", Sort: "ipc", Dump: dump, Finish: m.finish,
-		Restore: func(r *kind.Restore) error { return restore(m, r) },
-		Limits:  "times and last pids of System V objects are new; messages above 512 KiB are refused",
+		Restore: func(r *kind.Restore) error { return restore(m, r) }, Born: m.born,
+		Limits: "times of System V objects are new; messages above 512 KiB are refused",
 	}
 }
 
-// restore fills a namespace. Of one made inside nothing is left to be finished:
-// it has no segments.
+// restore sets the limits of a namespace. One made inside has nothing else. The
+// container's own is filled by those who made and used what is in it, and so
+// when they are there.
 func restore(m *maker, r *kind.Restore) error {
 	if r.Namespace == 0 {
 		return m.restore(r)
@@ -101,31 +105,39 @@ func dump(d *kind.Dump) error {
 // maker is what a restore remembers until its end.
 type maker struct {
 	vars   *settings
+	queues []*queue
+	pids   map[pidKey][]pidns.VPID
 	remove []int // segments to be removed once they are attached
 }
 
-func (m *maker) restore(r *kind.Restore) error {
+func (m *maker) restore(r *kind.Restore) (err error) {
 	ns := r.NamespaceFile((*criu_core.TaskKobjIdsEntry).GetIpcNsId)
-	queues, err := readQueues(r.In, ns)
-	if err != nil {
+	if m.queues, err = readQueues(r.In, ns); err != nil {
 		return err
 	}
 	if m.vars, err = readVars(r.In, ns); err != nil {
 		return err
 	}
 	// The limits may since have been lowered under what there already was.
-	if err := m.vars.raise(r, queues); err != nil {
+	return m.vars.raise(r, m.queues)
+}
+
+// born makes the objects.
+func (m *maker) born(r *kind.Restore) (err error) {
+	ns := r.NamespaceFile((*criu_core.TaskKobjIdsEntry).GetIpcNsId)
+	if m.pids, err = readPids(r.In, ns); err != nil {
 		return err
 	}
-	if m.remove, err = restoreShm(r, ns); err != nil {
+	if err := m.restoreShm(r, ns); err != nil {
 		return err
 	}
-	if err := restoreSem(r, ns); err != nil {
+	if err := m.restoreSem(r, ns); err != nil {
 		return err
 	}
-	for _, q := range queues {
-		if err := q.restore(r); err != nil {
-			return fmt.Errorf("message queue %d: %w", q.e.GetDesc().GetId(), err)
+	for _, q := range m.queues {
+		id := q.e.GetDesc().GetId()
+		if err := q.restore(r, m.pidsOf(r, image.SysVPids_MESSAGES, id, 2)); err != nil {
+			return fmt.Errorf("message queue %d: %w", id, err)
 		}
 	}
 	return nil

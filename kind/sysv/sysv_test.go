@@ -191,6 +191,7 @@ func roundTrip(t *testing.T, flags uintptr) {
 	b.enterNamespace()
 	r := b.restore(in)
 	check(t, k.Restore(r))
+	check(t, k.Born(r))
 	// A process of the container would now attach what is removed.
 	gone := idOf(t, before, "shm", "1666")
 	mem, err := kernel.ShmAttach(gone, 4096)
@@ -224,6 +225,7 @@ func TestOwnNamespaceOnly(t *testing.T) {
 	k := Kind()
 	b.enterNamespace()
 	check(t, k.Restore(b.restore(in)))
+	check(t, k.Born(b.restore(in)))
 	check(t, k.Finish(b.restore(in)))
 	b.leaveNamespace()
 }

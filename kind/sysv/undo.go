@@ -55,7 +55,7 @@ type holder struct {
 func Undo() kind.Process {
 	u := &undo{}
 	return kind.Process{
-		Name: "semaphore undo values", Observe: u.observe, Ask: u.ask, Restore: u.restore,
+		Name: "semaphore undo values", Observe: u.observe, Ask: u.ask,
 		Limits: "undo values of more than 63, or fewer if there are many semaphores, are refused; those of a process that may not alter the semaphore any more are not seen",
 	}
 }
@@ -320,22 +320,32 @@ func outOfRange(s *tracee.Script, step tracee.Step) (int, error) {
 	return 0, fmt.Errorf("probe its undo value: %w", err)
 }
 
-// restore gives the process its undo values again and leaves the semaphores
-// as they are: up without, then down with, or the other way about.
-func (u *undo) restore(_ *kind.Restore, t *kind.Target) error {
-	for _, e := range t.Extra.GetSemUndo() {
-		adj, num := e.GetAdj(), uint16(e.GetNum())
-		if adj == 0 || adj > semMax || adj < -semMax || e.GetNum() > maxSems || int32(e.GetSemid()) < 0 {
-			return failure.Damagedf("an undo value of %d for semaphore %d of set %d", adj, e.GetNum(), int32(e.GetSemid()))
+// restoreUndo gives every process its undo values again.
+func restoreUndo(r *kind.Restore) error {
+	for _, t := range r.Targets {
+		for _, e := range t.Extra.GetSemUndo() {
+			if err := r.As(t.VPID, func(s *tracee.Script) error { return addUndo(s, e) }, nil); err != nil {
+				return fmt.Errorf("undo value of semaphore %d in set %d: %w", e.GetNum(), e.GetSemid(), err)
+			}
 		}
-		ops := []kernel.SemOp{{Num: num, Op: int16(adj)}, {Num: num, Op: int16(-adj), Flags: kernel.SemUndo}}
-		if adj < 0 {
-			ops = []kernel.SemOp{{Num: num, Op: int16(-adj), Flags: kernel.SemUndo}, {Num: num, Op: int16(adj)}}
-		}
-		for i := range ops {
-			ops[i].Flags |= unix.IPC_NOWAIT
-		}
-		t.Main.Note(addSemop(t.Main, t.Main.Must, int(e.GetSemid()), ops), fmt.Sprintf("undo value of semaphore %d", num))
 	}
+	return nil
+}
+
+// addUndo adds the call that gives a process an undo value and leaves the
+// semaphore as it is: up without, then down with, or the other way about.
+func addUndo(s *tracee.Script, e *image.SemUndo) error {
+	adj, num := e.GetAdj(), uint16(e.GetNum())
+	if adj == 0 || adj > semMax || adj < -semMax || e.GetNum() > maxSems || int32(e.GetSemid()) < 0 {
+		return failure.Damagedf("an undo value of %d for semaphore %d of set %d", adj, e.GetNum(), int32(e.GetSemid()))
+	}
+	ops := []kernel.SemOp{{Num: num, Op: int16(adj)}, {Num: num, Op: int16(-adj), Flags: kernel.SemUndo}}
+	if adj < 0 {
+		ops = []kernel.SemOp{{Num: num, Op: int16(-adj), Flags: kernel.SemUndo}, {Num: num, Op: int16(adj)}}
+	}
+	for i := range ops {
+		ops[i].Flags |= unix.IPC_NOWAIT
+	}
+	addSemop(s, s.Must, int(e.GetSemid()), ops)
 	return nil
 }

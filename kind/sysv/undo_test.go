@@ -103,7 +103,10 @@ func TestUndoValues(t *testing.T) {
 	// The other process gets them, as if it were the first one restored.
 	in := inject(t, other)
 	check(t, in.run(func(s *tracee.Script) error {
-		return Undo().Restore(&kind.Restore{}, &kind.Target{Main: s, Extra: got})
+		for _, e := range got.GetSemUndo() {
+			check(t, addUndo(s, e))
+		}
+		return nil
 	}, func(*tracee.Script) error { return nil }))
 	in.remove()
 	if got := values(t, id, 4); !cmp.Equal(got, []int{7, 3, 5, 7}) {
@@ -161,7 +164,7 @@ func TestUndoTooHigh(t *testing.T) {
 
 func TestHostileUndoValues(t *testing.T) {
 	for _, e := range []*image.SemUndo{{Adj: 0}, {Adj: 40000}, {Adj: 1, Num: 1 << 20}, {Adj: 1, Semid: 1 << 31}} {
-		err := Undo().Restore(&kind.Restore{}, &kind.Target{Main: tracee.NewScript(0x1000), Extra: &image.Task{SemUndo: []*image.SemUndo{e}}})
+		err := addUndo(tracee.NewScript(0x1000), e)
 		if !errors.Is(err, failure.ErrDamaged) {
 			t.Errorf("%v: %v", e, err)
 		}
