@@ -27,7 +27,7 @@ var refusals = []refusal{
 	{number: 5, what: "given /proc", says: "is a file of /proc that its process does not show any more, or not of the container's /proc", give: hostProc},
 	{number: 5, what: "dead", says: "/fd/0 is a file of /proc that its process does not show any more"},
 	{number: 6, what: "given owner", says: "its owner (F_SETOWN) is host pid ", give: hostOwner},
-	{number: 7, what: "credentials", user: true, says: "a message with the credentials of pid 2 waits to be read"},
+	{number: 7, what: "credentials", user: true, says: "a message with the credentials of pid 2 waits in one whose name leads nowhere any more"},
 	{number: 7, what: "reused", root: true, says: "a process 300 that has ended, and another has that number now (pid 300, edges)"},
 	{number: 11, what: "given queue", root: true, says: "the message queue /given (deleted), which is not of the container's ipc namespace", give: hostQueue},
 	{number: 11, what: "notified", says: "/edge: pid 2 (edges): is to be notified of a message (mq_notify): signal 34, by which it is to be, waits already"},

@@ -317,6 +317,11 @@ func (w *world) connectDatagram(s *sock) error {
 
 // hostCred is c as ckpt may hand it to the kernel.
 func (w *world) hostCred(c *image.Ucred) (*unix.Ucred, error) {
+	if w.canBe(c) { // one that has ended is there from its first call on
+		if _, err := call(w.r, c, "be there", unix.SYS_GETPID, numbers()); err != nil {
+			return nil, err
+		}
+	}
 	h, ok := w.r.HostPID(pidns.VPID(c.GetPid()))
 	if !ok {
 		return nil, failure.Damagedf("a message has the credentials of pid %d, which the image does not hold", c.GetPid())

@@ -67,6 +67,7 @@ func (s *saver) saveQueue(d *kind.Dump, v *saved) error {
 		return nil
 	}
 	msgs, err := peek(int(v.desc.File.Fd()), v.info)
+	ask, off := &asker{d: d, sock: int(v.desc.File.Fd())}, 0
 	for _, m := range msgs {
 		if err != nil {
 			closeAll(m.fds)
@@ -75,9 +76,29 @@ func (s *saver) saveQueue(d *kind.Dump, v *saved) error {
 		var p *packet
 		if p, err = s.packet(d, v, m); err == nil {
 			v.packets = append(v.packets, p)
+			p.cred, err = ask.sender(m.cred, off, len(m.data))
 		}
+		if err == nil && p.cred != nil && !d.Privileged {
+			err = v.sendable(d, p.cred)
+		}
+		off += len(m.data)
 	}
-	return err
+	return errors.Join(err, ask.close())
+}
+
+// sendable refuses a message that only root may send again: where its sender
+// cannot, and ckpt does it in the name of another.
+func (v *saved) sendable(d *kind.Dump, c *image.Ucred) error {
+	to := &sock{e: v.entry}
+	if p := d.Running(pidns.VPID(c.GetPid())); p != nil && p.IDs.GetUserNsId() > image.NamespaceID {
+		return failure.WithHint(failure.Unsupportedf("unix socket: a message with the credentials of pid %d, which has a user namespace of its own, waits to be read, and only root may send it again", c.GetPid()),
+			"try again once the program has read it, or run ckpt as root")
+	}
+	if v.info.typ != unix.SOCK_DGRAM || !to.named() || to.reach() != nil {
+		return nil
+	}
+	return failure.WithHint(failure.Unsupportedf("unix socket: a message with the credentials of pid %d waits in one whose name leads nowhere any more, and only root may send it again", c.GetPid()),
+		"try again once the program has read it, or run ckpt as root")
 }
 
 // packet makes the image's message of one that was looked at, whose
@@ -96,31 +117,7 @@ func (s *saver) packet(d *kind.Dump, v *saved, m peeked) (*packet, error) {
 		}
 		p.rights = append(p.rights, id)
 	}
-	p.cred, err = sender(d, m.cred)
-	return p, err
-}
-
-// sender translates SCM_CREDENTIALS; nil: none. Without any, the kernel shows
-// pid 0 and the overflow ids.
-func sender(d *kind.Dump, c *unix.Ucred) (*image.Ucred, error) {
-	if c == nil || c.Pid == 0 {
-		return nil, nil
-	}
-	u, err := ucred(d, c.Uid, c.Gid)
-	if err != nil {
-		return nil, err
-	}
-	v, ok := d.VPID(pidns.HostPID(c.Pid))
-	if !ok {
-		return nil, failure.WithHint(failure.Unsupportedf("unix socket: a message with the credentials of a process that has ended, or is outside the container, waits to be read"),
-			"try again once the program has read it")
-	}
-	if !d.Privileged { // scm_check_creds() of the kernel
-		return nil, failure.WithHint(failure.Unsupportedf("unix socket: a message with the credentials of pid %d waits to be read, which only root may send again", v),
-			"try again once the program has read it, or run ckpt as root")
-	}
-	u.Pid = uint32(v)
-	return u, nil
+	return p, nil
 }
 
 // flight are the descriptors found in queues.

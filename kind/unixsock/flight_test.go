@@ -13,7 +13,6 @@ import (
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
-	"ckpt/kind"
 	"ckpt/kind/eventfd"
 	"ckpt/kind/kindtest"
 
@@ -174,18 +173,6 @@ func TestCredentialsAreVirtual(t *testing.T) {
 	}))
 	if n != 3 {
 		t.Errorf("%d entries, want a message and two sockets", n)
-	}
-}
-
-// Only root may send another's credentials, so an ordinary user is told before anything ends.
-func TestCredentialsUnprivileged(t *testing.T) {
-	a, b := newPair(t, unix.SOCK_STREAM)
-	must(t, unix.SetsockoptInt(int(b.Fd()), unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
-	send(t, a, "x")
-	box := kindtest.New(t, Kind)
-	box.OnDump = func(d *kind.Dump) { d.Privileged = false }
-	if _, err := box.Try(a, b); !errors.Is(err, failure.ErrUnsupported) || len(failure.Hints(err)) == 0 {
-		t.Errorf("got %v", err)
 	}
 }
 

@@ -166,6 +166,14 @@ func roomy(s *sock) (*sock, error) {
 }
 
 func (f *filler) send(from *sock, p *packet) error {
+	if f.w.canSend(p.cred) {
+		if f.to.stream() || f.to.paired {
+			return f.sendAs(from, p, nil)
+		}
+		if to := f.to.reach(); to != nil {
+			return f.sendAs(from, p, to)
+		}
+	}
 	control, err := f.control(p)
 	if err != nil {
 		return err
@@ -181,8 +189,7 @@ func sendAll(from *sock, to, data, control []byte) error {
 	for first := true; first || len(data) > 0; first = false {
 		n, err := kernel.SendUnix(from.fd(), to, data, control, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if errors.Is(err, unix.EAGAIN) {
-			return failure.WithHint(fmt.Errorf("%d bytes more do not fit: %w", len(data), err),
-				"raise net.core.wmem_max and net.unix.max_dgram_qlen to what they were (sysctl)")
+			return noRoom(len(data), err)
 		}
 		if err != nil {
 			return fmt.Errorf("send %d bytes: %w", len(data), err)

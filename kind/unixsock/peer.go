@@ -172,14 +172,8 @@ func receiveWithin(d *kind.Dump, ends [2]uint64) (fd uint64, err error) {
 	control := unix.CmsgSpace(4)
 	var at uint64
 	err = d.Within(func(s *tracee.Script) error {
-		le := binary.LittleEndian
-		iov := le.AppendUint64(le.AppendUint64(nil, s.Space(1)), 1)
 		at = s.Space(control)
-		msg := make([]byte, 56) // struct msghdr
-		le.PutUint64(msg[16:], s.Data(iov))
-		le.PutUint64(msg[24:], 1)
-		le.PutUint64(msg[32:], at)
-		le.PutUint64(msg[40:], uint64(control))
+		msg := msghdr(s, s.Space(1), 1, at, control)
 		s.Must(unix.SYS_RECVMSG, ends[0], s.Data(msg), unix.MSG_CMSG_CLOEXEC)
 		s.Must(unix.SYS_CLOSE, ends[0])
 		s.Must(unix.SYS_CLOSE, ends[1])

@@ -72,9 +72,12 @@ static void dead(void)
 
 static void credentials(void)
 {
-	int p[2], one = 1;
-	check(socketpair(AF_UNIX, SOCK_DGRAM, 0, p) == 0 && setsockopt(p[0], SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) == 0 &&
-	      send(p[1], "x", 1, 0) == 1, "credentials");
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	check(getcwd(a.sun_path, 80), "getcwd");
+	strcat(a.sun_path, "/gone");
+	int to = socket(AF_UNIX, SOCK_DGRAM, 0), from = socket(AF_UNIX, SOCK_DGRAM, 0), one = 1;
+	check(bind(to, (void *)&a, sizeof(a)) == 0 && setsockopt(to, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) == 0 &&
+	      sendto(from, "x", 1, 0, (void *)&a, sizeof(a)) == 1 && unlink(a.sun_path) == 0, "credentials");
 }
 
 /* A socket's maker has ended, and another process has its number. */
