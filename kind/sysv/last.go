@@ -47,7 +47,7 @@ func (l *last) restore(r *kind.Restore, t *kind.Target) error {
 		return err
 	}
 	own := l.by[t.VPID]
-	if len(own) == 0 || t.IDs.GetIpcNsId() > image.NamespaceID {
+	if len(own) == 0 || !hasRights(t) {
 		return nil
 	}
 	most := uint64(0)

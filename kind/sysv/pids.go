@@ -128,24 +128,28 @@ func (m *maker) pidsOf(r *kind.Restore, sort image.SysVPids_Sort, id uint32, n i
 	copy(out, m.pids[pidKey{sort, id}])
 	for i, v := range out {
 		if v != 0 && !canAct(r, v) {
-			r.Log.Info("a pid of a System V object is not kept: that process has another ipc namespace by now", "vpid", v)
+			r.Log.Info("a pid of a System V object is not kept: that process has an ipc or user namespace of its own by now", "vpid", v)
 			out[i] = 0
 		}
 	}
 	return out
 }
 
-// canAct: v can run calls, and in the container's own ipc namespace.
+// canAct: v can run calls in the container's own ipc namespace, with all rights.
 func canAct(r *kind.Restore, v pidns.VPID) bool {
 	if r.As == nil || !r.Acts(v) {
 		return false
 	}
 	for _, t := range r.Targets {
 		if t.VPID == v {
-			return t.IDs.GetIpcNsId() <= image.NamespaceID
+			return hasRights(t)
 		}
 	}
 	return true
+}
+
+func hasRights(t *kind.Target) bool {
+	return t.IDs.GetIpcNsId() <= image.NamespaceID && t.IDs.GetUserNsId() <= image.NamespaceID
 }
 
 // getAs is a get call of v under the effective ids of an object's creator.

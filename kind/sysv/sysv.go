@@ -37,8 +37,9 @@
 // A message longer than 512 KiB is refused, and so are undo values that are too
 // many or too high to be probed.
 //
-// While a dump runs a segment has one attachment more (shm_nattch); if ckpt is
-// killed just then, it keeps it until the container ends.
+// While a dump runs a segment has one attachment more (shm_nattch), by a process
+// that nobody inside has a number for; if ckpt is killed just then, shm_lpid stays
+// 0.
 //
 // # Needs
 //
