@@ -165,6 +165,33 @@ func TestRefusedKeyrings(t *testing.T) {
 	}
 }
 
+// TestRefusedRings: rings that cannot be mapped again as they are, and what a
+// raw socket has told the kernel.
+func TestRefusedRings(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // only root may have such sockets
+	}
+	for what, words := range map[string]string{
+		"closed ring": "the ring of a packet socket that no process holds as a descriptor",
+		"half ring":   "a part of its ring that is mapped at ",
+		"router":      "a raw socket on a network where multicast is routed (MRT_INIT)",
+	} {
+		t.Run(what, func(t *testing.T) {
+			e := harness.New(t, "")
+			c := e.Start("refused", []string{"--net", "none"}, harness.Program(t, "refused.c"), what)
+			var j harness.Journal
+			counts(c, &j, "parent")
+			r := e.Try("dump", c.Name, e.Join("image"))
+			if r.Code != 3 || !strings.Contains(r.Err, words) || !strings.Contains(r.Err, "ckpt: hint: ") {
+				t.Errorf("want exit code 3, %q and a hint: %v", words, r)
+			}
+			absent(e, e.Join("image"))
+			untraced(c)
+			counts(c, &j, "parent")
+		})
+	}
+}
+
 // TestRefusedZombie: the exit status of a zombie that was not dumpable is
 // shown to root alone by newer kernels, and is no 0 for that.
 func TestRefusedZombie(t *testing.T) {

@@ -1,13 +1,16 @@
 /*
  * refused [WHAT...]: holds what cannot be saved, and counts: sockets of the
- * sorts named, keyrings, or a zombie that was not dumpable; with none, two children have an io_uring and a userfaultfd.
+ * sorts named, keyrings, rings, a multicast router, or a zombie that was not dumpable; with none, two children have an io_uring and a userfaultfd.
  */
 #include "step.h"
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/io_uring.h>
 #include <linux/keyctl.h>
+#include <linux/mroute.h>
 #include <linux/netlink.h>
 #include <linux/userfaultfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -55,6 +58,38 @@ static void keyring(int of)
 	count("child");
 }
 
+/* A ring of two blocks, all of it mapped. */
+static int ring(char **map)
+{
+	struct tpacket_req q = { 4096, 2, 2048, 4 };
+	int fd = socket(AF_PACKET, SOCK_RAW, 0);
+	check(fd >= 0 && setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &q, sizeof(q)) == 0, "PACKET_RX_RING");
+	*map = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	check(*map != MAP_FAILED, "map a ring");
+	return fd;
+}
+static void closed_ring(void)
+{
+	char *map;
+	close(ring(&map));
+}
+static void half_ring(void)
+{
+	char *map;
+	ring(&map);
+	check(munmap(map + 4096, 4096) == 0, "munmap");
+}
+static void router(void)
+{
+	int on = 1, fd = socket(AF_INET, SOCK_RAW, IPPROTO_IGMP);
+	struct vifctl v = { .vifc_flags = VIFF_USE_IFINDEX, .vifc_threshold = 1, .vifc_lcl_ifindex = 1 };
+	check(fd >= 0 && setsockopt(fd, IPPROTO_IP, MRT_INIT, &on, sizeof(on)) == 0 && setsockopt(fd, IPPROTO_IP, MRT_ADD_VIF, &v, sizeof(v)) == 0, "multicast routing");
+}
+
+static const struct { const char *name; void (*hold)(void); } others[] = {
+	{ "zombie", zombie }, { "closed ring", closed_ring }, { "half ring", half_ring }, { "router", router },
+};
+
 static void hold(const char *name)
 {
 	for (unsigned i = 0; i < sizeof(keyrings) / sizeof(*keyrings); i++)
@@ -66,10 +101,11 @@ static void hold(const char *name)
 		keyring(0);
 		return;
 	}
-	if (strcmp(name, "zombie") == 0) {
-		zombie();
-		return;
-	}
+	for (unsigned i = 0; i < sizeof(others) / sizeof(*others); i++)
+		if (strcmp(others[i].name, name) == 0) {
+			others[i].hold();
+			return;
+		}
 	for (unsigned i = 0; i < sizeof(sockets) / sizeof(*sockets); i++)
 		if (strcmp(sockets[i].name, name) == 0) {
 			check(socket(sockets[i].family, sockets[i].type, sockets[i].protocol) >= 0, "%s", name);

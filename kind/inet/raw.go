@@ -1,6 +1,7 @@
 package inet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -121,13 +122,7 @@ func checkRouting(d *kind.Dump, i *seen) error {
 	case err != nil:
 		return fmt.Errorf("list interfaces of multicast routing: %w", err)
 	}
-	lines := 0
-	for _, c := range b {
-		if c == '\n' {
-			lines++
-		}
-	}
-	if lines > 1 { // below the heading
+	if bytes.Count(b, []byte{'\n'}) > 1 { // below the heading
 		return failure.WithHint(failure.Unsupportedf("a raw socket on a network where multicast is routed (MRT_INIT), of which it may be the daemon's"),
 			"stop the multicast routing daemon before the dump")
 	}
