@@ -138,6 +138,48 @@ static void take(struct ring *r, int most)
 	}
 }
 
+/* --- a ring of blocks (TPACKET_V3), which are numbered --- */
+static struct {
+	char *map;
+	int next, last; /* the block to be looked at, and the last packet taken */
+	unsigned long number;
+} chain;
+
+static void make_blocks(void)
+{
+	struct tpacket_req3 q = { BLOCK, BLOCKS, FRAME, FRAMES, 5 /* ms */, 0, 0 };
+	keep("blocks", socket(AF_PACKET, SOCK_DGRAM, 0));
+	set("blocks", PACKET_VERSION, TPACKET_V3);
+	check(setsockopt(get("blocks"), SOL_PACKET, PACKET_RX_RING, &q, sizeof(q)) == 0, "PACKET_RX_RING of blocks");
+	chain.map = mmap(NULL, BLOCK * BLOCKS, PROT_READ | PROT_WRITE, MAP_SHARED, get("blocks"), 0);
+	check(chain.map != MAP_FAILED, "map blocks");
+	to("blocks", protocol, lo);
+}
+/* Takes packets up to the latest. */
+static void take_blocks(void)
+{
+	struct pollfd p = { get("blocks"), POLLIN };
+	while (chain.last < number) {
+		struct tpacket_block_desc *b = (void *)(chain.map + chain.next * BLOCK);
+		volatile uint32_t *whose = &b->hdr.bh1.block_status;
+		while (!(*whose & TP_STATUS_USER) && poll(&p, 1, 20000) == 1)
+			;
+		expect(*whose & TP_STATUS_USER && b->hdr.bh1.seq_num == ++chain.number, "block %d has status %x and number %llu, not %lu", chain.next, *whose,
+		       (unsigned long long)b->hdr.bh1.seq_num, chain.number);
+		char *at = (char *)b + b->hdr.bh1.offset_to_first_pkt, want[32];
+		for (unsigned i = 0; i < b->hdr.bh1.num_pkts; i++) {
+			struct tpacket3_hdr *h = (void *)at;
+			sprintf(want, "packet %d", ++chain.last);
+			expect(strcmp(at + h->tp_net, want) == 0, "block %lu has \"%.20s\", not \"%s\"", chain.number, at + h->tp_net, want);
+			at += h->tp_next_offset;
+		}
+		if (!(*whose & TP_STATUS_USER))
+			return;
+		*whose = TP_STATUS_KERNEL;
+		chain.next = (chain.next + 1) % BLOCKS;
+	}
+}
+
 static struct ring sending = { .name = "sending ring", .version = TPACKET_V2 };
 static void send_by_ring(void)
 {
@@ -156,6 +198,7 @@ static void send_by_ring(void)
 static void run(int packets)
 {
 	while (packets-- > 0) {
+		take_blocks(); /* which leaves the latest in them */
 		put_next();
 		gets_("raw", 14), gets_("datagrams", 0);
 		for (int i = 0; i < RINGS; i++)
@@ -179,6 +222,7 @@ static void look(void)
 	else
 		put_next();
 	gets_("raw", 14), gets_("datagrams", 0);
+	take_blocks();
 	for (int i = 0; i < RINGS; i++)
 		take(&rings[i], 0);
 	run(FRAMES);
@@ -234,6 +278,7 @@ int main(int argc, char **argv)
 	check(sending.map != MAP_FAILED, "map a ring");
 	for (int i = 0; i < RINGS; i++)
 		make_ring(&rings[i]);
+	make_blocks();
 	/* The kernel goes some way, another one in each ring. */
 	run(FRAMES + 3);
 	char b[64];

@@ -11,8 +11,8 @@
 //
 // What is lost: see Limits. Refused are fanout groups that a program spreads,
 // which the kernel gives to nobody; sockets of an interface that is gone;
-// rings of which it cannot be told where the kernel goes on; and receiving
-// rings of TPACKET_V3, whose blocks the kernel numbers.
+// rings of which it cannot be told where the kernel goes on, or to lead it as
+// far again would take too long (block.go).
 //
 // Needs: packet_diag (Linux 3.7, CONFIG_PACKET_DIAG); CAP_NET_RAW over the
 // network namespace, and a loopback interface that is up where there is a ring.

@@ -199,6 +199,41 @@ func TestRings(t *testing.T) {
 	}
 }
 
+// Blocks go on where they were, and those that wait are there.
+func TestBlocks(t *testing.T) {
+	ownNet(t)
+	for gone := range 6 {
+		f := socket(t, unix.SOCK_RAW)
+		makeRing(t, f, unix.PACKET_RX_RING, version3)
+		bind(t, f, 0x88b6, 1)
+		was := blocks{small, contentsOf(t, f)}
+		for range gone {
+			at, _ := was.open()
+			put(t, 1)
+			was.settle()
+			*was.word(at, blockStatus) = [4]byte{} // taken at once
+		}
+		put(t, 2)
+		was.settle()
+		saved := append([]byte(nil), was.b...)
+		got := kindtest.File(t, Kind, f)[0]
+		is := blocks{small, contentsOf(t, got)}
+		if d := cmp.Diff(saved, is.b); d != "" {
+			t.Errorf("after %d: the ring differs (-before +after):\n%s", gone, d)
+		}
+		waits, number := is.open()
+		*is.word((waits+1)%2, blockStatus) = [4]byte{}
+		put(t, 3)
+		is.settle()
+		if is.get(waits, blockStatus) == statusKernel || is.get(waits, blockPackets) != 3 || is.number(waits) != number {
+			t.Errorf("after %d: block %d is number %d with %d packets", gone, waits, is.number(waits), is.get(waits, blockPackets))
+		}
+		if _, next := is.open(); next != number+1 {
+			t.Errorf("after %d: block %d is open, want %d", gone, next, number+1)
+		}
+	}
+}
+
 func TestSent(t *testing.T) {
 	all := func(n int, f func(frames)) frames {
 		x := frames{small, headers[version2], make([]byte, small.size())}
@@ -254,8 +289,13 @@ func TestRefused(t *testing.T) {
 	spread := socket(t, unix.SOCK_DGRAM)
 	bind(t, spread, unix.ETH_P_IP, 1)
 	must(t, unix.SetsockoptInt(int(spread.Fd()), unix.SOL_PACKET, unix.PACKET_FANOUT, 77|fanoutCBPF<<16))
-	blocks := socket(t, unix.SOCK_RAW)
-	makeRing(t, blocks, unix.PACKET_RX_RING, version3)
+	full := socket(t, unix.SOCK_RAW)
+	makeRing(t, full, unix.PACKET_RX_RING, version3)
+	bind(t, full, 0x88b6, 1)
+	for range small.blocks {
+		put(t, 1)
+		blocks{small, contentsOf(t, full)}.settle()
+	}
 	round := socket(t, unix.SOCK_RAW)
 	makeRing(t, round, unix.PACKET_TX_RING, version2)
 	f := frames{small, headers[version2], contentsOf(t, round)}
@@ -273,7 +313,7 @@ func TestRefused(t *testing.T) {
 		words string
 	}{
 		{spread, "fanout group 77, which a BPF program spreads"},
-		{blocks, "a receiving ring of TPACKET_V3"},
+		{full, "all blocks of its ring wait for the program"},
 		{round, "which frame of its ring the kernel sends next"},
 		{gone, "a network interface that is gone"},
 	} {

@@ -54,10 +54,6 @@ func (s *seen) check(d *kind.Dump, desc *kind.Desc) (contents []byte, at heads, 
 				"have the program use another sort of fanout, or close the socket before the dump")
 		}
 	}
-	if s.rx.there() && s.version == version3 {
-		return nil, at, failure.WithHint(failure.Unsupportedf("a packet socket with a receiving ring of TPACKET_V3, whose blocks the kernel numbers anew"),
-			"have the program use TPACKET_V2 (libpcap: pcap_set_immediate_mode), or end it (tcpdump) before the dump")
-	}
 	if err := s.checkMapped(d, desc); err != nil {
 		return nil, at, err
 	}
@@ -94,6 +90,9 @@ func (s *seen) contents(desc *kind.Desc) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map its ring: %w", err)
 	}
+	if s.rx.there() && s.version == version3 {
+		blocks{s.rx, m[:s.rx.size()]}.settle()
+	}
 	b := bytes.Clone(m)
 	for range 100 {
 		if bytes.Equal(b, m) {
@@ -108,7 +107,11 @@ func (s *seen) contents(desc *kind.Desc) ([]byte, error) {
 type heads struct{ rx, tx int }
 
 func (s *seen) heads(desc *kind.Desc, contents []byte) (at heads, err error) {
-	if s.rx.there() {
+	if s.rx.there() && s.version == version3 {
+		if at.rx, err = (blocks{s.rx, contents[:s.rx.size()]}).filled(); err != nil {
+			return at, err
+		}
+	} else if s.rx.there() {
 		f := frames{s.rx, headers[s.version], contents[:s.rx.size()]}
 		at.rx = f.received()
 		// poll(2) tells whether the frame before that one is the program's.

@@ -53,7 +53,7 @@ func (m *maker) rings() error {
 	if !rx.there() && !tx.there() {
 		return nil
 	}
-	if !ok || !rx.valid() || !tx.valid() || rx.there() && m.e.GetVersion() == version3 {
+	if !ok || !rx.valid() || !tx.valid() {
 		return failure.Damagedf("a ring of version %d, %+v, %+v", m.e.GetVersion(), rx, tx)
 	}
 	for _, o := range []struct {
@@ -73,10 +73,16 @@ func (m *maker) rings() error {
 	}
 	defer unix.Munmap(b) //nolint:errcheck // of a whole mapping
 	at := m.x.GetRing()
-	if int64(at.GetFills()) > int64(rx.frames) || int64(at.GetSends()) > int64(tx.frames) {
+	inBlocks := rx.there() && m.e.GetVersion() == version3
+	if !inBlocks && int64(at.GetFills()) > int64(rx.frames) || inBlocks && (rx.blocks < 2 || int64(at.GetFills()) > mostLed/int64(rx.blockSize)) || int64(at.GetSends()) > int64(tx.frames) {
 		return failure.Damagedf("a ring in which the kernel goes on at frame %d, %d", at.GetFills(), at.GetSends())
 	}
-	if err := m.receive(frames{rx, h, b[:rx.size()]}, int(at.GetFills())); err != nil {
+	if inBlocks {
+		err = m.leadBlocks(blocks{rx, b[:rx.size()]}, int(at.GetFills()))
+	} else {
+		err = m.receive(frames{rx, h, b[:rx.size()]}, int(at.GetFills()))
+	}
+	if err != nil {
 		return err
 	}
 	if err := m.send(frames{tx, h, b[rx.size():]}, int(at.GetSends())); err != nil {
@@ -91,6 +97,25 @@ func (m *maker) receive(f frames, n int) error {
 	if n == 0 {
 		return nil
 	}
+	return m.probe(func(send func([]byte) error) error {
+		for i := range n {
+			if err := send(nil); err != nil {
+				return err
+			}
+			p := []unix.PollFd{{Fd: int32(m.fd()), Events: unix.POLLIN}}
+			for f.statusOf(i) == statusKernel {
+				f.put((i+int(f.ring.frames)-1)%int(f.ring.frames), f.status, statusKernel) // which is not waited for
+				if n, err := unix.Poll(p, patience); n == 0 || err != nil && err != unix.EINTR {
+					return fmt.Errorf("frame %d of its ring does not come over the loopback interface: %w", i, err)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// probe lets the socket receive what do sends, and nothing else.
+func (m *maker) probe(do func(send func(data []byte) error) error) error {
 	lo, err := sockopt.InterfaceIndex(m.fd(), loopback)
 	if err != nil {
 		return err
@@ -111,18 +136,14 @@ func (m *maker) receive(f frames, n int) error {
 	if err := unix.Bind(m.fd(), to); err != nil {
 		return fmt.Errorf("bind it to the loopback interface: %w", err)
 	}
-	b := binary.BigEndian.AppendUint32(nil, uint32(cookie))
-	for i := range n {
-		if err := unix.Sendto(from, b, 0, to); err != nil {
+	mark := binary.BigEndian.AppendUint32(nil, uint32(cookie))
+	if err := do(func(data []byte) error {
+		if err := unix.Sendto(from, append(mark[:len(mark):len(mark)], data...), 0, to); err != nil {
 			return fmt.Errorf("send over the loopback interface: %w", err)
 		}
-		p := []unix.PollFd{{Fd: int32(m.fd()), Events: unix.POLLIN}}
-		for f.statusOf(i) == statusKernel {
-			f.put((i+int(f.ring.frames)-1)%int(f.ring.frames), f.status, statusKernel) // which is not waited for
-			if n, err := unix.Poll(p, patience); n == 0 || err != nil && err != unix.EINTR {
-				return fmt.Errorf("frame %d of its ring does not come over the loopback interface: %w", i, err)
-			}
-		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	return shut(m.fd())
 }
