@@ -10,6 +10,8 @@ static struct {
 	char said[256];
 } *sh;
 
+static int opened, master;
+
 /* What a process of the session has of its terminal. */
 static void tell(char *into, size_t n)
 {
@@ -26,6 +28,13 @@ static void look(void)
 	char own[256];
 	tell(own, sizeof(own));
 	fact("its terminal", "%s", own);
+	fact_fd("/dev/tty", opened);
+	int session = -1;
+	works(ioctl(opened, TIOCGSID, &session), "/dev/tty: TIOCGSID");
+	expect(session == getpid(), "/dev/tty: session %d", session);
+	char b[8] = "";
+	works(write(opened, "x", 1), "/dev/tty: write");
+	expect(read(master, b, sizeof(b)) == 1 && b[0] == 'x', "/dev/tty: what is written does not come to the master");
 	sh->asked++;
 	expect(comes(&sh->answered, sh->asked), "the child does not answer");
 	fact("the child's terminal", "%s", sh->said);
@@ -33,12 +42,14 @@ static void look(void)
 
 int main(void)
 {
-	int master, slave;
+	int slave;
 	begin();
 	sh = shared(sizeof(*sh));
 	check(getsid(0) == getpid(), "it leads no session");
 	check(openpty(&master, &slave, NULL, NULL, NULL) == 0, "openpty");
 	check(ioctl(slave, TIOCSCTTY, 0) == 0, "TIOCSCTTY");
+	opened = open("/dev/tty", O_RDWR | O_CLOEXEC);
+	check(opened >= 0, "/dev/tty");
 	if (fork() == 0)
 		for (;; usleep(1000))
 			if (sh->answered != sh->asked) {

@@ -141,6 +141,9 @@ func (p *pair) name() string { return fmt.Sprintf("/dev/pts/%d", p.index()) }
 // open makes a description. The master has only one: opening it again would
 // make another terminal. openpty(3) by TIOCGPTPEER leaves out O_LARGEFILE.
 func (p *pair) open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
+	if f, err := p.openDevTTY(r, e); f != nil || err != nil {
+		return f, err
+	}
 	flags := e.GetTty().GetFlags()
 	if e.GetId() != p.masterID && flags&kind.LargeFile == 0 {
 		fd, err := peerOf(p.ptmx, kind.OpenFlags(flags))

@@ -52,7 +52,7 @@ func New() (kind.File, kind.Process) {
 		Restore: r.restore,
 		Limits: "lost are what the master wrote before a slave was first opened, a line that has not ended where attributes are locked (TIOCSLCKTRMIOS) or EXTPROC is set, " +
 			"and a stop of the master's own output (tcflow); " +
-			"an open /dev/tty becomes the terminal's own /dev/pts/N; a slave held outside the container beside one inside is not noticed",
+			"an open /dev/tty becomes the terminal's own /dev/pts/N where the leader of its session has ended; a slave held outside the container beside one inside is not noticed",
 	}
 	return file, kind.Process{Name: "controlling terminal", Observe: c.observe, Ask: c.ask, Lead: c.lead, Restore: c.restore}
 }
