@@ -152,12 +152,7 @@ func (s *session) take(step tree.Step) error {
 // tellThreads tells of processes that have become children of the leading
 // thread.
 func (s *session) tellThreads(steps []tree.Step) {
-	by := map[pidns.VPID]pidns.VPID{}
-	for _, step := range steps {
-		if f, ok := step.(tree.Fork); ok {
-			by[f.Child] = f.Thread
-		}
-	}
+	by := tree.Threads(steps)
 	for _, t := range s.r.Targets {
 		if th := pidns.VPID(t.Extra.GetParentThread()); th != by[t.VPID] {
 			s.o.Log.Warn("the end of a thread will not be told as that of a parent (PR_SET_PDEATHSIG): "+

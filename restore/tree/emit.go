@@ -67,7 +67,7 @@ func (e *emitter) add(s ...Step) { e.steps = append(e.steps, s...) }
 func (e *emitter) vpid(n node) pidns.VPID { return e.f.nodes[n].VPID }
 
 // prepareDead decides for dead leaders who inherits their children, and which
-// exit signal they hand on by CLONE_PARENT.
+// exit signal and which thread as a parent they hand on by CLONE_PARENT.
 func (e *emitter) prepareDead() {
 	for n := initial; n < len(e.f.nodes); n++ {
 		p := &e.f.nodes[n]
@@ -75,7 +75,7 @@ func (e *emitter) prepareDead() {
 		if !p.dead {
 			continue
 		}
-		p.ExitSignal = unix.SIGCHLD // a former attempt may have changed it
+		p.ExitSignal, p.ByThread = unix.SIGCHLD, 0 // a former attempt may have changed them
 		count := map[node]int{}
 		for _, c := range e.b.children[n] {
 			child := &e.f.nodes[c]
@@ -85,6 +85,9 @@ func (e *emitter) prepareDead() {
 			if child.parent == e.b.parent[n] {
 				if child.ExitSignal != unix.SIGCHLD {
 					p.ExitSignal = child.ExitSignal
+				}
+				if child.ByThread != 0 {
+					p.ByThread = child.ByThread
 				}
 				continue
 			}
@@ -123,17 +126,49 @@ func (e *emitter) build(u node) error {
 			early = append(early, c) // inherits the session u was born in
 		}
 	}
-	if err := e.fork(u, early); err != nil {
+	early, waitEarly := e.waiting(u, early)
+	late, waitLate := e.waiting(u, late)
+	if e.carries(u, late) {
+		early, waitEarly = append(early, waitEarly...), nil // of the leading thread, then
+	}
+	if err := e.fork(u, early, waitEarly); err != nil {
 		return err
 	}
 	if p.leader == u && u != initial {
 		e.add(Setsid{p.VPID})
 	}
-	return e.fork(u, late)
+	return e.fork(u, late, waitLate)
 }
 
-// fork makes the children by birth of u, with all below them.
-func (e *emitter) fork(u node, children []node) error {
+// waiting parts those children of threads of u that can be born when u has
+// unshared what it only carried: a thread made before would keep it.
+func (e *emitter) waiting(u node, children []node) (rest, wait []node) {
+	for _, c := range children {
+		if p := &e.f.nodes[c]; e.s.unshare[u] != 0 && p.parent == u && p.ByThread != 0 && e.s.flags[c]&e.s.unshare[u] == 0 {
+			wait = append(wait, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	return rest, wait
+}
+
+// carries tells whether one of the children gets from u what that will unshare.
+func (e *emitter) carries(u node, children []node) bool {
+	return slices.ContainsFunc(children, func(c node) bool { return e.s.flags[c]&e.s.unshare[u] != 0 })
+}
+
+// fork makes children by birth of u, with all below them, and behind those the
+// ones that wait until u has unshared what it carries.
+func (e *emitter) fork(u node, children, wait []node) error {
+	if err := e.forkAll(u, children); err != nil || len(wait) == 0 {
+		return err
+	}
+	e.unshare(u)
+	return e.forkAll(u, wait)
+}
+
+func (e *emitter) forkAll(u node, children []node) error {
 	type orphans struct {
 		heir  node
 		flags uint64
@@ -195,7 +230,7 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 	}
 	fork := Fork{Parent: by, Child: p.VPID, Nested: p.Nested, Flags: flags, ExitSignal: sig, Helper: p.dead}
 	// A thread made this early keeps what its process unshares in the end.
-	if by == e.vpid(u) && p.parent == u && e.s.unshare[u] == 0 && e.within(u, u) {
+	if by == e.vpid(u) && (p.parent == u || p.dead) && e.s.unshare[u] == 0 && e.within(u, u) {
 		fork.Thread = p.ByThread
 	}
 	if e.outer[c] == 0 {
@@ -280,13 +315,19 @@ func (e *emitter) end(helper bool, steps ...Step) {
 	}
 }
 
+// unshare gives a process its own of what it has carried from one to another.
+func (e *emitter) unshare(n node) {
+	if flags := e.s.unshare[n]; flags != 0 {
+		e.add(Unshare{e.vpid(n), flags})
+		e.s.unshare[n] = 0
+	}
+}
+
 // last does what must not disturb the rest.
 func (e *emitter) last() {
 	for n := initial; n < len(e.f.nodes); n++ {
 		p := &e.f.nodes[n]
-		if u := e.s.unshare[n]; u != 0 {
-			e.add(Unshare{p.VPID, u})
-		}
+		e.unshare(n)
 		if p.Subreaper && !p.Zombie {
 			e.end(false, Subreaper{p.VPID, true}) // when no helper leaves children any more
 		}

@@ -124,6 +124,23 @@ func (s Subreaper) String() string {
 
 func (s Settled) String() string { return "everybody is born" }
 
+// Threads gives, of every process that is forked, the thread of its parent that
+// it is a child of; 0 is the leading one. An orphan goes to that one, too.
+func Threads(steps []Step) map[pidns.VPID]pidns.VPID {
+	by := map[pidns.VPID]pidns.VPID{}
+	for _, step := range steps {
+		f, ok := step.(Fork)
+		switch {
+		case !ok:
+		case f.Flags&unix.CLONE_PARENT != 0:
+			by[f.Child] = by[f.Parent]
+		default:
+			by[f.Child] = f.Thread
+		}
+	}
+	return by
+}
+
 func flagNames(flags uint64) string {
 	var b strings.Builder
 	for _, f := range []struct {

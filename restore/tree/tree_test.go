@@ -50,6 +50,21 @@ func users(ids ...uint32) func(*Row) { return func(r *Row) { r.Users = ids } }
 // owner: the process's pid namespace belongs to a user namespace made inside.
 func owner(id uint32) func(*Row) { return func(r *Row) { r.Owner = id } }
 
+// TestThreads: whose child somebody is follows from who forked it, and how.
+func TestThreads(t *testing.T) {
+	rows := []Row{row(2, 1, 2, 2, threads(2, 3)), row(4, 2, 4, 4, by(3)), row(5, 2, 4, 4, by(3)), row(6, 2, 7, 7, by(3)), row(8, 2, 2, 2)}
+	steps, err := Compile(rows, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := Threads(steps)
+	for _, r := range rows {
+		if by[r.VPID] != r.ByThread {
+			t.Errorf("pid %d is a child of thread %d, not %d", r.VPID, by[r.VPID], r.ByThread)
+		}
+	}
+}
+
 // TestSteps shows the steps of the plain cases, word for word.
 func TestSteps(t *testing.T) {
 	for _, c := range []struct {
@@ -99,6 +114,37 @@ pid 2 starts session 2
 pid 2 forks pid 3 +files
 pid 3 forks pid 5 +files
 pid 3 unshares +files`},
+		{"child of a thread of a process that has unshared", []Row{row(2, 1, 2, 2, files(1)), row(3, 2, 2, 2, files(2), threads(3, 4)),
+			row(5, 3, 2, 2, by(4)), row(6, 3, 2, 2, files(1))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3 +files
+pid 3 forks pid 6 +files
+pid 3 unshares +files
+pid 3, thread 4, forks pid 5`},
+		{"child of a thread, born before the session that shares", []Row{row(2, 1, 2, 2, files(1)), row(3, 2, 3, 3, files(2), threads(3, 4)),
+			row(5, 3, 2, 2, by(4)), row(6, 3, 3, 3, files(1)), row(7, 3, 3, 3, by(4))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2 forks pid 3 +files
+pid 3 forks pid 5
+pid 3 starts session 3
+pid 3 forks pid 6 +files
+pid 3 unshares +files
+pid 3, thread 4, forks pid 7`},
+		{"child of a thread by a sibling", []Row{row(2, 1, 2, 2, threads(2, 3)), row(4, 2, 4, 4, by(3)), row(5, 2, 4, 4, by(3))}, `
+pid 1 forks pid 2
+pid 2 starts session 2
+pid 2, thread 3, forks pid 4
+pid 4 starts session 4
+pid 4 forks pid 5 +parent`},
+		{"child of a thread by a dead sibling", []Row{row(2, 1, 1, 1, threads(2, 3)), row(5, 2, 4, 4, by(3))}, `
+pid 1 forks pid 2
+pid 2, thread 3, forks helper 4
+pid 4 starts session 4
+pid 4 forks pid 5 +parent
+pid 4 exits with status 0x0
+pid 2 waits for pid 4`},
 		{"child of the time before setsid", []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 3, 2, 2)}, `
 pid 1 forks pid 2
 pid 2 starts session 2
