@@ -1941,6 +1941,7 @@ type FileExtra struct {
 	Datagrams       []*Datagram            `protobuf:"bytes,53,rep,name=datagrams,proto3" json:"datagrams,omitempty"`                                                                              // UDP socket: those not received yet; their data are in sk-queues.img, in the same order
 	Knocks          []*Knock               `protobuf:"bytes,54,rep,name=knocks,proto3" json:"knocks,omitempty"`                                                                                    // TCP listener: connections that wait to be accepted, in their order
 	Ring            *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
+	NamespaceOf     uint32                 `protobuf:"varint,43,opt,name=namespace_of,json=namespaceOf,proto3" json:"namespace_of,omitempty"`                                                      // namespace: of which process
 	PingGroups      string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
 	InputEnds       []uint32               `protobuf:"varint,60,rep,packed,name=input_ends,json=inputEnds,proto3" json:"input_ends,omitempty"`                                                     // terminal, at its master: bytes of the slave's input that are an end of file (ctrl-D), by offset
 	Stopped         FileExtra_Stop         `protobuf:"varint,61,opt,name=stopped,proto3,enum=ckpt.FileExtra_Stop" json:"stopped,omitempty"`                                                        // terminal, at its master: output of the slave
@@ -2175,6 +2176,13 @@ func (x *FileExtra) GetRing() *Ring {
 		return x.Ring
 	}
 	return nil
+}
+
+func (x *FileExtra) GetNamespaceOf() uint32 {
+	if x != nil {
+		return x.NamespaceOf
+	}
+	return 0
 }
 
 func (x *FileExtra) GetPingGroups() string {
@@ -3144,7 +3152,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\x91\n" +
+	"\t_mce_kill\"\xb4\n" +
 	"\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
@@ -3184,7 +3192,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tdatagrams\x185 \x03(\v2\x0e.ckpt.DatagramR\tdatagrams\x12#\n" +
 	"\x06knocks\x186 \x03(\v2\v.ckpt.KnockR\x06knocks\x12\x1e\n" +
 	"\x04ring\x184 \x01(\v2\n" +
-	".ckpt.RingR\x04ring\x12\x1f\n" +
+	".ckpt.RingR\x04ring\x12!\n" +
+	"\fnamespace_of\x18+ \x01(\rR\vnamespaceOf\x12\x1f\n" +
 	"\vping_groups\x182 \x01(\tR\n" +
 	"pingGroups\x12\x1d\n" +
 	"\n" +

@@ -41,6 +41,8 @@ nsenter --pid=/proc/$p/ns/pid sleep 1000 & until pgrep -P $! >/dev/null; do :; d
 		"it has made a time namespace for its children and its leading thread has ended; that is not carried yet", false, nil, false},
 	{"pids, and the leading thread gone", []string{"python3", "-c", fmt.Sprintf(leaderGone, 0x20000000)},
 		"are to be born in another pid namespace (unshare(2)), and it is not alone in its process", false, nil, false},
+	{"held open", []string{"sh", "-c", `unshare --uts sleep 1000 & until [ "$(readlink /proc/$!/ns/uts)" != "$(readlink /proc/self/ns/uts)" ]; do :; done
+exec 9</proc/$!/ns/uts; kill $!; wait; exec "$@"`, "sh"}, "that no process of the container is in is held open", false, nil, false},
 	{"first process gone", []string{"python3", "-c", firstGone}, "its children are to be born in a pid namespace whose first process has ended", false, nil, false},
 	{"user, directory", []string{"unshare", "--user", "--map-root-user", "python3", "-c", shareDirectory},
 		"it is in a user namespace made inside and shares its working directory, memory or signal handlers with pid", false, nil, true},

@@ -34,6 +34,8 @@ var programs = []program{
 	{source: "cputime.c"},
 	{source: "files.c"},
 	{source: "leases.c"},
+	{source: "nsfiles.c"},
+	{source: "nsfiles.c", flags: []string{"--no-init"}},
 	{source: "mlockall.c"},
 	{source: "mlockall.c", args: []string{"onfault"}},
 	{source: "queues.c"},

@@ -26,6 +26,7 @@ import (
 	"ckpt/kind/memory"
 	"ckpt/kind/mounts"
 	"ckpt/kind/mqueue"
+	"ckpt/kind/nsfile"
 	"ckpt/kind/othersock"
 	"ckpt/kind/packetsock"
 	"ckpt/kind/pending"
@@ -94,6 +95,7 @@ func New() Kinds {
 			signalfd.Kind(),
 			inotify.Kind(),
 			fanotify.Kind(),
+			nsfile.Kind(),
 			anoninode.Kind(), // last: refuses by name what is left
 		},
 		Spaces: []kind.Process{space},

@@ -22,7 +22,6 @@ package anoninode
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
@@ -33,9 +32,6 @@ import (
 )
 
 const prefix = "anon_inode:"
-
-// namespace matches the links of nsfs (namespaces(7)).
-var namespace = regexp.MustCompile(`^(cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]$`)
 
 // Kind is everything that no kind before it owns.
 func Kind() kind.File {
@@ -51,8 +47,7 @@ func Kind() kind.File {
 }
 
 func owns(d *kind.Desc) bool {
-	return strings.HasPrefix(d.Link, prefix) || strings.HasPrefix(d.Link, "socket:[") ||
-		strings.HasPrefix(d.Link, "pidfd:[") || namespace.MatchString(d.Link)
+	return strings.HasPrefix(d.Link, prefix) || strings.HasPrefix(d.Link, "socket:[") || strings.HasPrefix(d.Link, "pidfd:[")
 }
 
 func refuse(d *kind.Dump, desc *kind.Desc) error {
@@ -62,8 +57,6 @@ func refuse(d *kind.Dump, desc *kind.Desc) error {
 		return err
 	case strings.HasPrefix(desc.Link, "socket:["):
 		return refuseSocket(desc)
-	case namespace.MatchString(desc.Link):
-		return failure.WithHint(failure.Unsupportedf("a namespace held open (%s)", desc.Link), "close the descriptor once setns(2) is done")
 	}
 	name := strings.Trim(strings.TrimPrefix(desc.Link, prefix), "[]")
 	for _, r := range refusals {
