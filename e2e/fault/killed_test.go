@@ -174,8 +174,14 @@ func endsOrCounts(c *harness.Container, j *harness.Journal) (state string) {
 // TestRestoreInterrupted: whenever a restore is stopped or killed, the
 // container is either there, whole, or nothing of it is.
 func TestRestoreInterrupted(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { restoreInterrupted(t) })
+	t.Run("in user namespaces", func(t *testing.T) { restoreInterrupted(t, harness.Program(t, "inner.c"), "tpo") })
+}
+
+// restoreInterrupted: in runs the program.
+func restoreInterrupted(t *testing.T, in ...string) {
 	e := harness.New(t, "")
-	c := e.Start("family", nil, harness.Program(t, "family.c"), e.Mkdir("family"))
+	c := e.Start("family", nil, append(in, harness.Program(t, "family.c"), e.Mkdir("family"))...)
 	j := new(harness.Journal)
 	counts(c, j, "main")
 	image := e.Join("image")
