@@ -58,6 +58,7 @@ func (s *session) rows() []tree.Row {
 		r.Users = s.users.around(s.users.of[p])
 		slices.Reverse(r.Users)
 		r.Users = r.Users[1:] // without the container's
+		r.Alone = s.alone(p)
 		for _, t := range p.Threads {
 			r.Threads = append(r.Threads, t.VTID)
 			r.ThreadsNested = append(r.ThreadsNested, t.Chain.Nested()...)

@@ -127,3 +127,24 @@ func strangers(m procfs.IDMaps, ids []uint32) bool {
 		return !ok
 	})
 }
+
+// alone: see tree.Row. A process in a user namespace made inside cannot go back
+// into what belongs to one around it.
+func (s *session) alone(p *kind.Proc) bool {
+	own := s.users.of[p]
+	if own <= image.NamespaceID {
+		return false
+	}
+	for _, q := range s.d.Procs {
+		if q.Zombie || !slices.Contains(s.users.around(s.users.of[q]), own) {
+			continue
+		}
+		for _, n := range sorts {
+			its := **n.id(q)
+			if its != **n.id(p) && !slices.Contains(s.users.around(s.ownerOf(n.file, its)), own) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -245,6 +245,9 @@ func (s *session) findOwners() error {
 		if err := s.findOwner(at.sort, at.id, at.holder, file); err != nil {
 			return err
 		}
+		if err := s.findHolder(at); err != nil {
+			return err
+		}
 	}
 	for _, p := range s.d.Procs {
 		if p.Zombie || p.VPID != p.Space || p.VPID == pidns.Init {
@@ -255,6 +258,29 @@ func (s *session) findOwners() error {
 		}
 	}
 	return nil
+}
+
+// findHolder makes the first process that has rights over a namespace its
+// holder: what is in there is asked for, and made again, through that.
+func (s *session) findHolder(at *space) error {
+	owner := s.ownerOf(at.sort, at.id)
+	if at.sort == "time" || s.users.of[at.holder] == owner {
+		return nil // clocks are set before anybody comes in
+	}
+	for _, n := range sorts {
+		if n.file != at.sort {
+			continue
+		}
+		for _, p := range s.d.Procs {
+			if !p.Zombie && **n.id(p) == at.id && s.users.of[p] == owner {
+				at.holder = p
+				return nil
+			}
+		}
+	}
+	return s.fail(at.holder, "", failure.WithHint(
+		failure.Unsupportedf("its %s namespace belongs to a user namespace that nobody in it is in; that is not carried yet", at.sort),
+		"keep the program alive that made it, or start the inner one with a namespace of its own"))
 }
 
 func (s *session) findOwner(sort string, id uint32, holder *kind.Proc, file string) error {

@@ -16,6 +16,7 @@ import (
 	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
+	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
@@ -173,20 +174,35 @@ func (s *session) newTable(t *kind.Target) (*table, error) {
 	sc := t.Main
 	// The limit of the image is set at the very end. Until then the soft one
 	// is as high as it can be.
-	var now unix.Rlimit
-	if err := unix.Prlimit(int(t.Host), unix.RLIMIT_NOFILE, nil, &now); err != nil {
+	most, err := s.openFilesOf(t)
+	if err != nil {
 		return nil, fmt.Errorf("read the limit on open files: %w", err)
 	}
-	if tab.self >= now.Max {
-		return nil, failure.WithHint(failure.Unsupportedf("it holds fd %d, and at most %d are allowed here", tab.self-1, now.Max), "raise the limit on open files (ulimit -Hn)")
+	if tab.self >= most {
+		return nil, failure.WithHint(failure.Unsupportedf("it holds fd %d, and at most %d are allowed here", tab.self-1, most), "raise the limit on open files (ulimit -Hn)")
 	}
-	limit := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, now.Max), now.Max)
+	limit := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, most), most)
 	sc.Note(sc.Must(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, sc.Data(limit), 0), "raise the limit on open files")
 	sc.Note(sc.Must(unix.SYS_DUP3, way, tab.self, unix.O_CLOEXEC), "keep the way to ckpt")
 	sc.Must(unix.SYS_CLOSE_RANGE, 0, tab.self-1, 0)
 	sc.Must(unix.SYS_CLOSE_RANGE, tab.self+1, uint64(^uint32(0)), 0)
 	tab.open[tab.self] = true
 	return tab, nil
+}
+
+// openFilesOf is the hard limit on open files of a bare child. prlimit(2) would
+// ask for rights over one of another user.
+func (s *session) openFilesOf(t *kind.Target) (uint64, error) {
+	p, err := procfs.OpenAt(s.r.HostProc, t.Host.String())
+	if err != nil {
+		return 0, err
+	}
+	defer p.Close()
+	all, err := p.Limits()
+	if err != nil {
+		return 0, err
+	}
+	return all[unix.RLIMIT_NOFILE].Hard, nil
 }
 
 // fetch adds the call that takes f from ckpt.

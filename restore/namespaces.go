@@ -58,11 +58,24 @@ func (s *session) makeSpaces() error {
 		s.mounters[at.id] = n
 	}
 	for _, at := range s.made {
-		if err := s.fillSpace(at, s.first[at]); err != nil {
-			return s.fail(s.first[at], "its "+at.sort+" namespace", err)
+		first := s.firstIn(at)
+		if err := s.fillSpace(at, first); err != nil {
+			return s.fail(first, "its "+at.sort+" namespace", err)
 		}
 	}
 	return nil
+}
+
+// firstIn is the first process in a namespace that has rights over it.
+func (s *session) firstIn(at space) *kind.Target {
+	for _, t := range s.live() {
+		for _, n := range sorts {
+			if n.name == at.sort && n.id(t) == at.id && max(t.IDs.GetUserNsId(), image.NamespaceID) == s.owners.of(at) {
+				return t
+			}
+		}
+	}
+	return s.first[at]
 }
 
 // enterSpaces brings a bare child into all its namespaces.
@@ -102,11 +115,18 @@ func (s *session) enterOwned(v pidns.VPID, t *kind.Target) error {
 }
 
 // inherit notes in which namespaces a child is born, and lets it leave those
-// that are not its own while it is alone.
+// that are not its own while it is alone. Those that belong to a user namespace
+// around its own it has in common with all that are born in this.
 func (s *session) inherit(place place, child pidns.VPID) error {
 	s.places[child] = place
-	if t := s.target(child); len(place.spaces) > 0 && t != nil && !t.Zombie {
-		return s.enterOwned(child, t)
+	t := s.target(child)
+	if t == nil || t.Zombie {
+		return nil
+	}
+	for sort, id := range place.spaces {
+		if s.owners.of(space{sort, id}) == max(place.user, image.NamespaceID) {
+			return s.enterOwned(child, t)
+		}
 	}
 	return nil
 }

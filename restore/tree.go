@@ -78,6 +78,7 @@ func (s *session) rows() []tree.Row {
 			r.Owner = owner
 		}
 		r.Users, _ = s.owners.way(image.NamespaceID, t.IDs.GetUserNsId())
+		r.Alone = s.alone(t)
 		r.GroupNested, r.SessionNested = s.ids.seen(r.Space, r.PGID), s.ids.seen(r.Space, r.SID)
 		for _, tt := range t.Threads {
 			r.Threads = append(r.Threads, tt.VTID)

@@ -86,6 +86,27 @@ func (o owners) way(from, to uint32) (way []uint32, ok bool) {
 	return way, from <= image.NamespaceID || to == from || len(way) > 0 && o.users[way[0]-image.NamespaceID-1].GetAround() == from
 }
 
+// alone: see tree.Row. A process in a user namespace made inside cannot go back
+// into what belongs to one around it.
+func (s *session) alone(t *kind.Target) bool {
+	own := t.IDs.GetUserNsId()
+	if own <= image.NamespaceID {
+		return false
+	}
+	for _, o := range s.live() {
+		if _, below := s.owners.way(own, o.IDs.GetUserNsId()); !below {
+			continue
+		}
+		for _, n := range sorts {
+			at := space{n.name, max(n.id(o), image.NamespaceID)}
+			if _, below := s.owners.way(own, s.owners.of(at)); at.id != max(n.id(t), image.NamespaceID) && !below {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // descend brings a bare child, on behalf of t, into a user namespace, and on
 // the way into those of t's other namespaces that belong to the ones that it
 // leaves. Whoever comes first makes what is not there yet.

@@ -50,6 +50,8 @@ exec 9</proc/$!/ns/uts; kill $!; wait; exec "$@"`, "sh"}, "that no process of th
 		"it is the first process of its pid namespace, and in a user namespace below the one that this belongs to; that is not carried yet", false, nil, true},
 	{"user, first process of the container", []string{"unshare", "--user", "--map-root-user", "sh", "-c", `exec "$@"`, "sh"},
 		"pid 1 (sleep): it is the first process of its pid namespace, and in a user namespace below the one that this belongs to; that is not carried yet", false, []string{"--no-init"}, true},
+	{"user, left behind", []string{"unshare", "--user", "--map-root-user", "--uts", "unshare", "--user", "sh", "-c", `exec "$@"`, "sh"},
+		"its uts namespace belongs to a user namespace that nobody in it is in; that is not carried yet", false, nil, true},
 	{"user, entered mounts", []string{"sh", "-c", entered + `nsenter --mount=/proc/$p/ns/mnt sleep 1000 & until [ $(readlink /proc/$!/ns/mnt) = $(readlink /proc/$p/ns/mnt) ]; do :; done; exec "$@"`, "sh"},
 		"its mnt namespace belongs to a user namespace that it is not in (setns(2), as nsenter(1) does); that is not carried yet", false, nil, false},
 	{"user, left mounts", []string{"sh", "-c", entered + `nsenter --mount=/proc/$p/ns/mnt sleep 1000 & until [ $(readlink /proc/$!/ns/mnt) = $(readlink /proc/$p/ns/mnt) ]; do :; done; kill $p; wait $p; exec "$@"`, "sh"},

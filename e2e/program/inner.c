@@ -9,6 +9,9 @@
  *   m  4000000 users have numbers, the first is host id 100000 (root only), who
  *      gets a directory
  *   t  twice: a user namespace in a user namespace
+ *   w  with t: the outer one has host name, System V objects and mounts, too,
+ *      and a process that stays in it
+ *   n  by nobody (root only)
  *
  * Without o, s and m nobody has a number. SIGUSR1 and SIGUSR2 are passed on.
  */
@@ -18,6 +21,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -80,9 +84,17 @@ int main(int argc, char **argv)
 	how = argv[1];
 	if (has('m'))
 		check(mkdir("inner", 0755) == 0 && chown("inner", 100000, 100000) == 0 && chdir("inner") == 0, "a directory");
+	const int all = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNS;
+	if (has('n'))
+		check(setgroups(0, NULL) == 0 && setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0, "nobody");
 	if (has('t'))
-		make(0);
-	int others = has('i') ? CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNS : 0;
+		make(has('w') ? all : 0);
+	if (has('w') && fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	int others = has('i') ? all : 0;
 	if (!has('p')) {
 		make(others);
 		execv(argv[2], argv + 2);

@@ -146,12 +146,17 @@ func restore(r *kind.Restore) error {
 // mounter is a process of the namespace; one of a pid namespace, if that is
 // not 0.
 func mounter(r *kind.Restore, space pidns.VPID) *kind.Target {
+	var by *kind.Target
 	for _, t := range r.Targets {
-		if t.IDs.GetMntNsId() == r.Namespace && !t.Zombie && (space == 0 || t.Space == space) {
-			return t
+		if t.IDs.GetMntNsId() != r.Namespace || t.Zombie || space != 0 && t.Space != space {
+			continue
+		}
+		// The one in the outermost user namespace has rights, if any has.
+		if by == nil || t.IDs.GetUserNsId() < by.IDs.GetUserNsId() {
+			by = t
 		}
 	}
-	return nil
+	return by
 }
 
 // instanceOptions leaves out what mountinfo shows of every file system.

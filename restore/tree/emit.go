@@ -230,7 +230,7 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 	}
 	fork := Fork{Parent: by, Child: p.VPID, Nested: p.Nested, Flags: flags, ExitSignal: sig, Helper: p.dead}
 	// A thread made this early keeps what its process unshares in the end.
-	if by == e.vpid(u) && (p.parent == u || p.dead) && e.s.unshare[u] == 0 && e.within(u, u) {
+	if by == e.vpid(u) && (p.parent == u || p.dead) && e.s.unshare[u] == 0 && !e.f.nodes[u].Alone && e.within(u, u) {
 		fork.Thread = p.ByThread
 	}
 	if e.outer[c] == 0 {

@@ -85,6 +85,9 @@ type Row struct {
 	// Users are the user namespaces it is in, from below the container's own
 	// down.
 	Users []uint32
+	// Alone: who is born of it once it is in its own namespaces could not come
+	// into the right ones. So it enters them when all are born.
+	Alone bool
 	// Nested, GroupNested and SessionNested are what VPID, PGID and SID are in
 	// the pid namespaces below the container's, outer ones first, as far as
 	// the process sees them. ThreadsNested are the like of all its threads.
