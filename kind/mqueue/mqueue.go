@@ -35,8 +35,11 @@
 // that has a queue open, by a descriptor passed to it, could receive messages
 // while they are looked at.
 //
-// If ckpt is killed between two calls of the script in a process that is to be
-// notified, another thread of it may see the signal, or the socket's message.
+// If ckpt is killed while a script runs, the processes go on before its last
+// messages are in the queue again: about a microsecond each. One that does not
+// wait finds fewer just then; one that has waited for room takes that of the
+// last message, which is lost if there is none. Another thread of a process
+// that is to be notified may see the signal, or the socket's message.
 //
 // Refused are queues of an ipc namespace other than the container's, and
 // notifications that cannot be asked for again, see notice.go.
