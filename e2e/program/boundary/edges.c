@@ -120,12 +120,10 @@ static void notified(void)
 /* It may not send the message that it would learn by what it is notified. */
 static void reader(void) { notice(0400, SIGRTMIN); }
 
-static void namespace(void) { check(open("/proc/self/ns/pid", O_RDONLY) >= 0, "open"); }
-
 static const struct { const char *name; void (*hold)(void); } edges[] = {
 	{ "traced", traced }, { "vfork", in_vfork }, { "fanotify", fanotify }, { "packet", packet }, { "given", given },
 	{ "dead", dead }, { "credentials", credentials }, { "reused", reused },
-	{ "namespace", namespace }, { "notified", notified }, { "reader", reader },
+	{ "notified", notified }, { "reader", reader },
 };
 
 static void look(void)
