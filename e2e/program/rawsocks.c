@@ -137,6 +137,8 @@ int main(int argc, char **argv)
 	keep("mine too", socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, p));
 	set("mine too", SOL_SOCKET, SO_RCVBUF, 40000);
 	set("mine too", IPPROTO_IP, IP_PKTINFO, 1);
+	keep("L2TP", socket(AF_INET, SOCK_RAW, 115 /* IPPROTO_L2TP */));
+	keep("L2TP, IPv6", socket(AF_INET6, SOCK_RAW, 115));
 	keep("header", socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
 	keep("no header", socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
 	set("no header", IPPROTO_IP, IP_HDRINCL, 0);

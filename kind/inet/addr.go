@@ -16,6 +16,11 @@ func netipOf(sa unix.Sockaddr) (a netip.AddrPort, zone uint32) {
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), 0
 	case *unix.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)), sa.ZoneId
+	// What x/sys takes the address of a raw socket of protocol 115 for.
+	case *unix.SockaddrL2TPIP:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), 0), 0
+	case *unix.SockaddrL2TPIP6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), 0), sa.ZoneId
 	}
 	return netip.AddrPort{}, 0
 }
