@@ -140,6 +140,8 @@ int main(int argc, char **argv)
 	set(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
 	set(fd, SOL_NETLINK, GET_STRICT_CHK, 1);
 	set(fd, SOL_SOCKET, SO_RCVBUF, 50000);
+	if (geteuid() == 0)
+		check(fchown(fd, 1234, 1235) == 0, "fchown");
 	make("another", SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_ROUTE, 1 << 30 | getpid());
 	/* On the host's network, groups that hear nothing: else others fill them. */
 	fd = make("in groups", SOCK_RAW | SOCK_NONBLOCK, NETLINK_ROUTE, 1 << 29 | getpid());

@@ -188,10 +188,11 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if s.typ != unix.SOCK_RAW { // the entry has no field for it
 		x.SockOptions = append(x.SockOptions, &image.SockOption{Level: unix.SOL_SOCKET, Name: unix.SO_TYPE, Value: int64(s.typ)})
 	}
-	if len(x.SockOptions) > 0 {
-		if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
-			return nil, err
-		}
+	if x.Inode, err = d.Inode(&desc.Stat); err != nil {
+		return nil, err
+	}
+	if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
+		return nil, err
 	}
 	return &fdinfo.FileEntry{Nlsk: &sk_netlink.NetlinkSkEntry{
 		Id: proto.Uint32(desc.ID), Ino: proto.Uint32(uint32(desc.Stat.Ino)), Protocol: proto.Uint32(uint32(s.proto)), State: proto.Uint32(0),
@@ -222,7 +223,8 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if n.GetDstGroup() > 32 {
 		return nil, failure.Unsupportedf("a netlink socket connected to group %d", n.GetDstGroup())
 	}
-	extra := r.Extras[e.GetId()].GetSockOptions()
+	x := r.Extras[e.GetId()] // nil: an image of criu's
+	extra := x.GetSockOptions()
 	typ := unix.SOCK_RAW
 	for _, o := range extra {
 		if o.GetLevel() == unix.SOL_SOCKET && o.GetName() == unix.SO_TYPE {
@@ -235,6 +237,10 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	}
 	f, err := kind.NewFile(fd, n.GetFlags(), "netlink socket")
 	if err != nil {
+		return nil, err
+	}
+	if err := kind.SetInode(f, x.GetInode()); err != nil {
+		f.Close()
 		return nil, err
 	}
 	if err := fill(r, f, n, extra); err != nil {
