@@ -100,6 +100,8 @@ func (r *Reader) load() error {
 	}
 	switch {
 	case r.Has(manifestFormat, ""):
+	case r.hasOurs():
+		return failure.Damagedf("%s is missing", manifestFormat.Name(""))
 	case r.Has(Inventory, ""):
 		return nil
 	default:
@@ -109,6 +111,16 @@ func (r *Reader) load() error {
 		return err
 	}
 	return r.compare()
+}
+
+// hasOurs tells whether there is a file that only ckpt writes.
+func (r *Reader) hasOurs() bool {
+	for name := range r.sizes {
+		if strings.HasPrefix(name, "ckpt-") {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Reader) loadManifest() error {

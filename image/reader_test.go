@@ -132,6 +132,10 @@ func TestDamages(t *testing.T) {
 			check(t, os.Remove(filepath.Join(dir, "ckpt.img")))
 			check(t, os.Remove(filepath.Join(dir, "inventory.img")))
 		}, "it holds no image"},
+		{"manifest missing", func(t *testing.T, dir string) {
+			check(t, os.Remove(filepath.Join(dir, "ckpt.img")))
+			check(t, os.WriteFile(filepath.Join(dir, "ckpt-files.img"), nil, 0o600))
+		}, "ckpt.img is missing"},
 		{"empty manifest", func(t *testing.T, dir string) { check(t, os.Truncate(filepath.Join(dir, "ckpt.img"), 0)) }, "ckpt.img is damaged at 0 bytes (it is cut off)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
