@@ -4,7 +4,8 @@
 // (keyctl(2)). What is in them may be read by who possesses the key, and not
 // even by him where the key's type forbids it. Who has no session keyring is given that
 // of its user as soon as it asks (lookup_user_key() in the kernel's
-// security/keys/process_keys.c), as it would be by its own first look.
+// security/keys/process_keys.c). That costs a user namespace three keys of the
+// few that its owner may have, so it is asked for in the first one alone.
 //
 // What is saved: nothing. A process is refused that has a keyring for a
 // thread, for itself, or a session keyring that it has joined inside.
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/tracee"
 )
@@ -40,7 +42,7 @@ func New() (kind.Process, kind.Thread) {
 	s := &saver{}
 	process := kind.Process{
 		Name: "keyrings", Ask: s.ask,
-		Limits: "a restored container has the session keyring, and the users' keyrings, that are there where it is restored",
+		Limits: "session keyrings made inside are noticed by root alone; a restored container has the session keyring, and the users' keyrings, that are there where it is restored",
 	}
 	return process, kind.Thread{Name: "keyrings", Ask: askThread}
 }
@@ -51,12 +53,16 @@ type saver struct {
 	first uint64 // serial number of the first process's session keyring; 0: it has none
 }
 
-func (s *saver) ask(_ *kind.Dump, _ *kind.Proc, sc *tracee.Script) (func() error, error) {
+func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
 	process := sc.Try(unix.SYS_KEYCTL, getID, ofProcess, 0)
+	read := func() error { return none(sc, process, "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)") }
+	if !d.Privileged || p.IDs.GetUserNsId() > image.NamespaceID {
+		return read, nil
+	}
 	user := sc.Try(unix.SYS_KEYCTL, getID, ofUserSession, 0)
 	session := sc.Try(unix.SYS_KEYCTL, getID, ofSession, 0)
 	return func() error {
-		if err := none(sc, process, "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)"); err != nil {
+		if err := read(); err != nil {
 			return err
 		}
 		common, _, err := result(sc, user)
