@@ -1,6 +1,6 @@
 /*
- * nsfiles: descriptors of namespaces: those that all are in, and those of a
- * child which has made some.
+ * nsfiles: descriptors of namespaces: those that all are in, and those of
+ * children which have made some.
  */
 #include "state.h"
 #include <sched.h>
@@ -13,7 +13,7 @@ static const struct { const char *name; int flag; } sorts[] = {
 #define SORTS (int)(sizeof(sorts) / sizeof(*sorts))
 
 static int own[SORTS], by_path, childs = -1, users;
-static char child_pid[16];
+static char child_pid[16], named_pid[16];
 
 /* Whether fd is of the namespace that a process is in. */
 static int is(int fd, const char *who, const char *sort)
@@ -38,7 +38,7 @@ static void look(void)
 	expect(is(users, child_pid, "user"), "fd %d is not of the child's user namespace", users);
 	if (childs < 0)
 		return;
-	expect(is(childs, child_pid, "uts"), "fd %d is not of the child's uts namespace", childs);
+	expect(is(childs, named_pid, "uts"), "fd %d is not of the child's uts namespace", childs);
 	/* In the child's world and back. */
 	struct utsname u;
 	works(setns(childs, CLONE_NEWUTS), "setns to the child's");
@@ -47,6 +47,35 @@ static void look(void)
 	works(setns(own[SORTS - 1], CLONE_NEWUTS), "setns back");
 	works(uname(&u), "uname");
 	fact("own name", "%s", u.nodename);
+}
+
+/* A child in a namespace of its own; 0 if that is not permitted. */
+static pid_t born(int flag)
+{
+	int *ready = shared(sizeof(*ready));
+	pid_t child = fork();
+	check(child >= 0, "fork");
+	if (child == 0) {
+		*ready = unshare(flag) == 0 && (flag != CLONE_NEWUTS || sethostname("childs", 6) == 0) ? 1 : -1;
+		while (*ready == 1)
+			pause();
+		_exit(0);
+	}
+	while (*(volatile int *)ready == 0)
+		usleep(1000);
+	if (*ready > 0)
+		return child;
+	check(waitpid(child, NULL, 0) == child, "waitpid");
+	return 0;
+}
+
+static int of(pid_t pid, const char *sort)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", pid, sort);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	check(fd >= 0, "open %s", path);
+	return fd;
 }
 
 int main(void)
@@ -59,25 +88,13 @@ int main(void)
 		check(own[i] >= 0, "open %s", path);
 	}
 	check((by_path = open("/proc/self/ns/net", O_PATH)) >= 0, "open with O_PATH");
-	int *ready = shared(sizeof(*ready));
-	pid_t child = fork();
-	check(child >= 0, "fork");
-	if (child == 0) {
-		int named = unshare(CLONE_NEWUTS) == 0 && sethostname("childs", 6) == 0;
-		check(unshare(CLONE_NEWUSER) == 0, "unshare");
-		*ready = named ? 1 : -1;
-		for (;;)
-			pause();
-	}
-	while (*(volatile int *)ready == 0)
-		usleep(1000);
-	char path[64];
+	pid_t child = born(CLONE_NEWUSER);
 	snprintf(child_pid, sizeof(child_pid), "%d", child);
-	snprintf(path, sizeof(path), "/proc/%d/ns/user", child);
-	check((users = open(path, O_RDONLY | O_CLOEXEC)) >= 0, "open %s", path);
-	if (*ready > 0) { /* an ordinary user may not */
-		snprintf(path, sizeof(path), "/proc/%d/ns/uts", child);
-		check((childs = open(path, O_RDONLY)) >= 0, "open %s", path);
+	users = of(child, "user");
+	pid_t named = born(CLONE_NEWUTS); /* an ordinary user may not */
+	if (named > 0) {
+		snprintf(named_pid, sizeof(named_pid), "%d", named);
+		childs = of(named, "uts");
 	}
 	serve(look, NULL);
 }

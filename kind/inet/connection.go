@@ -87,10 +87,11 @@ func (s *saver) checkAlone(d *kind.Dump, i *seen, me pair) error {
 	}
 	err = failure.WithHint(failure.Unsupportedf("a TCP connection to %s, whose other end was closed before all was read, or is not accepted yet (%s)", i.peer, stateNames[i.state]),
 		"try again in a moment")
-	if i.state != stateEstablished || !slices.ContainsFunc(s.listeners, func(l listener) bool { return overlap(l.local, i.peer) }) {
+	if !slices.ContainsFunc(s.listeners, func(l listener) bool { return overlap(l.local, i.peer) }) {
 		return err
 	}
-	// Who listens there tells when it is accepted.
+	// Who listens there tells when it is accepted; and the list of connections
+	// is no picture of one moment, while others come and go.
 	return &kind.Busy{Err: err, Done: func() bool { return true }}
 }
 

@@ -23,7 +23,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timerfd"
@@ -84,11 +83,12 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	left, s, err := read(desc)
+	s, err := read(desc)
 	if err != nil {
 		return nil, err
 	}
-	at, err := moment(d, s, left)
+	left := s.left
+	at, err := moment(d, s)
 	if err != nil {
 		return nil, err
 	}
@@ -105,50 +105,79 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	}}, nil
 }
 
-// readTries bounds how often a timer is read that expires in between.
-const readTries = 100
+const (
+	// readTries bounds how often a timer is read, for want of a better reading.
+	readTries = 100
+	// narrow is how much later, in ns, a restored timer may run out.
+	narrow = 100_000
+)
+
+// reading is a timer as it was at one time.
+type reading struct {
+	state
+	left unix.ItimerSpec
+	due  int64 // when it runs out, on its clock as ckpt sees it, ns
+}
 
 // read asks for the time left, which counts what has expired, and only then
 // for the count. An expiration in between would be in both: the time it took
-// tells, and the timer is read again. One that expires all the time is taken as it
-// is.
-func read(desc *kind.Desc) (left unix.ItimerSpec, s state, err error) {
+// tells, and the timer is read again; and so it is if ckpt lost its CPU between
+// the timer and its clock. One that expires all the time is taken as it is.
+func read(desc *kind.Desc) (r reading, err error) {
+	s, err := readState(desc)
+	if err != nil {
+		return r, err
+	}
 	for range readTries {
-		began := time.Now()
-		left, s, err = readOnce(desc)
-		if err != nil || !armed(left) || time.Since(began) < time.Duration(left.Value.Nano()) {
+		sure := false
+		if r, sure, err = readOnce(desc, s.clock); err != nil || sure {
 			break
 		}
 	}
-	return left, s, err
+	return r, err
 }
 
-func readOnce(desc *kind.Desc) (left unix.ItimerSpec, s state, err error) {
-	if err := unix.TimerfdGettime(int(desc.File.Fd()), &left); err != nil {
-		return left, s, fmt.Errorf("read it (timerfd_gettime): %w", err)
+func readOnce(desc *kind.Desc, clock int32) (r reading, sure bool, err error) {
+	before, err := clockNow(clock)
+	if err != nil {
+		return r, false, err
 	}
+	if err := unix.TimerfdGettime(int(desc.File.Fd()), &r.left); err != nil {
+		return r, false, fmt.Errorf("read it (timerfd_gettime): %w", err)
+	}
+	after, err := clockNow(clock)
+	if err != nil {
+		return r, false, err
+	}
+	if r.state, err = readState(desc); err != nil {
+		return r, false, err
+	}
+	end, err := clockNow(clock)
+	r.due = after + r.left.Value.Nano()
+	return r, !armed(r.left) || after-before <= narrow && end-before < r.left.Value.Nano(), err
+}
+
+func readState(desc *kind.Desc) (s state, err error) {
 	self, err := procfs.Open(os.Getpid())
 	if err != nil {
-		return left, s, err
+		return s, err
 	}
 	defer self.Close()
 	info, err := self.FDInfo(int(desc.File.Fd()))
 	if err != nil {
-		return left, s, err
+		return s, err
 	}
-	s, err = parse(&kind.Desc{Info: info})
-	return left, s, err
+	return parse(&kind.Desc{Info: info})
 }
 
 // moment is when the timer expires on its clock, as the container sees it, in
 // ns; 0 where only what is left of it counts.
-func moment(d *kind.Dump, s state, left unix.ItimerSpec) (int64, error) {
-	offset, goesOn, err := d.ClockOffset(base(s.clock))
-	if err != nil || !armed(left) || !goesOn && s.flags&unix.TFD_TIMER_ABSTIME == 0 {
+func moment(d *kind.Dump, t reading) (int64, error) {
+	offset, goesOn, err := d.ClockOffset(base(t.clock))
+	if err != nil || !armed(t.left) || !goesOn && t.flags&unix.TFD_TIMER_ABSTIME == 0 {
 		return 0, err
 	}
-	now, err := clockNow(s.clock)
-	return now + int64(offset) + left.Value.Nano(), err
+	return t.due + int64(offset), nil
 }
 
 // clockNow reads a timer's clock as ckpt sees it, in ns.

@@ -109,8 +109,8 @@ func TestArmed(t *testing.T) {
 			if d := a.Value.Nano() - b.Value.Nano(); d < -int64(time.Second) || d > int64(time.Second) || a.Interval != b.Interval {
 				t.Errorf("clock %d, flags %d: %v before, %v after", clock, flags, a, b)
 			}
-			_, s, err := read(&kind.Desc{File: got})
-			if err != nil || s != (state{clock: int32(clock), flags: uint32(flags)}) {
+			s, err := read(&kind.Desc{File: got})
+			if err != nil || s.state != (state{clock: int32(clock), flags: uint32(flags)}) {
 				t.Errorf("clock %d, flags %d: restored as %+v, %v", clock, flags, s, err)
 			}
 		}
