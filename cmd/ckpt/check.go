@@ -17,7 +17,7 @@ import (
 
 func newCheckCommand(a *app) *cobra.Command {
 	var asJSON bool
-	var pid int
+	var pid hostPID
 	cmd := &cobra.Command{
 		Use:   "check [NAME | DIR]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
@@ -35,7 +35,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 			case tree && len(args) > 0:
 				return usage(fmt.Errorf("check: --pid stands instead of a name"), "usage: ckpt check --pid PID")
 			case tree:
-				return checkTree(cmd.Context(), a, pid, asJSON)
+				return checkTree(cmd.Context(), a, int(pid), asJSON)
 			case len(args) == 0:
 				return checkKernel(a, kernel.Probes(), asJSON)
 			case strings.Contains(args[0], "/"):
@@ -45,7 +45,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().IntVar(&pid, "pid", 0, "would the process with this host `PID` dump, and all below it")
+	cmd.Flags().Var(&pid, "pid", "would the process with this host `PID` dump, and all below it")
 	return cmd
 }
 

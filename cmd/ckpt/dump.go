@@ -16,7 +16,7 @@ import (
 
 type dumpOptions struct {
 	leaveRunning bool
-	pid          int
+	pid          hostPID
 	parent       string
 	json         bool
 }
@@ -51,7 +51,7 @@ terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.leaveRunning, "leave-running", false, "the container goes on")
-	f.IntVar(&o.pid, "pid", 0, "save the process with this host `PID`, and all below it, instead of a container")
+	f.Var(&o.pid, "pid", "save the process with this host `PID`, and all below it, instead of a container")
 	f.StringVar(&o.parent, "parent", "", "save only what changed since the image `DIR0`")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Args = func(cmd *cobra.Command, as []string) error {
@@ -92,7 +92,7 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 
 // dumpTree saves processes that are in no container.
 func dumpTree(ctx context.Context, a *app, o dumpOptions, to string) error {
-	src, err := a.adopt(o.pid)
+	src, err := a.adopt(int(o.pid))
 	if err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}

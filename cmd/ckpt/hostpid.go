@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -12,11 +13,36 @@ import (
 	"ckpt/pidns"
 )
 
+// hostPID is the value of --pid: decimal digits, so that one with zeros before
+// it is no octal number, and none that a pid cannot be, so that none is cut off
+// to become another's.
+type hostPID int
+
+func (p *hostPID) String() string { return strconv.Itoa(int(*p)) }
+func (p *hostPID) Type() string   { return "int" }
+
+func (p *hostPID) Set(s string) error {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil {
+		return errors.New("it is no number of a process")
+	}
+	*p = hostPID(n)
+	return nil
+}
+
+// checkPID refuses what is nobody's pid anywhere.
+func checkPID(pid int) error {
+	if pid > 0 {
+		return nil
+	}
+	return usage(fmt.Errorf("--pid %d is no number of a process", pid), "`ps -e` lists those there are")
+}
+
 // adopt is the source for the tree of a host pid, which belongs to no
 // container and has none below it.
 func (a *app) adopt(pid int) (dump.Source, error) {
-	if pid <= 0 {
-		return dump.Source{}, usage(fmt.Errorf("--pid %d is no number of a process", pid), "`ps -e` lists those there are")
+	if err := checkPID(pid); err != nil {
+		return dump.Source{}, err
 	}
 	s, err := a.store(false)
 	if err != nil {
@@ -59,6 +85,9 @@ func memberText(m *container.Member) string {
 // psOfPID tells which container a host id belongs to. To belong to none is
 // what a script wants to know by the exit code: that of no such container.
 func psOfPID(a *app, pid int, asJSON bool) error {
+	if err := checkPID(pid); err != nil {
+		return err
+	}
 	s, err := a.store(false)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 
 func newPsCommand(a *app) *cobra.Command {
 	var asJSON bool
-	var pid int
+	var pid hostPID
 	cmd := &cobra.Command{
 		Use:   "ps [NAME]",
 		Short: "List containers, or one container's processes by both their ids",
@@ -32,11 +32,11 @@ share counts once.`,
 			case len(args) > 0:
 				return usage(fmt.Errorf("ps: --pid stands instead of a name"), "usage: ckpt ps --pid PID")
 			}
-			return psOfPID(a, pid, asJSON)
+			return psOfPID(a, int(pid), asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().IntVar(&pid, "pid", 0, "whose is the process, or thread, with this host `PID`")
+	cmd.Flags().Var(&pid, "pid", "whose is the process, or thread, with this host `PID`")
 	return cmd
 }
 
