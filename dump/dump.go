@@ -125,14 +125,7 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 			return nil, err
 		}
 	}
-	for _, k := range s.kinds.Files {
-		if k.End == nil {
-			continue
-		}
-		if err := k.End(s.d); err != nil {
-			s.log.Warn("the container's end may be seen from outside", "kind", k.Name, "why", err)
-		}
-	}
+	s.aboutToEnd()
 	s.end()
 	res.Frozen, res.Total = time.Since(s.since), time.Since(began)
 	return res, nil
@@ -158,6 +151,29 @@ func save(ctx context.Context, src Source, log *slog.Logger, out *image.Writer, 
 		return s, s.died(err)
 	}
 	return s, nil
+}
+
+// aboutToEnd lets the kinds keep the container's end from being seen outside.
+func (s *session) aboutToEnd() {
+	seen := func(kind string, err error) {
+		if err != nil {
+			s.log.Warn("the container's end may be seen from outside", "kind", kind, "why", err)
+		}
+	}
+	for _, k := range s.kinds.Files {
+		if k.End != nil {
+			seen(k.Name, k.End(s.d))
+		}
+	}
+	for _, p := range s.d.Procs {
+		for _, t := range p.Threads {
+			for _, k := range s.kinds.Threads {
+				if k.End != nil {
+					seen(k.Name, k.End(s.d, p, t))
+				}
+			}
+		}
+	}
 }
 
 // end kills all processes. Threads that ckpt traces stay zombies until ckpt

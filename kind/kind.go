@@ -116,6 +116,10 @@ type Thread struct {
 	// munmap(2) in the leading one, after which its registers are set again.
 	// May be nil.
 	Final func(tracee.Site, *Target, *TargetThread) error
+	// End runs once the image is safe and the container is about to be ended: to
+	// undo in a thread what its end would do to that which outlives it. No code
+	// runs in it any more. May be nil.
+	End func(*Dump, *Proc, *Task) error
 	// ObserveDead and RestoreDead are Observe and Restore for a zombie, and for
 	// a leading thread that has ended while others go on: the calls are run by
 	// who then ends in its place. May be nil.

@@ -27,6 +27,7 @@ var programs = []program{
 	{source: "registers.c"},
 	{source: "thread.c"},
 	{source: "locks.c"},
+	{source: "robust.c"},
 	{source: "pending.c"},
 	{source: "handlers.c", args: []string{"catch"}},
 	{source: "handlers.c", args: []string{"ignore"}},

@@ -136,15 +136,18 @@ func (w *waiter) again(k kind.Thread, p *kind.Proc, task *kind.Task) error {
 	if err := read(); err != nil {
 		return err
 	}
-	tt := &kind.TargetThread{VTID: task.VTID, Traced: task.Traced, Core: task.Core, Extra: task.Extra, Script: tracee.NewScript(in.Site().Base)}
+	tt := &kind.TargetThread{VTID: task.VTID, Traced: task.Traced, Core: task.Core, Extra: task.Extra,
+		Script: tracee.NewScript(in.Site().Base), Last: tracee.NewScript(in.Site().Base)}
 	target := &kind.Target{Threads: []*kind.TargetThread{tt}, TC: p.TC}
 	// rseq cannot be registered twice
 	task.Core.ThreadCore.RseqEntry = nil
 	if err := k.Restore(nil, target, tt); err != nil {
 		return err
 	}
-	if err := in.Run(task.Traced, tt.Script); err != nil {
-		return err
+	for _, s := range []*tracee.Script{tt.Script, tt.Last} {
+		if err := in.Run(task.Traced, s); err != nil {
+			return err
+		}
 	}
 	if err := k.Final(in.Site(), target, tt); err != nil {
 		return err

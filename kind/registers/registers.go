@@ -51,6 +51,7 @@ func Kind() kind.Thread {
 		Restore: restore,
 		Resume:  k.resume,
 		Final:   final,
+		End:     end,
 		Limits:  "the time limit that a socket's own SO_RCVTIMEO or SO_SNDTIMEO sets starts anew for a call that was waiting",
 	}
 }
@@ -138,7 +139,8 @@ func restore(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
 		if size == 0 {
 			size = robustListSize
 		}
-		s.Note(s.Must(unix.SYS_SET_ROBUST_LIST, tc.GetFutexRla(), size), "set robust list")
+		// Among the last, for what fails before must not be a death of its owners.
+		tt.Last.Note(tt.Last.Must(unix.SYS_SET_ROBUST_LIST, tc.GetFutexRla(), size), "set robust list")
 	}
 	if e := tc.GetRseqEntry(); e.GetRseqAbiPointer() != 0 {
 		s.Note(s.Must(unix.SYS_RSEQ, e.GetRseqAbiPointer(), uint64(e.GetRseqAbiSize()), 0, uint64(e.GetSignature())), "register rseq")
