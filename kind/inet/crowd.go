@@ -12,17 +12,24 @@ import (
 // are bound with SO_REUSEPORT, and get what they had when all are
 // (uncrowd).
 func (w *world) crowd() {
-	for i, s := range w.socks {
-		for _, o := range w.socks[:i] {
+	byPort := map[uint16][]*sock{}
+	for _, s := range w.socks {
+		port := s.local.Port()
+		if port == 0 || s.isStream() || s.raw() {
+			continue
+		}
+		for _, o := range byPort[port] {
 			if s.collides(o) {
 				s.crowded, o.crowded = true, true
 			}
 		}
+		byPort[port] = append(byPort[port], s)
 	}
 }
 
+// collides tells whether two that are bound to one port need SO_REUSEPORT for it.
 func (s *sock) collides(o *sock) bool {
-	if s.local.Port() == 0 || s.isStream() || o.isStream() || s.raw() || o.raw() || s.proto != o.proto || !overlap(s.local, o.local) {
+	if s.proto != o.proto || !overlap(s.local, o.local) {
 		return false
 	}
 	a, b := s.e.GetOpts(), o.e.GetOpts()

@@ -36,7 +36,7 @@ import (
 
 // Kind is sockets of ip(7) and ipv6(7).
 func Kind() kind.File {
-	s := &saver{}
+	s := &saver{lists: map[string]map[string]listed{}}
 	w := &world{}
 	return kind.File{
 		Name:    "internet socket",

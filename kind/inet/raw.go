@@ -77,27 +77,43 @@ func (s *saver) lookPeer(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if i.tcp() && want != stateSynSent || i.peer.IsValid() {
 		return nil
 	}
-	at, err := whoseNet(d)
+	all, err := s.list(d, i.listName())
 	if err != nil {
 		return err
 	}
-	defer at.Close()
-	b, err := at.Read(i.listName())
-	if err != nil {
-		return fmt.Errorf("list sockets: %w", err)
+	c, ok := all[fmt.Sprint(desc.Stat.Ino)]
+	if !ok || c.state != want {
+		return nil
 	}
-	inode := fmt.Sprint(desc.Stat.Ino)
-	connectionsIn(b, func(c listed) bool {
-		if c.inode != inode || c.state != want {
-			return true
-		}
-		i.state, i.peer = want, c.peer
-		if i.family == unix.AF_INET6 { // pairs are without the prefix of mapped addresses
-			i.peer = netip.AddrPortFrom(netip.AddrFrom16(c.peer.Addr().As16()), c.peer.Port())
-		}
-		return false
-	})
+	i.state, i.peer = want, c.peer
+	if i.family == unix.AF_INET6 { // pairs are without the prefix of mapped addresses
+		i.peer = netip.AddrPortFrom(netip.AddrFrom16(c.peer.Addr().As16()), c.peer.Port())
+	}
 	return nil
+}
+
+// list reads a file of /proc/net once a dump, and gives its sockets by inode
+// number.
+func (s *saver) list(d *kind.Dump, name string) (map[string]listed, error) {
+	if all, ok := s.lists[name]; ok {
+		return all, nil
+	}
+	at, err := whoseNet(d)
+	if err != nil {
+		return nil, err
+	}
+	defer at.Close()
+	b, err := at.Read(name)
+	if err != nil {
+		return nil, fmt.Errorf("list sockets: %w", err)
+	}
+	all := map[string]listed{}
+	connectionsIn(b, func(c listed) bool {
+		all[c.inode] = c
+		return true
+	})
+	s.lists[name] = all
+	return all, nil
 }
 
 // checkRouting refuses the socket of a multicast routing daemon: what it has

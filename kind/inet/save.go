@@ -47,6 +47,7 @@ type saver struct {
 	streams   []*stream
 	groups    []group // multicast groups received; nil: not read yet
 	halves    map[half]map[uint32]sk_opts.SkShutdown
+	lists     map[string]map[string]listed // see list
 }
 
 // seen is what the kernel shows of a socket.
