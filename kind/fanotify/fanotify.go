@@ -72,8 +72,12 @@ func look(f *watched.Finder, d *kind.Dump, desc *kind.Desc) (*group, error) {
 			files, of = append(files, m.file), append(of, m)
 		}
 	}
-	if err := g.queued(d, desc); err != nil {
-		return nil, err
+	// Those of a mark on all of a mount or file system are lost instead, with a
+	// warning: there is always one, if only of ckpt's own doing.
+	if !g.wide() {
+		if err := watched.Queued(d, desc, "fanotify"); err != nil {
+			return nil, err
+		}
 	}
 	if err := g.findMounts(d); err != nil {
 		return nil, err
@@ -83,27 +87,6 @@ func look(f *watched.Finder, d *kind.Dump, desc *kind.Desc) (*group, error) {
 		of[i].place = places[i]
 	}
 	return g, err
-}
-
-// queued refuses events that nobody has read. Who holds the group is there to
-// read them: it only has to be let. Those of a mark on all of a mount or file
-// system are lost instead, with a warning: there is always one, if only of
-// ckpt's own doing.
-func (g *group) queued(d *kind.Dump, desc *kind.Desc) error {
-	waiting := func() (int, error) { return unix.IoctlGetInt(int(desc.File.Fd()), unix.TIOCINQ) } // FIONREAD
-	n, err := waiting()
-	if err != nil {
-		return fmt.Errorf("read the size of its queue (FIONREAD): %w", err)
-	}
-	if n == 0 || g.wide() {
-		return nil
-	}
-	return &kind.Busy{
-		Err: failure.WithHint(failure.Unsupportedf("fanotify: events wait to be read, and cannot be put back"),
-			"try again once the program has read them"),
-		Holders: d.Holders(desc),
-		Done:    func() bool { n, err := waiting(); return err != nil || n == 0 },
-	}
 }
 
 func dump(f *watched.Finder, d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {

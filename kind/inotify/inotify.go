@@ -58,29 +58,10 @@ type watch struct {
 	mask uint32
 }
 
-// queued refuses events that nobody has read. Who holds the instance is there
-// to read them: it only has to be let.
-func queued(d *kind.Dump, desc *kind.Desc) error {
-	waiting := func() (int, error) { return unix.IoctlGetInt(int(desc.File.Fd()), unix.TIOCINQ) } // FIONREAD
-	n, err := waiting()
-	if err != nil {
-		return fmt.Errorf("read the size of its queue (FIONREAD): %w", err)
-	}
-	if n == 0 {
-		return nil
-	}
-	return &kind.Busy{
-		Err: failure.WithHint(failure.Unsupportedf("inotify: events wait to be read, and cannot be put back"),
-			"try again once the program has read them"),
-		Holders: d.Holders(desc),
-		Done:    func() bool { n, err := waiting(); return err != nil || n == 0 },
-	}
-}
-
 // watches reads the watches and finds their places, ordered by number.
 func watches(f *watched.Finder, d *kind.Dump, desc *kind.Desc) ([]watch, []watched.Place, error) {
 	defer f.Close()
-	if err := queued(d, desc); err != nil {
+	if err := watched.Queued(d, desc, "inotify"); err != nil {
 		return nil, nil, err
 	}
 	ws, err := parse(desc.Info.Lines)
