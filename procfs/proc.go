@@ -89,10 +89,13 @@ func (p *Proc) Close() error {
 func (p *Proc) Name() string { return p.name }
 
 // Alive tells whether the process has not been reaped yet (a zombie has not).
-func (p *Proc) Alive() bool {
+func (p *Proc) Alive() bool { return reaches(p.fd) }
+
+// reaches tells whether the task of a directory is still there: "stat" is for
+// every task, whatever the kernel's configuration.
+func reaches(fd int) bool {
 	var st unix.Stat_t
-	// "stat" is there for every task, whatever the kernel's configuration.
-	return unix.Fstatat(p.fd, "stat", &st, 0) == nil
+	return unix.Fstatat(fd, "stat", &st, 0) == nil
 }
 
 // OpenFile opens a file of the directory ("mem", "pagemap", "map_files/…").
@@ -149,9 +152,11 @@ func (p *Proc) read(rel string, buf []byte) ([]byte, error) {
 }
 
 // wrap names the file. Opening a file of a process that was reaped gives
-// ENOENT, as a file that this kernel does not have does: tell them apart.
+// ENOENT, as a file that this kernel does not have does; reading the link to a
+// namespace that was found while it lived gives EACCES, as one that may not be
+// read does (fs/proc/namespaces.c, proc_ns_readlink): tell them apart.
 func (p *Proc) wrap(verb, rel string, err error) error {
-	if err == unix.ENOENT && !p.Alive() {
+	if (err == unix.ENOENT || err == unix.EACCES) && !reaches(p.at(rel)) {
 		err = unix.ESRCH
 	}
 	return fmt.Errorf("%s %s/%s: %w", verb, p.name, rel, err)

@@ -219,8 +219,21 @@ func TestReaped(t *testing.T) {
 	if !p.Alive() {
 		t.Error("a zombie does not count as alive")
 	}
+	link, err := openat(p.fd, "ns/cgroup", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(link)
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
+	}
+	// What a reader meets whose process ends between the finding of a link and
+	// the reading of it.
+	if _, err = unix.Readlinkat(link, "", make([]byte, 256)); !errors.Is(err, unix.EACCES) {
+		t.Errorf("a link found before: %v", err)
+	}
+	if err := p.wrap("read link", "ns/cgroup", err); !errors.Is(err, unix.ESRCH) {
+		t.Error(err)
 	}
 	for name, read := range map[string]func() error{
 		"status":   func() error { _, err := p.Status(); return err },
