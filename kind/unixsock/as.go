@@ -38,8 +38,15 @@ func (w *world) canBe(c *image.Ucred) bool {
 // process goes back to its own ids: it needs their privileges.
 func as(r *kind.Restore, c *image.Ucred, build func(*tracee.Script), read func(*tracee.Script) error) error {
 	const same = uint64(^uint32(0))
-	own, want := identities(r, c)
+	own, want, err := identities(r, c)
+	if err != nil {
+		return fmt.Errorf("look at the ids of pid %d: %w", c.GetPid(), err)
+	}
+	groups := !sameGroups(own.groups, want.groups)
 	return r.As(pidns.VPID(c.GetPid()), func(s *tracee.Script) error {
+		if groups {
+			setGroups(s, want.groups)
+		}
 		// Changing ids makes a process undumpable, and so hard to get at.
 		if want.gid != own.gid {
 			s.Try(unix.SYS_SETRESGID, same, want.gid, same)
@@ -54,19 +61,28 @@ func as(r *kind.Restore, c *image.Ucred, build func(*tracee.Script), read func(*
 		if want.gid != own.gid {
 			s.Must(unix.SYS_SETRESGID, same, own.gid, same)
 		}
+		if groups {
+			setGroups(s, own.groups)
+		}
 		return nil
 	}, read)
 }
 
-type identity struct{ uid, gid uint64 }
+type identity struct {
+	uid, gid uint64
+	groups   []uint32
+}
 
-// identities are the effective ids that a bare process has, and those of c, as
-// it calls them: those of ckpt, or, in a user namespace made inside, already
-// its own. One without a number there is left as it is.
-func identities(r *kind.Restore, c *image.Ucred) (own, want identity) {
+// identities are the effective ids and the groups that a bare process has, and
+// those of c, as it calls them: those of ckpt, or, in a user namespace made
+// inside, already its own. One without a number there is left as it is.
+func identities(r *kind.Restore, c *image.Ucred) (own, want identity, err error) {
 	i := slices.IndexFunc(r.Targets, func(t *kind.Target) bool { return uint32(t.VPID) == c.GetPid() })
 	if i < 0 || r.Targets[i].IDs.GetUserNsId() <= image.NamespaceID {
-		return identity{uint64(os.Geteuid()), uint64(os.Getegid())}, identity{uint64(c.GetUid()), uint64(c.GetGid())}
+		own = identity{uid: uint64(os.Geteuid()), gid: uint64(os.Getegid())}
+		want = identity{uid: uint64(c.GetUid()), gid: uint64(c.GetGid())}
+		own.groups, want.groups, err = groupsFor(r, nil, c)
+		return own, want, err
 	}
 	t, users := r.Targets[i], r.Manifest.GetUserNamespaces()
 	e := t.Threads[0].Core.GetThreadCore().GetCreds()
@@ -80,9 +96,10 @@ func identities(r *kind.Restore, c *image.Ucred) (own, want identity) {
 		}
 		return uint64(n)
 	}
-	own = identity{number(false, e.GetEuid(), e.GetEuid()), number(true, e.GetEgid(), e.GetEgid())}
-	want = identity{number(false, c.GetUid(), e.GetEuid()), number(true, c.GetGid(), e.GetEgid())}
-	return own, want
+	own = identity{uid: number(false, e.GetEuid(), e.GetEuid()), gid: number(true, e.GetEgid(), e.GetEgid())}
+	want = identity{uid: number(false, c.GetUid(), e.GetEuid()), gid: number(true, c.GetGid(), e.GetEgid())}
+	own.groups, want.groups, err = groupsFor(r, t, c)
+	return own, want, err
 }
 
 // call runs one call as c.

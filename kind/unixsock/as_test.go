@@ -36,6 +36,22 @@ func bare(t *testing.T) (*tracee.Thread, tracee.Site) {
 	return stub, site
 }
 
+// actAs has stub be the process that has everything.
+func actAs(r *kind.Restore, stub *tracee.Thread, site tracee.Site) {
+	r.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return pidns.HostPID(stub.PID), v == kindtest.VPID }
+	r.As = func(_ pidns.VPID, build, read func(*tracee.Script) error) error {
+		sc := tracee.NewScript(site.Base)
+		if err := build(sc); err != nil {
+			return err
+		}
+		if err := stub.Run(site, sc); err != nil {
+			return err
+		}
+		return read(sc)
+	}
+	r.Acts = func(v pidns.VPID) bool { return v == kindtest.VPID }
+}
+
 // Pairs, listeners and connections are made by the processes that made them.
 func TestPeerPid(t *testing.T) {
 	dir := t.TempDir()
@@ -61,20 +77,7 @@ func TestPeerPid(t *testing.T) {
 		f.Close()
 	}
 	stub, site := bare(t)
-	box.OnRestore = func(r *kind.Restore) {
-		r.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return pidns.HostPID(stub.PID), v == kindtest.VPID }
-		r.As = func(_ pidns.VPID, build, read func(*tracee.Script) error) error {
-			sc := tracee.NewScript(site.Base)
-			if err := build(sc); err != nil {
-				return err
-			}
-			if err := stub.Run(site, sc); err != nil {
-				return err
-			}
-			return read(sc)
-		}
-		r.Acts = func(v pidns.VPID) bool { return v == kindtest.VPID }
-	}
+	box.OnRestore = func(r *kind.Restore) { actAs(r, stub, site) }
 	before, err := os.ReadDir(filepath.Join("/proc", pidns.HostPID(stub.PID).String(), "fd"))
 	must(t, err)
 	got := box.Restore(saved)

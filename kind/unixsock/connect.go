@@ -265,7 +265,7 @@ func (w *world) holder(s *sock) *image.Ucred {
 			if c == nil {
 				return nil
 			}
-			return &image.Ucred{Pid: uint32(t.VPID), Uid: c.GetEuid(), Gid: c.GetEgid()}
+			return &image.Ucred{Pid: uint32(t.VPID), Uid: c.GetEuid(), Gid: c.GetEgid(), Groups: c.GetGroups()}
 		}
 	}
 	return nil

@@ -79,6 +79,9 @@ func (w *world) finishOne(s *sock) error {
 	if err := sockopt.RestoreMore(s.f.Fd(), s.x.GetSockOptions()); err != nil {
 		return err
 	}
+	if err := w.tellGroups(s); err != nil {
+		return err
+	}
 	return w.r.RestoreOwner(s.f, s.e.GetFown())
 }
 

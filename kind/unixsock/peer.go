@@ -29,7 +29,10 @@ func peerCred(d *kind.Dump, desc *kind.Desc) (*image.Ucred, error) {
 		return nil, nil
 	}
 	u, err := ucred(d, c.Uid, c.Gid)
-	if err != nil || c.Pid == 0 {
+	if err != nil {
+		return nil, err
+	}
+	if u.Groups, err = groupsInside(d, fd); err != nil || c.Pid == 0 {
 		return u, err
 	}
 	v, err := peer(d, fd, pidns.HostPID(c.Pid))

@@ -60,14 +60,15 @@ func (p place) enter() error {
 	return nil
 }
 
-// become changes the effective ids of this thread alone (x/sys changes those
-// of all), for what the kernel records of the caller (SO_PEERCRED). Where
+// become changes the effective ids and the groups of this thread alone (x/sys
+// changes those of all), for what the kernel records of the caller (SO_PEERCRED). Where
 // that is not allowed ckpt's own are recorded.
 func become(c *image.Ucred) {
 	if c == nil {
 		return
 	}
 	const same = ^uintptr(0)
+	_ = kernel.SetThreadGroups(c.GetGroups())
 	_, _, _ = unix.RawSyscall(unix.SYS_SETRESGID, same, uintptr(c.GetGid()), same)
 	_, _, _ = unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(c.GetUid()), same)
 }

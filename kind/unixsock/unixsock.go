@@ -10,7 +10,7 @@
 // names, abstract and in the file system, also of files deleted since and of
 // peers gone; queues with message boundaries, senders' names, descriptors in
 // flight (SCM_RIGHTS) and credentials (SCM_CREDENTIALS); halves shut down;
-// what SO_PEERCRED tells, also of a process that has ended.
+// what SO_PEERCRED and SO_PEERGROUPS tell, also of a process that has ended.
 //
 // What is lost: see Limits. A connection that leads out of the container, and
 // data sent over one not yet accepted, which the kernel shows nobody, are
@@ -43,7 +43,8 @@ func Kind() kind.File {
 		Restore: w.restore,
 		Link:    w.link,
 		Limits: "SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair was outside of the container, or inside of a pid namespace made in it and has ended; " +
-			"groups (SO_PEERGROUPS) are not kept; " +
+			"groups (SO_PEERGROUPS) are those of whoever restores where they may not be chosen, and the log says so; " +
+			"ids and groups of whoever waits to be accepted are those that the holder of his socket has by now; " +
 			"timestamps of queued messages are those of the restore; an empty datagram that was looked at before (MSG_PEEK, an earlier dump) and is not the first is lost",
 	}
 }

@@ -1,10 +1,11 @@
 /*
  * deadpeers: unix sockets whose maker has ended: reaped, a zombie, or the dead
- * leader of a group or session that goes on; what SO_PEERCRED and SO_PEERPIDFD
- * tell of him.
+ * leader of a group or session that goes on; what SO_PEERCRED, SO_PEERGROUPS and
+ * SO_PEERPIDFD tell of him.
  */
 #include "../state.h"
 #include "../socks.h"
+#include "groups.h"
 #include "other.h"
 #include <linux/sched.h>
 #include <poll.h>
@@ -77,6 +78,7 @@ static void make(struct maker *m, int to)
 {
 	int p[2], fds[3];
 	struct sockaddr_un own = address(m->name), parents = address("parent's");
+	in_groups(100, 2000 + (m - makers));
 	if (m->child)
 		check(strcmp(m->name, "group") == 0 ? setpgid(0, 0) == 0 : setsid() > 0, "lead");
 	check(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0, "socketpair");
@@ -135,7 +137,7 @@ static void peer_of(struct maker *m, const char *at)
 	int fd = -1;
 	snprintf(what, sizeof(what), "%s, %s", m->name, at);
 	works(getsockopt(get(what), SOL_SOCKET, SO_PEERCRED, &u, &len), "%s: SO_PEERCRED", what);
-	fact(what, "pid %d uid %d gid %d", u.pid, u.uid, u.gid);
+	fact(what, "pid %d uid %d gid %d groups%s", u.pid, u.uid, u.gid, peer_groups(get(what)));
 	expect(u.pid == m->pid, "%s: it is pid %d, and was made by pid %d", what, u.pid, m->pid);
 	len = sizeof(fd);
 	snprintf(is, sizeof(is), "%s: pidfd", what);

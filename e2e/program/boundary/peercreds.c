@@ -1,9 +1,10 @@
 /*
- * peercreds [messages [gone]]: who is at the other end of a unix socket (SO_PEERCRED, SO_PEERPIDFD),
- * and who has sent what waits in one (SCM_CREDENTIALS, SCM_PIDFD).
+ * peercreds [messages [gone]]: who is at the other end of a unix socket (SO_PEERCRED, SO_PEERPIDFD,
+ * SO_PEERGROUPS), and who has sent what waits in one (SCM_CREDENTIALS, SCM_PIDFD).
  */
 #include "../state.h"
 #include "../socks.h"
+#include "groups.h"
 #include "other.h"
 #include <stddef.h>
 #include <sys/socket.h>
@@ -36,6 +37,7 @@ static void client_act(struct other *o, int order)
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	strcpy(a.sun_path, "peers");
 	if (order == 0) {
+		in_groups(300, 4000);
 		check(connect(fd, (void *)&a, sizeof(a)) == 0, "connect");
 		fd = socket(AF_UNIX, SOCK_STREAM, 0);
 		check(connect(fd, (void *)&a, sizeof(a)) == 0, "connect"); /* nobody accepts this one */
@@ -142,6 +144,8 @@ static void peer_of(const char *what)
 	works(getsockopt(get(what), SOL_SOCKET, SO_PEERCRED, &u, &len), "%s: SO_PEERCRED", what);
 	snprintf(is, sizeof(is), "%s: SO_PEERCRED", what);
 	fact(is, "pid %d uid %d gid %d", u.pid, u.uid, u.gid);
+	snprintf(is, sizeof(is), "%s: SO_PEERGROUPS", what);
+	fact(is, "%s", peer_groups(get(what)));
 	len = sizeof(fd);
 	snprintf(is, sizeof(is), "%s: SO_PEERPIDFD", what);
 	if (getsockopt(get(what), SOL_SOCKET, SO_PEERPIDFD, &fd, &len) == 0)
@@ -198,6 +202,8 @@ static void finish(void)
 	socklen_t len = sizeof(u);
 	getsockopt(get("late"), SOL_SOCKET, SO_PEERCRED, &u, &len);
 	expect(u.pid == client->pid, "accepted late: the peer is pid %d", u.pid);
+	char *groups = strdup(peer_groups(get("accepted")));
+	expect(strcmp(peer_groups(get("late")), groups) == 0, "accepted late: the peer is in the groups%s, not%s", peer_groups(get("late")), groups);
 	if (sends) {
 		taken("of the dead", 16, dead);
 		taken("of the dead", BIG, dead);
@@ -219,11 +225,13 @@ int main(int argc, char **argv)
 	int p[2], one = 1;
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	strcpy(a.sun_path, "peers");
+	in_groups(100, 2000);
 	check(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0, "socketpair");
 	keep("pair", p[0]), keep("own end", p[1]);
 	keep("listening", socket(AF_UNIX, SOCK_STREAM, 0));
 	check(bind(get("listening"), (void *)&a, sizeof(a)) == 0 && listen(get("listening"), 5) == 0, "listen");
 	client = other(client_act);
+	in_groups(5, 6); /* what was recorded stays */
 	keep("accepted", accept(get("listening"), NULL, NULL));
 	for (int i = 0; i < 2; i++) {
 		check(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, p) == 0, "socketpair");
