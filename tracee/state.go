@@ -92,7 +92,10 @@ func (t *Thread) Pending(shared bool) ([][]byte, error) {
 		for i := range buf[:n] {
 			out = append(out, buf[i].bytes())
 		}
-		if n < len(buf) {
+		// Fewer than asked for are not yet the end: a signal that comes for the
+		// caller itself breaks off the call behind the first
+		// (ptrace_peek_siginfo()), and the Go runtime sends many (SIGURG).
+		if n == 0 {
 			break
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -301,6 +302,52 @@ func TestPendingDoneSignal(t *testing.T) {
 	}
 	if len(own) != 1 || own[0][0] != byte(unix.SIGURG) || len(shared) != 1 || shared[0][0] != byte(unix.SIGTERM) {
 		t.Errorf("pending are %v and %v", own, shared)
+	}
+}
+
+// TestPendingWhileSignalled: signals for ckpt itself, which break off the
+// reading of a queue, keep none of it from being read.
+func TestPendingWhileSignalled(t *testing.T) {
+	const queued = 100
+	p, site := startStub(t)
+	c := fork(t, p, site, 5)
+	if err := c.BlockSignals(0); err != nil {
+		t.Fatal(err)
+	}
+	s := NewScript(site.Base)
+	for range queued {
+		s.Must(unix.SYS_TGKILL, 5, 5, 34)
+	}
+	if err := c.Run(site, s); err != nil {
+		t.Fatal(err)
+	}
+	var enough atomic.Bool
+	sender := make(chan error)
+	pid, tid := os.Getpid(), unix.Gettid()
+	go func() {
+		for !enough.Load() {
+			if err := unix.Tgkill(pid, tid, unix.SIGURG); err != nil {
+				sender <- err
+				return
+			}
+		}
+		sender <- nil
+	}()
+	for brokenOff := 0; brokenOff < 20 && !t.Failed(); {
+		some, err := peekSignals(c.TID, 0, false, make([]siginfo, queued))
+		if err != nil {
+			t.Error(err)
+		}
+		if some < queued {
+			brokenOff++
+		}
+		if all, err := c.Pending(false); err != nil || len(all) != queued {
+			t.Errorf("read %d of %d, %v", len(all), queued, err)
+		}
+	}
+	enough.Store(true)
+	if err := <-sender; err != nil {
+		t.Error(err)
 	}
 }
 
