@@ -68,7 +68,7 @@ func (s *session) collectFiles() (refused []error, err error) {
 		}
 	}
 	for _, d := range s.files {
-		refused = append(refused, s.refuse(d))
+		refused = append(refused, s.failFile(d, s.refuse(d)))
 	}
 	return refused, nil
 }
@@ -146,7 +146,7 @@ func (s *session) refuse(d *kind.Desc) error {
 	if err == nil && k.Refuse != nil {
 		err = k.Refuse(s.d, d)
 	}
-	return s.failFile(d, err)
+	return err
 }
 
 // saveFiles lets each kind save its descriptions, then finish, and writes
@@ -155,7 +155,7 @@ func (s *session) saveFiles() error {
 	var refused []error
 	for _, d := range s.files {
 		if d.Entry == nil {
-			refused = append(refused, s.saveFile(d))
+			refused = append(refused, s.failFile(d, s.saveFile(d)))
 		}
 	}
 	if err := errors.Join(refused...); err != nil {
@@ -195,31 +195,46 @@ func finishFailed(name string, err error) error {
 func (s *session) saveFile(d *kind.Desc) error {
 	k, err := s.kindOf(d)
 	if err != nil {
-		return s.failFile(d, err)
+		return err
 	}
 	e, err := k.Dump(s.d, d)
 	if err != nil {
-		return s.failFile(d, err)
+		return err
 	}
 	e.Type, e.Id = k.Type.Enum(), proto.Uint32(d.ID)
 	d.Entry = e
 	return nil
 }
 
-// addFile is Dump.AddFile.
-func (s *session) addFile(p *kind.Proc, f *os.File, link string) (uint32, error) {
+// noDescriptor is a file that no descriptor holds.
+func (s *session) noDescriptor(p *kind.Proc, f *os.File, link string) (*kind.Desc, error) {
 	d := &kind.Desc{Proc: p, FD: -1, File: f, Link: link}
 	if err := unix.Fstat(int(f.Fd()), &d.Stat); err != nil {
-		return 0, fmt.Errorf("stat %s: %w", link, err)
+		return nil, fmt.Errorf("stat %s: %w", link, err)
 	}
-	info, err := s.self.FDInfo(int(f.Fd()))
+	var err error
+	d.Info, err = s.self.FDInfo(int(f.Fd()))
+	return d, err
+}
+
+// refuseFile is Dump.RefuseFile.
+func (s *session) refuseFile(p *kind.Proc, f *os.File, link string) error {
+	d, err := s.noDescriptor(p, f, link)
+	if err != nil {
+		return err
+	}
+	return s.refuse(d)
+}
+
+// addFile is Dump.AddFile. Who calls it says what the file is to the process.
+func (s *session) addFile(p *kind.Proc, f *os.File, link string) (uint32, error) {
+	d, err := s.noDescriptor(p, f, link)
 	if err != nil {
 		return 0, err
 	}
-	d.Info = info
 	// The same file under the same name, whatever mount it was found through,
 	// so long as that is one of the same namespace.
-	key := objectKey{info.Ino, -1, info.Flags &^ unix.O_CLOEXEC}
+	key := objectKey{d.Info.Ino, -1, d.Info.Flags &^ unix.O_CLOEXEC}
 	if at := s.mountSpace(d); at != nil {
 		key.mntID -= int(at.id)
 	}

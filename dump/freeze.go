@@ -481,10 +481,17 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// fail tells of which process err is.
+// fail tells of which process err is. One that has not been identified yet, as
+// is so while all are being stopped, is looked at for that.
 func (s *session) fail(p *kind.Proc, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &failure.Error{Doing: "dump", VPID: int(p.VPID), Comm: p.Comm, What: what, Err: err}
+	vpid, comm := p.VPID, p.Comm
+	if vpid == 0 {
+		if st, serr := p.FS.Status(); serr == nil {
+			vpid, comm = s.outer(st.NStgid), st.Name
+		}
+	}
+	return &failure.Error{Doing: "dump", VPID: int(vpid), Comm: comm, What: what, Err: err}
 }

@@ -82,7 +82,7 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 	s.level = level
 	s.d = &kind.Dump{
 		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Privileged: privileged,
-		FileID: s.fileID, AddFile: s.addFile,
+		FileID: s.fileID, AddFile: s.addFile, RefuseFile: s.refuseFile,
 		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,
 	}
 	s.d.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return s.table.Host(v) }

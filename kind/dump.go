@@ -85,6 +85,9 @@ type Dump struct {
 	// executable, a working directory, a socket in flight) and returns its id.
 	// The same file under the same path gives the same id.
 	AddFile func(p *Proc, f *os.File, link string) (id uint32, err error)
+	// RefuseFile looks, without changing anything, whether AddFile would refuse
+	// the file.
+	RefuseFile func(p *Proc, f *os.File, link string) error
 	// NewID hands out numbers for what image entries tie together (pipe ids,
 	// shmids, tty ids): one counter a name. "file" numbers the entries of
 	// files.img; an entry that no Desc stands for is added by who numbers it.

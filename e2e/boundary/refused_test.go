@@ -35,7 +35,7 @@ var refusals = []refusal{
 	{number: 15, what: "given pidfd", says: "a pidfd of host pid ", give: hostPidfd},
 	{number: 16, what: "traced", says: "it is being traced by pid 2 (edges)"},
 	{number: 18, what: "packet", root: true, says: ", which a BPF program spreads"},
-	{number: 21, what: "vfork", says: "it waits in vfork for its child to run a program"},
+	{number: 21, what: "vfork", says: "(edges): it waits in vfork for its child to run a program"},
 	{number: 22, what: "fanotify", root: true, says: "fanotify: events wait to be read"},
 }
 

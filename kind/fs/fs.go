@@ -21,6 +21,7 @@ package fs
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,25 +38,26 @@ func Kind() kind.Process {
 	return kind.Process{Name: "working directory", Observe: observe, Ask: ask, Restore: restore}
 }
 
-func observe(_ *kind.Dump, p *kind.Proc) error {
-	for _, l := range []struct{ link, what string }{{"cwd", "its working directory"}, {"root", "its root directory"}} {
-		if err := refuse(p.Lead().FS, l.link, l.what); err != nil {
+func observe(d *kind.Dump, p *kind.Proc) error {
+	for _, l := range []struct{ link, what string }{{"cwd", "it"}, {"root", "the root directory"}} {
+		if err := refuse(d, p, l.link, l.what); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func refuse(fs *procfs.Proc, link, what string) error {
-	path, err := fs.Link(link)
+func refuse(d *kind.Dump, p *kind.Proc, link, what string) error {
+	f, path, err := open(p, link)
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", what, err)
 	}
+	defer f.Close()
 	if !strings.HasPrefix(path, "/") {
 		// d_path(): "(unreachable)/…" for what hangs on no mount of the namespace
 		return failure.WithHint(failure.Unsupportedf("%s lies outside the container's mounts (%s)", what, path), "let it change to a directory of the container")
 	}
-	return nil
+	return d.RefuseFile(p, f, path)
 }
 
 // ask runs no call; the files are saved here because Observe also serves
@@ -63,29 +65,33 @@ func refuse(fs *procfs.Proc, link, what string) error {
 func ask(d *kind.Dump, p *kind.Proc, _ *tracee.Script) (func() error, error) {
 	cwd, err := add(d, p, "cwd")
 	if err != nil {
-		return nil, fmt.Errorf("save its working directory: %w", err)
+		return nil, err
 	}
 	root, err := add(d, p, "root")
 	if err != nil {
-		return nil, fmt.Errorf("save its root directory: %w", err)
+		return nil, fmt.Errorf("the root directory: %w", err)
 	}
 	p.FSE.CwdId, p.FSE.RootId, p.FSE.Umask = proto.Uint32(cwd), proto.Uint32(root), proto.Uint32(p.Lead().Status.Umask)
 	return nil, nil
 }
 
 func add(d *kind.Dump, p *kind.Proc, link string) (uint32, error) {
-	fs := p.Lead().FS // a leader that has exited is nowhere
-	path, err := fs.Link(link)
-	if err != nil {
-		return 0, err
-	}
-	// Reading the directory may not be permitted, being in it is.
-	f, err := fs.OpenLink(link, unix.O_PATH|unix.O_DIRECTORY)
+	f, path, err := open(p, link)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
 	return d.AddFile(p, f, path)
+}
+
+func open(p *kind.Proc, link string) (f *os.File, path string, err error) {
+	fs := p.Lead().FS // a leader that has exited is nowhere
+	if path, err = fs.Link(link); err != nil {
+		return nil, "", err
+	}
+	// Reading the directory may not be permitted, being in it is.
+	f, err = fs.OpenLink(link, unix.O_PATH|unix.O_DIRECTORY)
+	return f, path, err
 }
 
 func restore(r *kind.Restore, t *kind.Target) error {

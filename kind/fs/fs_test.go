@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,11 @@ func in(t *testing.T, dir string) *procfs.Proc {
 	return p
 }
 
+// refusing is a dump that answers each directory with err.
+func refusing(err error) *kind.Dump {
+	return &kind.Dump{RefuseFile: func(*kind.Proc, *os.File, string) error { return err }}
+}
+
 func TestDump(t *testing.T) {
 	dir := t.TempDir()
 	fs := in(t, dir)
@@ -45,7 +51,7 @@ func TestDump(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &kind.Proc{Threads: []*kind.Task{{FS: fs, Status: st}}, FSE: &fsimg.FsEntry{}}
-	if err := observe(nil, p); err != nil {
+	if err := observe(refusing(nil), p); err != nil {
 		t.Fatal(err)
 	}
 	ids := map[string]uint32{dir: 5, "/": 6}
@@ -72,7 +78,14 @@ func TestDeletedDirectory(t *testing.T) {
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := observe(nil, p); err != nil {
+	if err := observe(refusing(nil), p); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusedDirectory(t *testing.T) {
+	p := &kind.Proc{Threads: []*kind.Task{{FS: in(t, t.TempDir())}}}
+	if err := observe(refusing(unix.ENODEV), p); !errors.Is(err, unix.ENODEV) {
 		t.Error(err)
 	}
 }
@@ -83,7 +96,7 @@ func TestDirectoryCalledDeleted(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := observe(nil, &kind.Proc{Threads: []*kind.Task{{FS: in(t, dir)}}}); err != nil {
+	if err := observe(refusing(nil), &kind.Proc{Threads: []*kind.Task{{FS: in(t, dir)}}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -159,6 +172,8 @@ func TestRoundTrip(t *testing.T) {
 			}
 			first, second := kindtest.NewBare(t), kindtest.NewBare(t)
 			first.Dump.AddFile, second.Dump.AddFile = add, add
+			none := func(*kind.Proc, *os.File, string) error { return nil }
+			first.Dump.RefuseFile, second.Dump.RefuseFile = none, none
 			second.Restore.File = func(id uint32) (*os.File, error) {
 				f, err := os.OpenFile(files[id-1], unix.O_PATH|unix.O_DIRECTORY, 0)
 				if err == nil {

@@ -110,9 +110,18 @@ func look(d *kind.Dump, desc *kind.Desc) (path string, is where, err error) {
 		return path, ofDead, nil
 	}
 	if pseudo != "" {
-		return "", byPath, failure.WithHint(failure.Unsupportedf("%s is %s", path, pseudo), "let the program close it before the dump")
+		return "", byPath, failure.WithHint(failure.Unsupportedf("%s is %s", path, pseudo), leaveHint(desc))
 	}
 	return path, gone, ghost.Refuse(desc, path)
+}
+
+// leaveHint is what to do about a file that cannot be saved: being in a
+// directory is no descriptor.
+func leaveHint(desc *kind.Desc) string {
+	if desc.FD < 0 && desc.Stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return "let the program go to another directory before the dump"
+	}
+	return "let the program close it before the dump"
 }
 
 // pseudoOf names the file of a file system whose files the kernel makes up,
