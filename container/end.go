@@ -20,7 +20,7 @@ import (
 // signal never reaches another process.
 func (c *Container) Kill(sig unix.Signal) error {
 	fail := func(err error) error {
-		return &failure.Error{Doing: fmt.Sprintf("send %s to %s", unix.SignalName(sig), c.Name), Err: err}
+		return &failure.Error{Doing: fmt.Sprintf("send %s to %s", signalText(sig), c.Name), Err: err}
 	}
 	if err := c.MustLive(); err != nil {
 		return err
@@ -45,6 +45,15 @@ func (c *Container) Kill(sig unix.Signal) error {
 	}
 	return failure.WithHint(fail(fmt.Errorf("its command has ended; %d processes are left", len(ps))),
 		"end them all: ckpt rm -f "+c.Name)
+}
+
+// signalText is a signal's name, or its number: real-time signals have no name
+// that stands for one number everywhere (signal(7)).
+func signalText(sig unix.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(sig))
 }
 
 // openSame gives a pidfd of a process if it is still the one that started then.
@@ -84,7 +93,7 @@ func (c *Container) MustLive() error {
 			return err
 		}
 		return failure.WithHint(fmt.Errorf("%s is dumped, not running", c.Name),
-			"bring it back: ckpt restore "+m.Image)
+			"bring it back: ckpt restore "+failure.Quote(m.Image))
 	}
 	return failure.WithHint(fmt.Errorf("%s has ended", c.Name), "`ckpt logs "+c.Name+"` shows what it wrote")
 }

@@ -109,7 +109,7 @@ func room(tasks int) error {
 	if err != nil || free >= need {
 		return err
 	}
-	return failure.WithHint(fmt.Errorf("making the container takes %d pids for a moment, and about %d are free here (kernel.pid_max is %d)", need, free, max),
+	return failure.WithHint(failure.Unsupportedf("making the container takes %d pids for a moment, and about %d are free here (kernel.pid_max is %d)", need, free, max),
 		fmt.Sprintf("end some programs, or allow more: sysctl -w kernel.pid_max=%d", 4*max))
 }
 

@@ -24,7 +24,7 @@ func LookPath(name string, env []string) (string, error) {
 		return "", failure.WithHint(fmt.Errorf("%s: %w", name, err), hints...)
 	}
 	if name == "" {
-		return fail(errors.New("the command is empty"))
+		return "", failure.Mark(failure.ErrUsage, errors.New("the command is empty"))
 	}
 	if strings.Contains(name, "/") {
 		if err := executable(name); err != nil {
@@ -53,7 +53,7 @@ func LookPath(name string, env []string) (string, error) {
 		return fail(denied)
 	}
 	if executable("./"+name) == nil {
-		return fail(errors.New("not found in PATH"), "there is one in this directory: ./"+name)
+		return fail(errors.New("not found in PATH"), "there is one in this directory: "+failure.Quote("./"+name))
 	}
 	return fail(errors.New("not found in PATH"), "give its path, or install it")
 }
@@ -90,8 +90,8 @@ func executable(path string) error {
 func hintFor(path string, err error) []string {
 	switch {
 	case errors.Is(err, unix.EACCES):
-		return []string{"make it executable: chmod +x " + path}
-	case errors.Is(err, fs.ErrNotExist):
+		return []string{"make it executable: chmod +x " + failure.Quote(path)}
+	case errors.Is(err, fs.ErrNotExist) && !filepath.IsAbs(path):
 		return []string{"relative paths start at the working directory"}
 	}
 	return nil

@@ -40,7 +40,8 @@ func TestLookPath(t *testing.T) {
 		{"./first/data", path, "", "./first/data: not executable: permission denied", "make it executable: chmod +x ./first/data"},
 		{"./bin", path, "", "./bin: is a directory", ""},
 		{"./nothing", path, "", "./nothing: no such file or directory", "relative paths start at the working directory"},
-		{"", path, "", ": the command is empty", ""},
+		{"/no/such", path, "", "/no/such: no such file or directory", ""},
+		{"", path, "", "the command is empty", ""},
 	} {
 		got, err := LookPath(c.name, []string{"A=b", c.env})
 		text, hint := "", ""

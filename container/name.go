@@ -15,7 +15,7 @@ func CheckName(name string) error {
 	if err := checkName(name); err != nil {
 		return failure.WithHint(
 			failure.Mark(failure.ErrUsage, fmt.Errorf("%q cannot name a container: %w", name, err)),
-			"a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit")
+			"a name has up to 64 letters (a to z, A to Z), digits, dots, dashes and underscores, and begins with a letter or a digit")
 	}
 	return nil
 }
@@ -27,7 +27,7 @@ func checkName(name string) error {
 	if len(name) > maxName {
 		return fmt.Errorf("it has %d bytes", len(name))
 	}
-	for i, c := range []byte(name) {
+	for i, c := range name {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
 		case (c == '_' || c == '.' || c == '-') && i > 0:

@@ -21,6 +21,8 @@ func TestCheckName(t *testing.T) {
 		"a/b":                   `"a/b" cannot name a container: '/' is not allowed`,
 		"..":                    `".." cannot name a container: it begins with '.'`,
 		"a b":                   `"a b" cannot name a container: ' ' is not allowed`,
+		"größe":                 `"größe" cannot name a container: 'ö' is not allowed`,
+		"ä":                     `"ä" cannot name a container: it begins with 'ä'`,
 		"a\x00":                 `"a\x00" cannot name a container: '\x00' is not allowed`,
 		strings.Repeat("x", 65): `"` + strings.Repeat("x", 65) + `" cannot name a container: it has 65 bytes`,
 	} {

@@ -76,7 +76,7 @@ func (c *Container) ended() (*Exit, error) {
 	}
 	if m != nil {
 		return nil, failure.WithHint(fmt.Errorf("%s was dumped into %s", c.Name, m.Image),
-			"bring it back: ckpt restore "+m.Image)
+			"bring it back: ckpt restore "+failure.Quote(m.Image))
 	}
 	return nil, fmt.Errorf("%s has ended, and nobody knows how: its supervisor was killed before", c.Name)
 }

@@ -38,3 +38,20 @@ func TestAll(t *testing.T) {
 		t.Errorf("%v is not unsupported", one)
 	}
 }
+
+func TestQuote(t *testing.T) {
+	for word, want := range map[string]string{
+		"":           "''",
+		"./tonight":  "./tonight",
+		"/srv/größe": "/srv/größe",
+		"my job":     "'my job'",
+		"it's":       `'it'\''s'`,
+		"$HOME":      "'$HOME'",
+		"~/img":      "'~/img'",
+		"a\nb":       "'a\nb'",
+	} {
+		if got := failure.Quote(word); got != want {
+			t.Errorf("%q: %s, want %s", word, got, want)
+		}
+	}
+}

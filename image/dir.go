@@ -33,18 +33,19 @@ func findPlace(dir string) (*place, error) {
 		return nil, err
 	}
 	if strings.HasSuffix(abs, partial) {
-		return nil, failure.Mark(failure.ErrUsage, fmt.Errorf("%s: names in %s are kept for unfinished images", dir, partial))
+		return nil, failure.WithHint(failure.Mark(failure.ErrUsage, fmt.Errorf("an image cannot be put at %s: names in %s are kept for unfinished images", dir, partial)),
+			"give another name")
 	}
 	// A link to an empty directory: rename(2) would not follow it.
 	if real, err := filepath.EvalSymlinks(abs); err == nil {
 		abs = real
 	}
 	if abs == "/" {
-		return nil, failure.Mark(failure.ErrUsage, fmt.Errorf("an image cannot be put at /"))
+		return nil, failure.WithHint(failure.Mark(failure.ErrUsage, fmt.Errorf("an image cannot be put at /")), "give a name in a directory")
 	}
-	parent, err := os.Open(filepath.Dir(abs))
+	parent, err := os.OpenFile(filepath.Dir(abs), os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, err
+		return nil, noParent(dir, filepath.Dir(abs), err)
 	}
 	p := &place{parent: parent, path: dir, name: filepath.Base(abs)}
 	if err := p.checkEmpty(); err != nil {
@@ -75,14 +76,36 @@ func (p *place) checkEmpty() error {
 	}
 	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
 		return failure.WithHint(fmt.Errorf("%s is a mount point, which a finished image cannot be renamed to", p.path),
-			"give a name inside it: "+filepath.Join(p.path, "image"))
+			"give a name inside it: "+failure.Quote(filepath.Join(p.path, "image")))
 	}
 	return nil
 }
 
 func occupied(path, why string) error {
-	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %s: %w", path, why, os.ErrExist),
+	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %s", path, why),
 		"give a name that does not exist, or an empty directory")
+}
+
+// noParent tells why the directory that the image is to stand in was not opened.
+func noParent(path, parent string, err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return failure.WithHint(fmt.Errorf("an image cannot be put at %s: there is no directory %s", path, parent),
+			"make it first: mkdir -p "+failure.Quote(parent))
+	case errors.Is(err, unix.ENOTDIR):
+		return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %s is not a directory", path, parent),
+			"give a name in a directory")
+	}
+	return noWrite(path, err)
+}
+
+// noWrite tells that the file system refuses.
+func noWrite(path string, err error) error {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		err = fmt.Errorf("%s: %w", pe.Path, pe.Err)
+	}
+	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %w", path, err),
+		fmt.Sprintf("give a name in a directory that uid %d may read and write", os.Geteuid()))
 }
 
 // makePartial makes and locks the directory NAME.partial. One left behind by
@@ -93,7 +116,7 @@ func (p *place) makePartial() (*os.File, error) {
 	for range 10 {
 		err := unix.Mkdirat(parent, name, 0o700)
 		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return nil, fmt.Errorf("make %s: %w", p.path+partial, err)
+			return nil, noWrite(p.path, &os.PathError{Op: "mkdir", Path: p.path + partial, Err: err})
 		}
 		stale := err != nil
 		d, err := p.lockPartial(name)
@@ -113,7 +136,7 @@ func (p *place) makePartial() (*os.File, error) {
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return nil, failure.WithHint(fmt.Errorf("clear %s, left by a dump that did not finish: %w", p.path+partial, err),
-				"look what it is and remove it: rm -r "+p.path+partial)
+				"look what it is and remove it: rm -r "+failure.Quote(p.path+partial))
 		}
 	}
 	return nil, fmt.Errorf("make %s: other dumps keep taking it away", p.path+partial)

@@ -40,7 +40,7 @@ func Open(dir string) (*Reader, error) {
 		if _, part := os.Lstat(filepath.Clean(dir) + partial); part == nil && errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("%s does not exist: %w", dir, unfinished(filepath.Clean(dir)+partial))
 		}
-		return nil, err
+		return nil, notOpened(dir, err)
 	}
 	r := &Reader{dir: d, sizes: map[string]int64{}}
 	if err := r.load(); err != nil {
@@ -52,6 +52,30 @@ func Open(dir string) (*Reader, error) {
 		return nil, errors.Join(all...)
 	}
 	return r, nil
+}
+
+// notOpened tells why there is no image to read at dir.
+func notOpened(dir string, err error) error {
+	const hint = "give the directory that `ckpt dump` has written"
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return failure.WithHint(fmt.Errorf("read the image %s: there is no such directory", dir), hint)
+	case errors.Is(err, unix.ENOTDIR):
+		return failure.WithHint(fmt.Errorf("read the image %s: it is not a directory", dir), hint)
+	}
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		err = pe.Err
+	}
+	return secret(fmt.Errorf("read the image %s: %w", dir, err))
+}
+
+// secret adds to a refusal of the file system what to do about it: an image is
+// its maker's alone (mode 0700).
+func secret(err error) error {
+	if !errors.Is(err, unix.EACCES) {
+		return err
+	}
+	return failure.WithHint(err, "an image can be read by who made it: run ckpt as that user, or as root")
 }
 
 func unfinished(path string) error {
@@ -91,7 +115,7 @@ func (r *Reader) load() error {
 		}
 		var st unix.Stat_t
 		if err := unix.Fstatat(int(r.dir.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("stat %s: %w", n, err)
+			return secret(fmt.Errorf("stat %s: %w", n, err))
 		}
 		if st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return failure.Damagedf("%s is not a regular file", n)
@@ -105,7 +129,8 @@ func (r *Reader) load() error {
 	case r.Has(Inventory, ""):
 		return nil
 	default:
-		return failure.Damagedf("it holds no image: neither %s nor %s", manifestFormat.Name(""), Inventory.Name(""))
+		return failure.WithHint(failure.Damagedf("it holds no image: neither %s nor %s", manifestFormat.Name(""), Inventory.Name("")),
+			"give the directory that `ckpt dump` has written")
 	}
 	if err := r.loadManifest(); err != nil {
 		return err
@@ -240,7 +265,7 @@ func (r *Reader) open(name string) (*os.File, error) {
 	// O_NONBLOCK: were it a FIFO by now, open(2) would wait for ever.
 	fd, err := unix.Openat(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, secret(fmt.Errorf("open %s: %w", name, err))
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }

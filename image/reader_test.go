@@ -192,8 +192,8 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		{filepath.Join(top, "late"), "late.partial is an unfinished image"},
 		{filepath.Join(top, "late.partial"), "late.partial is an unfinished image"},
 		{filepath.Join(top, "late.partial/"), "is an unfinished image"},
-		{filepath.Join(top, "none"), "no such file"},
-		{"/dev/null", "not a directory"},
+		{filepath.Join(top, "none"), "there is no such directory"},
+		{"/dev/null", "it is not a directory"},
 	} {
 		if _, err := Open(tt.dir); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("Open(%s): %v, want %q", tt.dir, err, tt.want)

@@ -79,8 +79,9 @@ func TestPlaces(t *testing.T) {
 		{"link", ""},
 		{"full", "it is not empty"},
 		{"file", "it is not a directory"},
+		{"file/img", "file is not a directory"},
 		{"x.partial", "kept for unfinished images"},
-		{"no/such/parent", "no such file"},
+		{"no/such/parent", "there is no directory "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(top, tt.name)

@@ -112,7 +112,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 // damaged tells of the first damaged part; there may be thousands.
 func (s *session) damaged(err error) error {
 	return failure.WithHint(fmt.Errorf("%s: %w", s.o.Dir, failure.All(err)[0]),
-		"nothing was started; ckpt verify "+s.o.Dir+" lists every damaged part")
+		"nothing was started; ckpt verify "+failure.Quote(s.o.Dir)+" lists every damaged part")
 }
 
 var discard = slog.New(slog.DiscardHandler)

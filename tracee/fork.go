@@ -70,7 +70,7 @@ func NoMore(err error) error {
 	if !errors.Is(err, unix.EAGAIN) {
 		return err
 	}
-	return failure.WithHint(fmt.Errorf("no more processes are allowed here: %w", err),
+	return failure.WithHint(failure.Unsupportedf("no more processes are allowed here: %w", err),
 		"end some, or raise what limits them: sysctl kernel.pid_max, pids.max of the cgroup (systemctl set-property ... TasksMax=), ulimit -u")
 }
 

@@ -19,7 +19,7 @@ func newCheckCommand(a *app) *cobra.Command {
 	var asJSON bool
 	var pid hostPID
 	cmd := &cobra.Command{
-		Use:   "check [NAME | DIR]",
+		Use:   "check [NAME | DIR | --pid PID]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
 		Long: `Without an argument, try every feature of the kernel that ckpt uses. With the
 name of a container, tell what stands in the way of dumping it; the container

@@ -24,7 +24,7 @@ type dumpOptions struct {
 func newDumpCommand(a *app) *cobra.Command {
 	var o dumpOptions
 	cmd := &cobra.Command{
-		Use:   "dump NAME DIR",
+		Use:   "dump {NAME | --pid PID} DIR",
 		Short: "Save a container into a directory; it ends once the image is safe",
 		Long: `Save the whole running container into DIR, which must be absent or empty. The
 container ends once the image is whole and on disk. If the dump fails, or is
@@ -38,7 +38,6 @@ groups led from outside have no leader. Where more hangs on the outside (a
 terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
 		Example: `  ckpt dump train ./tonight
   ckpt dump --pid 48213 ./tonight`,
-		Args: args("", "NAME", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.parent != "" {
 				return notYet("dump --parent: saving only what changed", "leave it out: a whole dump works")
@@ -56,6 +55,9 @@ terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Args = func(cmd *cobra.Command, as []string) error {
 		if cmd.Flags().Changed("pid") {
+			if len(as) == 2 {
+				return usage(errors.New("dump: --pid stands instead of a name"), "usage: ckpt dump --pid PID DIR")
+			}
 			return args("", "DIR")(cmd, as)
 		}
 		return args("", "NAME", "DIR")(cmd, as)

@@ -27,24 +27,45 @@ func newKillCommand(a *app) *cobra.Command {
 			return c.Kill(sig)
 		},
 	}
-	cmd.Flags().StringVarP(&name, "signal", "s", "TERM", "name (TERM, SIGTERM) or number")
+	cmd.Flags().StringVarP(&name, "signal", "s", "TERM", "name (TERM, SIGTERM, RTMIN+3) or number")
 	return cmd
 }
 
-// maxSignal is SIGRTMAX (signal(7)).
-const maxSignal = 64
+// The real-time signals that programs may use: the C library keeps the first
+// two of the kernel's for itself (signal(7)).
+const (
+	minRealTime = 34 // SIGRTMIN
+	maxSignal   = 64 // SIGRTMAX
+)
 
-// signalOf reads "15", "TERM" or "SIGTERM".
+// signalOf reads "15", "TERM", "SIGTERM" or "RTMIN+3".
 func signalOf(s string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= maxSignal {
-		return unix.Signal(n), nil
+	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	sig := unix.SignalNum("SIG" + name)
+	if from, ok := strings.CutPrefix(name, "RTMIN"); ok {
+		sig = realTime(minRealTime, '+', from)
+	} else if from, ok := strings.CutPrefix(name, "RTMAX"); ok {
+		sig = realTime(maxSignal, '-', from)
+	} else if n, err := strconv.ParseUint(s, 10, 8); err == nil && n <= maxSignal {
+		sig = unix.Signal(n)
 	}
-	name := strings.ToUpper(s)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
+	if sig == 0 {
+		return 0, usage(fmt.Errorf("kill: there is no signal %q", s), "`kill -l` lists the signals")
 	}
-	if sig := unix.SignalNum(name); sig != 0 {
-		return sig, nil
+	return sig, nil
+}
+
+// realTime is the real-time signal at a distance ("", "+3") from base; 0: none.
+func realTime(base int, sign byte, distance string) unix.Signal {
+	n := uint64(0)
+	if distance != "" {
+		var err error
+		if n, err = strconv.ParseUint(distance[1:], 10, 8); err != nil || distance[0] != sign || n > maxSignal-minRealTime {
+			return 0
+		}
 	}
-	return 0, usage(fmt.Errorf("kill: there is no signal %q", s), "`kill -l` lists the signals")
+	if sign == '-' {
+		return unix.Signal(base - int(n))
+	}
+	return unix.Signal(base + int(n))
 }

@@ -82,7 +82,7 @@ func TestUsage(t *testing.T) {
 		{"start", 2, "ckpt: error: start: NAME is missing\nckpt: hint: usage: ckpt start NAME [flags] -- CMD [ARG...]\n"},
 		{"start x echo hi", 2, "ckpt: error: start: the command to run stands after --\nckpt: hint: ckpt start x -- echo hi\n"},
 		{"start -x", 2, "ckpt: error: unknown shorthand flag: 'x' in -x\nckpt: hint: `ckpt start --help` lists the flags\n"},
-		{"start .x -- true", 2, "ckpt: error: \".x\" cannot name a container: it begins with '.'\nckpt: hint: a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
+		{"start .x -- true", 2, "ckpt: error: \".x\" cannot name a container: it begins with '.'\nckpt: hint: a name has up to 64 letters (a to z, A to Z), digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
 		{"start x --net bridge -- true", 2, "ckpt: error: start: --net \"bridge\" is not a network\nckpt: hint: networks are host and none\n"},
 		{"start x --hostname " + strings.Repeat("h", 65) + " -- true", 2, "ckpt: error: start: --hostname has 65 bytes\nckpt: hint: a host name has up to 64 bytes\n"},
 		{"start x --env =1 -- true", 2, "ckpt: error: start: --env \"=1\" is not NAME=VALUE\nckpt: hint: for example: --env PYTHONUNBUFFERED=1\n"},
@@ -91,7 +91,7 @@ func TestUsage(t *testing.T) {
 		{"start x", 3, "ckpt: error: start without a command: a shell on this terminal is not supported yet\nckpt: hint: run it in the background and follow what it writes: ckpt start x -- CMD, then ckpt logs -f x\n"},
 		{"start x -- no-such-program", 1, "ckpt: error: no-such-program: not found in PATH\nckpt: hint: give its path, or install it\n"},
 		{"ps x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
-		{"ps x y", 2, "ckpt: error: ps: there is no use for \"y\"\nckpt: hint: usage: ckpt ps [NAME]\n"},
+		{"ps x y", 2, "ckpt: error: ps: there is no use for \"y\"\nckpt: hint: usage: ckpt ps [NAME | --pid PID]\n"},
 		{"logs", 2, "ckpt: error: logs: NAME is missing\nckpt: hint: usage: ckpt logs [-f] NAME\n"},
 		{"logs x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"attach", 2, "ckpt: error: attach: NAME is missing\nckpt: hint: usage: ckpt attach NAME\n"},
@@ -104,20 +104,27 @@ func TestUsage(t *testing.T) {
 		{"kill x -s 65", 2, "ckpt: error: kill: there is no signal \"65\"\nckpt: hint: `kill -l` lists the signals\n"},
 		{"wait", 2, "ckpt: error: wait: NAME is missing\nckpt: hint: usage: ckpt wait NAME\n"},
 		{"rm x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
-		{"dump x", 2, "ckpt: error: dump: DIR is missing\nckpt: hint: usage: ckpt dump NAME DIR\n"},
+		{"dump x", 2, "ckpt: error: dump: DIR is missing\nckpt: hint: usage: ckpt dump {NAME | --pid PID} DIR\n"},
 		{"dump x d", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"dump --pid 0 d", 2, "ckpt: error: dump: --pid 0 is no number of a process\nckpt: hint: `ps -e` lists those there are\n"},
-		{"dump --pid 1 train d", 2, "ckpt: error: dump: there is no use for \"d\"\nckpt: hint: usage: ckpt dump NAME DIR\n"},
+		{"dump --pid 1", 2, "ckpt: error: dump: DIR is missing\nckpt: hint: usage: ckpt dump {NAME | --pid PID} DIR\n"},
+		{"dump --pid 1 train d", 2, "ckpt: error: dump: --pid stands instead of a name\nckpt: hint: usage: ckpt dump --pid PID DIR\n"},
+		{"dump --pid 1 d d d", 2, "ckpt: error: dump: there is no use for \"d\"\nckpt: hint: usage: ckpt dump {NAME | --pid PID} DIR\n"},
 		{"check train --pid 1", 2, "ckpt: error: check: --pid stands instead of a name\nckpt: hint: usage: ckpt check --pid PID\n"},
 		{"ps train --pid 1", 2, "ckpt: error: ps: --pid stands instead of a name\nckpt: hint: usage: ckpt ps --pid PID\n"},
 		{"dump x d --parent e", 3, "ckpt: error: dump --parent: saving only what changed is not supported yet\nckpt: hint: leave it out: a whole dump works\n"},
 		{"restore", 2, "ckpt: error: restore: DIR is missing\nckpt: hint: usage: ckpt restore DIR\n"},
 		{"restore d --lazy", 3, "ckpt: error: restore --lazy is not supported yet\nckpt: hint: leave it out: a whole restore works\n"},
 		{"restore d -a", 3, "ckpt: error: restore -a: staying attached to a container is not supported yet\nckpt: hint: `ckpt logs -f NAME` follows what it writes\n"},
-		{"restore d --name a/b", 2, "ckpt: error: \"a/b\" cannot name a container: '/' is not allowed\nckpt: hint: a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
+		{"restore d --name a/b", 2, "ckpt: error: \"a/b\" cannot name a container: '/' is not allowed\nckpt: hint: a name has up to 64 letters (a to z, A to Z), digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
+		{"restore d --name=", 2, "ckpt: error: restore: --name is empty\nckpt: hint: leave it out for the name that the container had\n"},
+		{"restore no/such", 1, "ckpt: error: read the image no/such: there is no such directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
+		{"restore main.go", 1, "ckpt: error: read the image main.go: it is not a directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
+		{"verify no/such", 1, "ckpt: error: read the image no/such: there is no such directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
+		{"inspect main.go/img", 1, "ckpt: error: read the image main.go/img: it is not a directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
 		{"inspect", 2, "ckpt: error: inspect: DIR is missing\nckpt: hint: usage: ckpt inspect DIR\n"},
 		{"verify", 2, "ckpt: error: verify: DIR is missing\nckpt: hint: usage: ckpt verify DIR\n"},
-		{"check a b", 2, "ckpt: error: check: there is no use for \"b\"\nckpt: hint: usage: ckpt check [NAME | DIR]\n"},
+		{"check a b", 2, "ckpt: error: check: there is no use for \"b\"\nckpt: hint: usage: ckpt check [NAME | DIR | --pid PID]\n"},
 		{"check x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"version x", 2, "ckpt: error: version: there is no use for \"x\"\nckpt: hint: usage: ckpt version\n"},
 		{"ps --log-level loud", 2, "ckpt: error: --log-level \"loud\" is not a level\nckpt: hint: levels are debug, info, warn and error\n"},
@@ -155,9 +162,15 @@ func TestPsJSON(t *testing.T) {
 }
 
 func TestSignalOf(t *testing.T) {
-	for s, want := range map[string]unix.Signal{"TERM": 15, "sigkill": 9, "SIGUSR1": 10, "9": 9, "64": 64} {
+	for s, want := range map[string]unix.Signal{"TERM": 15, "sigkill": 9, "SIGUSR1": 10, "9": 9, "64": 64,
+		"RTMIN": 34, "RTMIN+3": 37, "SIGRTMIN+3": 37, "sigrtmin+30": 64, "RTMAX": 64, "RTMAX-1": 63, "RTMAX-30": 34} {
 		if got, err := signalOf(s); got != want || err != nil {
 			t.Errorf("%s: %v %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "0", "-1", "65", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMAX-31", "RTMIN+", "RTMIN3", "RTMIN++3", "RTMIN+-3"} {
+		if got, err := signalOf(s); !errors.Is(err, failure.ErrUsage) {
+			t.Errorf("%q: %v %v", s, got, err)
 		}
 	}
 }

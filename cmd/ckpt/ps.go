@@ -15,7 +15,7 @@ func newPsCommand(a *app) *cobra.Command {
 	var asJSON bool
 	var pid hostPID
 	cmd := &cobra.Command{
-		Use:   "ps [NAME]",
+		Use:   "ps [NAME | --pid PID]",
 		Short: "List containers, or one container's processes by both their ids",
 		Long: `Without NAME, list the containers; VPID and PID are those of its command, inside
 and on the host. With NAME, list its processes: VPID, PPID, PGID and SID are the

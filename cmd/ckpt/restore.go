@@ -36,7 +36,12 @@ again, also several times at once under different names.`,
 		Example: `  ckpt restore ./tonight
   ckpt restore ./tonight --name try1`,
 		Args: args("", "DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error { return runRestore(cmd.Context(), a, o, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.name == "" && cmd.Flags().Changed("name") {
+				return usage(errors.New("restore: --name is empty"), "leave it out for the name that the container had")
+			}
+			return runRestore(cmd.Context(), a, o, args[0])
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "bring it back under the name `NEW`")
@@ -63,6 +68,10 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
+	allowed, err := absolute(o.allowChanged)
+	if err != nil {
+		return err
+	}
 	s, err := a.store(true)
 	if err != nil {
 		return err
@@ -77,7 +86,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	}
 	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
 		Log: int(level), LogJSON: a.global.logFormat == "json",
-		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: o.allowChanged, Groups: groups}}, a.err)
+		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: allowed, Groups: groups}}, a.err)
 	if err != nil {
 		return restoreFailed(err, name, dir)
 	}
@@ -87,6 +96,21 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	}
 	a.say("%s: restored in %s, pid %d inside, %d on the host", name, tookText(took), ans.VPID, ans.PID)
 	return nil
+}
+
+// absolute are the paths as an image has them.
+func absolute(paths []string) (out []string, err error) {
+	for _, path := range paths {
+		if path == "" {
+			return nil, usage(errors.New("restore: --allow-changed is empty"), "give the path of a file")
+		}
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, abs)
+	}
+	return out, nil
 }
 
 func supplementaryGroups() ([]uint32, error) {
@@ -126,7 +150,7 @@ func nameFor(asked, dir string) (name string, tasks int, err error) {
 		return asked, len(m.GetTable()), nil
 	case m == nil:
 		return "", 0, usage(fmt.Errorf("restore %s: the image is one of criu's and names no container", dir),
-			fmt.Sprintf("ckpt restore %s --name NAME", dir))
+			fmt.Sprintf("ckpt restore %s --name NAME", failure.Quote(dir)))
 	}
 	if err := container.CheckName(m.Name); err != nil {
 		return "", 0, failure.Damagedf("%s: %w", dir, err)
@@ -141,7 +165,7 @@ func restoreFailed(err error, name, dir string) error {
 		return failure.Mark(failure.ErrInterrupted, fmt.Errorf("restore %s: interrupted; nothing was left behind", name))
 	case errors.Is(err, failure.ErrNameTaken):
 		return failure.WithHint(failure.Mark(failure.ErrNameTaken, fmt.Errorf("restore: %s", err.Error())),
-			fmt.Sprintf("give this one another name: ckpt restore %s --name %s2", dir, name),
+			fmt.Sprintf("give this one another name: ckpt restore %s --name %s2", failure.Quote(dir), name),
 			"or end that one: ckpt rm -f "+name)
 	}
 	return err

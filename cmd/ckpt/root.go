@@ -81,7 +81,7 @@ func args(after string, want ...string) cobra.PositionalArgs {
 			return usage(fmt.Errorf("%s: %s is missing", cmd.Name(), want[len(before)]), hint)
 		case len(before) > len(want) && after != "" && !dashed:
 			return usage(fmt.Errorf("%s: the command to run stands after --", cmd.Name()),
-				fmt.Sprintf("%s %s -- %s", cmd.CommandPath(), before[0], strings.Join(before[1:], " ")))
+				fmt.Sprintf("%s %s -- %s", cmd.CommandPath(), failure.Quote(before[0]), quoted(before[1:])))
 		case len(before) > len(want):
 			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), before[len(want)]), hint)
 		case empty >= 0:
@@ -91,6 +91,15 @@ func args(after string, want ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// quoted is a command as it has to be typed.
+func quoted(argv []string) string {
+	var out []string
+	for _, a := range argv {
+		out = append(out, failure.Quote(a))
+	}
+	return strings.Join(out, " ")
 }
 
 func required(want []string) int {

@@ -43,11 +43,11 @@ func TestFewPIDs(t *testing.T) {
 	}
 	before := len(host.Ps().Processes)
 	r := inside("restore", image)
-	if r.Code != 1 || !strings.Contains(r.Err, "ckpt: error: making the container takes 33 pids for a moment, and about ") ||
+	if r.Code != 3 || !strings.Contains(r.Err, "ckpt: error: making the container takes 33 pids for a moment, and about ") ||
 		!strings.Contains(r.Err, "ckpt: hint: end some programs, or allow more: sysctl -w kernel.pid_max=1600") {
 		t.Errorf("it should be told that pids are few: %v", r)
 	}
-	if r := inside("start", "another", "--", "sleep", "1000"); r.Code != 1 || !strings.Contains(r.Err, "ckpt: error: start another: making the container takes 25 pids") {
+	if r := inside("start", "another", "--", "sleep", "1000"); r.Code != 3 || !strings.Contains(r.Err, "ckpt: error: start another: making the container takes 25 pids") {
 		t.Errorf("it should be told that pids are few: %v", r)
 	}
 	if r := inside("ps"); strings.Contains(r.Out, "small") || strings.Contains(r.Out, "another") {

@@ -144,7 +144,7 @@ func (s *restorer) compare(r *kind.Restore, f *os.File, reg *regfile.RegFileEntr
 		return nil
 	}
 	if uint64(st.Size) != reg.GetSize() {
-		return differs("put the old file back, or accept the new one with --allow-changed "+f.Name(),
+		return differs("put the old file back, or accept the new one with --allow-changed "+failure.Quote(f.Name()),
 			"%s changed since the dump: %d bytes then, %d now", f.Name(), reg.GetSize(), st.Size)
 	}
 	if then := r.Extras[reg.GetId()].GetMtimeNs(); then != 0 && then != st.Mtim.Nano() && !s.warned[f.Name()] {
