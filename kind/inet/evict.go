@@ -10,13 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kind/sockdiag"
 	"ckpt/procfs"
-)
-
-// What sock_diag(7) knows (linux/sock_diag.h).
-const (
-	sockDestroy   = 21 // SOCK_DESTROY, Linux 4.5, CONFIG_INET_DIAG_DESTROY, CAP_NET_ADMIN
-	requestLength = 16 + 56
 )
 
 // patience is how long a connection that nobody holds any more is waited for:
@@ -27,40 +22,20 @@ const patience = 2 * time.Second
 // evict frees the ports of a connection that nobody holds: what is left of the
 // saved container's. Preconditions: the thread is in the network namespace.
 func evict(p pair) error {
-	nl, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return fmt.Errorf("make a netlink socket: %w", err)
-	}
-	defer unix.Close(nl)
-	if err := unix.Sendto(nl, destroyRequest(p), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("end an old connection (SOCK_DESTROY): %w", err)
-	}
-	buf := make([]byte, 4096)
-	n, _, err := unix.Recvfrom(nl, buf, 0)
-	if err != nil {
-		return fmt.Errorf("end an old connection (SOCK_DESTROY): %w", err)
-	}
-	if n < 20 {
-		return fmt.Errorf("end an old connection (SOCK_DESTROY): an answer of %d bytes", n)
-	}
-	if code := -int32(binary.NativeEndian.Uint32(buf[16:])); code != 0 {
-		return fmt.Errorf("end an old connection (SOCK_DESTROY): %w", unix.Errno(code))
+	if err := sockdiag.Destroy(destroyRequest(p)); err != nil {
+		return fmt.Errorf("end an old connection: %w", err)
 	}
 	return nil
 }
 
-// destroyRequest is struct nlmsghdr and struct inet_diag_req_v2.
+// destroyRequest is struct inet_diag_req_v2.
 func destroyRequest(p pair) []byte {
 	ne := binary.NativeEndian
-	b := ne.AppendUint32(make([]byte, 0, requestLength), requestLength)
-	b = ne.AppendUint16(b, sockDestroy)
-	b = ne.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-	b = append(b, make([]byte, 8)...) // sequence number, port
 	family := byte(unix.AF_INET)
 	if p.local.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	b = append(b, family, unix.IPPROTO_TCP, 0, 0)
+	b := []byte{family, unix.IPPROTO_TCP, 0, 0}
 	b = ne.AppendUint32(b, ^uint32(0)) // any state
 	b = binary.BigEndian.AppendUint16(b, p.local.Port())
 	b = binary.BigEndian.AppendUint16(b, p.peer.Port())

@@ -11,8 +11,11 @@ import (
 	"ckpt/failure"
 )
 
-// byFamily is SOCK_DIAG_BY_FAMILY (linux/sock_diag.h).
-const byFamily = 20
+// What is asked of the kernel (linux/sock_diag.h).
+const (
+	byFamily = 20 // SOCK_DIAG_BY_FAMILY
+	destroy  = 21 // SOCK_DESTROY, Linux 4.5, CONFIG_INET_DIAG_DESTROY
+)
 
 // ErrShort: an answer of the kernel ends too early.
 var ErrShort = errors.New("the answer is cut off")
@@ -38,7 +41,7 @@ func List(nl *os.File, request []byte, module string) ([][]byte, error) {
 }
 
 func listOnce(nl int, request []byte) (all [][]byte, again bool, err error) {
-	if err := unix.Sendto(nl, message(request), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(nl, message(byFamily, unix.NLM_F_DUMP, request), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, false, err
 	}
 	buf := make([]byte, 1<<16)
@@ -58,12 +61,37 @@ func listOnce(nl int, request []byte) (all [][]byte, again bool, err error) {
 	}
 }
 
+// Destroy ends the one socket of the calling thread's network namespace that
+// request (as of List) describes. It takes CAP_NET_ADMIN; ENOENT: there is none.
+func Destroy(request []byte) error {
+	nl, err := here()
+	if err != nil {
+		return err
+	}
+	defer nl.Close()
+	if err := unix.Sendto(int(nl.Fd()), message(destroy, unix.NLM_F_ACK, request), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("SOCK_DESTROY: %w", err)
+	}
+	buf := make([]byte, 4096)
+	n, _, err := unix.Recvfrom(int(nl.Fd()), buf, 0)
+	if err == nil {
+		var done bool
+		if _, done, _, err = parse(buf[:n]); err == nil && !done {
+			err = ErrShort
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("SOCK_DESTROY: %w", err)
+	}
+	return nil
+}
+
 // message puts struct nlmsghdr before a request.
-func message(request []byte) []byte {
+func message(typ, flags uint16, request []byte) []byte {
 	ne := binary.NativeEndian
 	b := ne.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(request)))
-	b = ne.AppendUint16(b, byFamily)
-	b = ne.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	b = ne.AppendUint16(b, typ)
+	b = ne.AppendUint16(b, unix.NLM_F_REQUEST|flags)
 	b = ne.AppendUint32(b, 1) // sequence number
 	b = ne.AppendUint32(b, 0) // port
 	return append(b, request...)
@@ -87,7 +115,10 @@ func parse(b []byte) (all [][]byte, done, interrupted bool, err error) {
 			if len(m) < 4 {
 				return nil, false, false, ErrShort
 			}
-			return nil, false, false, unix.Errno(-int32(ne.Uint32(m)))
+			if code := ne.Uint32(m); code != 0 {
+				return nil, false, false, unix.Errno(-int32(code))
+			}
+			return all, true, interrupted, nil // an acknowledgement
 		case byFamily:
 			all = append(all, append([]byte(nil), m...))
 		}

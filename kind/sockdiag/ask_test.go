@@ -15,6 +15,7 @@ var (
 	one  = []byte{22, 0, 0, 0, byFamily, 0, unix.NLM_F_MULTI, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 0, 0}
 	two  = []byte{20, 0, 0, 0, byFamily, 0, unix.NLM_F_MULTI, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 8, 9, 10}
 	end  = []byte{20, 0, 0, 0, unix.NLMSG_DONE, 0, unix.NLM_F_DUMP_INTR, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	ack  = []byte{20, 0, 0, 0, unix.NLMSG_ERROR, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	none = []byte{20, 0, 0, 0, unix.NLMSG_ERROR, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff}
 )
 
@@ -25,6 +26,9 @@ func TestMessages(t *testing.T) {
 	}
 	if _, done, interrupted, err := parse(end); !done || !interrupted || err != nil {
 		t.Errorf("done %v, interrupted %v, %v", done, interrupted, err)
+	}
+	if _, done, _, err := parse(ack); !done || err != nil {
+		t.Errorf("done %v, %v", done, err)
 	}
 	if _, _, _, err := parse(none); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)
@@ -62,6 +66,14 @@ func TestMissingModule(t *testing.T) {
 	defer nl.Close()
 	_, err = List(nl, []byte{unix.AF_APPLETALK, 0, 0, 0}, "atalk_diag")
 	if !errors.Is(err, failure.ErrUnsupported) || len(failure.Hints(err)) != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestDestroyNone: no socket is connected like that.
+func TestDestroyNone(t *testing.T) {
+	request := append([]byte{unix.AF_INET, unix.IPPROTO_TCP, 0, 0, 0xff, 0xff, 0xff, 0xff}, make([]byte, 48)...)
+	if err := Destroy(request); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got %v", err)
 	}
 }
