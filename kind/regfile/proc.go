@@ -2,6 +2,7 @@ package regfile
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -100,6 +101,24 @@ func present(r *kind.Restore, reg *regfile.RegFileEntry) (err error) {
 		}
 	}
 	return err
+}
+
+// makeAnew has the rest of a text of /proc, of which the program has read the
+// beginning, made when it reads on. It is made when the position is set, else
+// (fs/seq_file.c, traverse()), and tells of a bare child that is traced. A read
+// at another place makes the kernel forget it, and leaves the position alone.
+func makeAnew(r *kind.Restore, f *os.File, reg *regfile.RegFileEntry) error {
+	if r.Extras[reg.GetId()].GetProcHeld() != 0 || reg.GetFlags()&unix.O_ACCMODE == unix.O_WRONLY || reg.GetMode()&unix.S_IFMT != unix.S_IFREG {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", f.Name(), err)
+	}
+	if st.Type == unix.PROC_SUPER_MAGIC {
+		_, _ = unix.Pread(int(f.Fd()), make([]byte, 1), 0) // fails where there is no text (mem)
+	}
+	return nil
 }
 
 // inside makes a file of an ended process that has been read to the end stay

@@ -175,6 +175,9 @@ func finish(r *kind.Restore, f *os.File, reg *regfile.RegFileEntry, seek bool) e
 		if _, err := unix.Seek(int(f.Fd()), int64(reg.GetPos()), io.SeekStart); err != nil {
 			return fmt.Errorf("set the position in %s to %d: %w", f.Name(), reg.GetPos(), err)
 		}
+		if err := makeAnew(r, f, reg); err != nil {
+			return err
+		}
 	}
 	return r.RestoreOwner(f, reg.GetFown())
 }

@@ -16,6 +16,7 @@ static struct held {
 	int fd;
 } held[32];
 static int n, mem; /* mem: of the other's memory */
+static int half;   /* own status, of which the beginning has been read */
 
 static void act(struct other *o, int order)
 {
@@ -153,6 +154,9 @@ static void look(void)
 
 static void finish(void)
 {
+	char rest[4096] = "";
+	works(read(half, rest, sizeof(rest) - 1), "the rest of status");
+	expect(strstr(rest, "\tproc\n") == rest && strstr(rest, "\nState:\tR (running)\n"), "the rest of status is: %.100s", rest);
 	/* What dies now is seen through descriptors that were restored. */
 	kill(it->pid, SIGKILL);
 	ended(it->pid, SIGKILL);
@@ -237,6 +241,7 @@ int main(int argc, char **argv)
 	char path[64];
 	sprintf(path, "/proc/%d/mem", it->pid);
 	check((mem = open(path, O_RDONLY)) >= 0, "open %s", path);
+	check((half = open("/proc/self/status", O_RDONLY)) >= 0 && read(half, path, 5) == 5, "read status");
 	if (argc > 1)
 		hold_dead();
 	serve(look, finish);
