@@ -1210,7 +1210,8 @@ type Task struct {
 	ParentThread   uint32                 `protobuf:"varint,80,opt,name=parent_thread,json=parentThread,proto3" json:"parent_thread,omitempty"`             // the thread of its parent that it is a child of, if not the leading one
 	QueueNotices   []*QueueNotice         `protobuf:"bytes,63,rep,name=queue_notices,json=queueNotices,proto3" json:"queue_notices,omitempty"`
 	AioEvents      []*AioEvents           `protobuf:"bytes,64,rep,name=aio_events,json=aioEvents,proto3" json:"aio_events,omitempty"`
-	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"` // it gave up the one that controls its session (TIOCNOTTY)
+	AutogroupNice  int32                  `protobuf:"varint,81,opt,name=autogroup_nice,json=autogroupNice,proto3" json:"autogroup_nice,omitempty"` // of its session (sched(7)); with the first process of each
+	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`          // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1418,6 +1419,13 @@ func (x *Task) GetAioEvents() []*AioEvents {
 		return x.AioEvents
 	}
 	return nil
+}
+
+func (x *Task) GetAutogroupNice() int32 {
+	if x != nil {
+		return x.AutogroupNice
+	}
+	return 0
 }
 
 func (x *Task) GetNoTerminal() bool {
@@ -3068,7 +3076,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xcf\a\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xf6\a\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -3100,7 +3108,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\rparent_thread\x18P \x01(\rR\fparentThread\x126\n" +
 	"\rqueue_notices\x18? \x03(\v2\x11.ckpt.QueueNoticeR\fqueueNotices\x12.\n" +
 	"\n" +
-	"aio_events\x18@ \x03(\v2\x0f.ckpt.AioEventsR\taioEvents\x12\x1f\n" +
+	"aio_events\x18@ \x03(\v2\x0f.ckpt.AioEventsR\taioEvents\x12%\n" +
+	"\x0eautogroup_nice\x18Q \x01(\x05R\rautogroupNice\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +
 	"\x10_coredump_filter\"G\n" +

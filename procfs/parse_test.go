@@ -364,3 +364,16 @@ func TestIDMapsWithin(t *testing.T) {
 		}
 	}
 }
+
+func TestParseAutogroup(t *testing.T) {
+	for text, want := range map[string]int{"/autogroup-291320 nice 0\n": 0, "/autogroup-1 nice -7\n": -7} {
+		if nice, err := parseAutogroup([]byte(text)); nice != want || err != nil {
+			t.Errorf("%q: %d, %v", text, nice, err)
+		}
+	}
+	for _, text := range []string{"/autogroup-1\n", "/autogroup-1 nice x\n"} {
+		if nice, err := parseAutogroup([]byte(text)); err == nil {
+			t.Errorf("%q: %d", text, nice)
+		}
+	}
+}

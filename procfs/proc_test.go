@@ -87,6 +87,9 @@ func TestSelf(t *testing.T) {
 	if v, err := p.OOMScoreAdj(); err != nil || v < -1000 || v > 1000 {
 		t.Errorf("oom_score_adj %d: %v", v, err)
 	}
+	if v, _, err := p.Autogroup(); err != nil || v < -20 || v > 19 {
+		t.Errorf("autogroup nice %d: %v", v, err)
+	}
 	if _, err := p.Personality(); err != nil {
 		t.Error(err)
 	}

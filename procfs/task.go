@@ -175,6 +175,31 @@ func (p *Proc) OOMScoreAdj() (int, error) {
 	return int(v), p.parseErr("oom_score_adj", err)
 }
 
+// Autogroup is the nice value of the group that all of its session is scheduled
+// as (sched(7)). ok is false where it is in none, or the kernel has none
+// (CONFIG_SCHED_AUTOGROUP).
+func (p *Proc) Autogroup() (nice int, ok bool, err error) {
+	b, err := p.read("autogroup", make([]byte, 0, 64))
+	if errors.Is(err, unix.ENOENT) || err == nil && len(b) == 0 {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	nice, err = parseAutogroup(b)
+	return nice, err == nil, p.parseErr("autogroup", err)
+}
+
+// parseAutogroup reads "/autogroup-1234 nice 0".
+func parseAutogroup(b []byte) (int, error) {
+	_, nice, ok := bytes.Cut(bytes.TrimSpace(b), []byte(" nice "))
+	if !ok {
+		return 0, fmt.Errorf("%q names no nice value", b)
+	}
+	n, err := intOf(nice)
+	return int(n), err
+}
+
 // Personality is the word personality(2) set.
 func (p *Proc) Personality() (uint32, error) { return p.hex("personality") }
 

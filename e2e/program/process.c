@@ -61,6 +61,26 @@ static void set_limits(void)
 	}
 }
 
+/* The nice value of a session, as which all of it is scheduled (sched(7)). */
+static void set_autogroup(const char *nice)
+{
+	if (!proc)
+		return;
+	int fd = open("/proc/self/autogroup", O_WRONLY);
+	check(fd >= 0, "autogroup");
+	while (write(fd, nice, strlen(nice)) < 0)
+		check(errno == EAGAIN, "autogroup"); /* of users, the kernel takes ten a second */
+	close(fd);
+}
+static void fact_autogroup(const char *of, pid_t pid)
+{
+	char name[64], path[64];
+	sprintf(path, "/proc/%d/autogroup", pid);
+	sprintf(name, "autogroup of %s", of);
+	char *nice = strstr(contents(path), "nice");
+	fact(name, "%s", nice ? nice : "none");
+}
+
 static void fact_prctl(const char *name, int option)
 {
 	fact(name, "%d", prctl(option, 0, 0, 0, 0));
@@ -131,6 +151,9 @@ static void files_of_proc(void)
 	fact("coredump_filter", "%s", contents("/proc/self/coredump_filter"));
 	fact("loginuid", "%s", contents("/proc/self/loginuid"));
 	fact("comm", "%s", contents("/proc/self/comm"));
+	fact_autogroup("itself", getpid());
+	fact_autogroup("its child", sh->orphan_parent);
+	fact_autogroup("its grandchild", sh->orphan);
 	stat_fields();
 	static const char *const keys[] = { "Umask:", "State:", "Tgid:", "Ngid:", "TracerPid:", "Uid:", "Gid:", "Groups:", "NStgid:", "NSpid:",
 		"NSpgid:", "NSsid:", "Kthread:", "VmLck:", "VmPin:", "CoreDumping:", "THP_enabled:", "untag_mask:", "Threads:", "SigPnd:",
@@ -235,15 +258,18 @@ static void children(void)
 {
 	pid_t parent = fork();
 	if (parent == 0) {
-		pid_t pid = fork();
-		if (pid == 0) {
+		setsid();
+		set_autogroup("5");
+		if (fork() == 0) {
+			setsid();
+			set_autogroup("11");
 			signal(SIGHUP, on_death);
 			prctl(PR_SET_PDEATHSIG, SIGHUP);
+			sh->orphan = getpid();
 			sh->reaper = 1;
 			for (;;)
 				pause();
 		}
-		sh->orphan = pid;
 		for (;;)
 			pause();
 	}

@@ -77,6 +77,7 @@ func New() Kinds {
 	terminals, terminalControl := tty.New()
 	keyrings, threadKeyrings := keyring.New()
 	messageQueues, queueNames, queueNotices := mqueue.New()
+	autogroups, autogroupSetter := sched.Autogroups()
 	return Kinds{
 		Files: []kind.File{
 			unixsock.Kind(), // its Finish finds files on their way: those of the others come after
@@ -112,6 +113,7 @@ func New() Kinds {
 			terminalControl,
 			queueNotices,
 			keyrings,
+			autogroups,
 			dumpable,
 			memfd.Seals(),   // after every mapping is made
 			rlimit.Kind(),   // nothing before it meets the program's own limits
@@ -134,6 +136,7 @@ func New() Kinds {
 			sysv.Kind(),
 			queueNames, // before sysv.Kind's Finish, which sets the limits on them
 			shared,
+			autogroupSetter,   // in the end: a low one slows down what is left to do
 			filelock.Leases(), // in the end: nobody opens the file any more
 		},
 		Clocks: clocks,

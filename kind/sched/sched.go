@@ -3,13 +3,14 @@
 // # What the kernel shows
 //
 // sched_getattr(2), getpriority(2), sched_getaffinity(2) and ioprio_get(2)
-// tell of any thread by its id; its timer slack it asks for itself.
+// tell of any thread by its id; its timer slack it asks for itself. The nice
+// value of its session is in /proc/PID/autogroup.
 //
 // # What is saved
 //
 // Policy, priority, nice value, the parameters of SCHED_DEADLINE, a time slice
 // of its own, utilisation clamps, the set of CPUs if it is not all of them,
-// I/O class and priority, timer slack.
+// I/O class and priority, timer slack, the nice values of sessions.
 //
 // # What is lost
 //
