@@ -33,8 +33,11 @@ func IsKey(k string) bool {
 }
 
 // KeyOf is the key of the container that the caller is in; "": in none.
-func KeyOf() (string, error) {
-	m, err := procfs.OnTop(os.Getpid(), "proc", "/proc")
+func KeyOf() (string, error) { return keyOf(os.Getpid()) }
+
+// keyOf is the key of the container that a process is in. Anybody may read it.
+func keyOf(pid int) (string, error) {
+	m, err := procfs.OnTop(pid, "proc", "/proc")
 	if m == nil || err != nil {
 		return "", err
 	}

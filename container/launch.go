@@ -29,8 +29,22 @@ const (
 // Supervisor is the word by which ckpt knows that it was executed to be one.
 const Supervisor = "supervise"
 
-// supervisorArgs are the arguments of the supervisor of a container.
-func supervisorArgs(name string) []string { return []string{"ckpt", Supervisor, name} }
+// supervisorArgs are the arguments of the supervisor of a container. Everybody
+// can read them (ps(1)): they tell other users, and those with another state
+// directory, whose the processes below it are (Elsewhere).
+func supervisorArgs(name, state string) []string { return []string{"ckpt", Supervisor, name, state} }
+
+// supervises tells of which container args are the supervisor's; state is "" in
+// an image made before it was told.
+func supervises(args []string) (name, state string, ok bool) {
+	if len(args) < 3 || args[0] != "ckpt" || args[1] != Supervisor || checkName(args[2]) != nil {
+		return "", "", false
+	}
+	if len(args) > 3 {
+		state = args[3]
+	}
+	return args[2], state, true
+}
 
 // Launch starts a supervisor that does what req says, and returns when the
 // container runs or nothing is left of it. The supervisor is a session leader
@@ -51,7 +65,7 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 		return nil, fmt.Errorf("close_range: %w", err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = supervisorArgs(req.Name)
+	cmd.Args = supervisorArgs(req.Name, req.State)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !asRoot {
 		if err := ownUserNamespace(cmd.SysProcAttr); err != nil {

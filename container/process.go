@@ -109,8 +109,12 @@ func (c *Container) recognise(st *procfs.Stat) (bool, error) {
 	}
 	defer p.Close()
 	args, err := p.Cmdline()
-	if err != nil || !slices.Equal(args, supervisorArgs(c.Name)) {
+	if err != nil {
 		return false, notGone(err)
+	}
+	// Not by the state directory: the same may be named by another path now.
+	if name, _, ok := supervises(args); !ok || name != c.Name {
+		return false, nil
 	}
 	c.BootID, c.InitStart = boot, st.StartTime
 	return true, nil

@@ -24,12 +24,7 @@ type Member struct {
 // A process of a pid namespace is below its vpid 1, so the way up from it
 // leads there: also from a zombie, and from a container inside the container.
 func (s *Store) Whose(id int) (*Member, error) {
-	th, err := procfs.Open(id)
-	if err != nil {
-		return nil, err
-	}
-	defer th.Close()
-	st, err := th.Status()
+	st, err := statusOf(id)
 	if err != nil {
 		return nil, err
 	}
@@ -75,18 +70,23 @@ func (c *Container) member(st *procfs.Status, path []int) (*Member, error) {
 
 func statuses(pids []int) (out []*procfs.Status, err error) {
 	for _, pid := range pids {
-		p, err := procfs.Open(pid)
-		if err != nil {
-			return nil, err
-		}
-		st, err := p.Status()
-		_ = p.Close()
+		st, err := statusOf(pid)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, st)
 	}
 	return out, nil
+}
+
+// statusOf reads the status of a process or thread.
+func statusOf(id int) (*procfs.Status, error) {
+	p, err := procfs.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return p.Status()
 }
 
 // inits are the containers that are alive, by the host pid of vpid 1.

@@ -11,6 +11,7 @@ import (
 	"ckpt/dump"
 	"ckpt/failure"
 	"ckpt/pidns"
+	"ckpt/procfs"
 )
 
 // hostPID is the value of --pid: decimal digits, so that one with zeros before
@@ -49,11 +50,17 @@ func (a *app) adopt(pid int) (dump.Source, error) {
 		return dump.Source{}, err
 	}
 	m, err := s.Whose(pid)
+	if procfs.Hides(pid, err) {
+		return dump.Source{}, hidden(pid)
+	}
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return dump.Source{}, err
 	}
 	if m != nil {
 		return dump.Source{}, failure.WithHint(errors.New(memberText(m)), fmt.Sprintf("save the container: ckpt dump %s DIR", m.Container.Name))
+	}
+	if err := a.notStrange(pid); err != nil && !errors.Is(err, unix.ESRCH) {
+		return dump.Source{}, err
 	}
 	src, err := dump.Adopt(pidns.HostPID(pid)) // tells of an ESRCH
 	if err != nil {
@@ -63,23 +70,26 @@ func (a *app) adopt(pid int) (dump.Source, error) {
 	if err != nil {
 		return dump.Source{}, err
 	}
-	var refused []error
+	refused, err := a.strangersBelow(pid, src.Comm, below)
+	if err != nil {
+		return dump.Source{}, err
+	}
 	for _, c := range below {
-		refused = append(refused, failure.WithHint(
-			failure.Unsupportedf("container %s is below pid %d (%s): a container inside a tree is not carried", c.Name, pid, src.Comm),
-			fmt.Sprintf("save it by itself: ckpt dump %s DIR", c.Name), "give a pid that has no container below it"))
+		refused = append(refused, failure.WithHint(insideTree("container "+c.Name, pid, src.Comm),
+			fmt.Sprintf("save it by itself: ckpt dump %s DIR", c.Name), noneBelow))
 	}
 	src.Name = container.NameOf(src.Command)
 	return src, errors.Join(refused...)
 }
 
-// memberText says whose a host id is: "host pid 812 is pid 2 of container train".
+func insideTree(what string, pid int, comm string) error {
+	return failure.Unsupportedf("%s is below pid %d (%s): a container inside a tree is not carried", what, pid, comm)
+}
+
+const noneBelow = "give a pid that has no container below it"
+
 func memberText(m *container.Member) string {
-	text := fmt.Sprintf("host pid %d is pid %d of container %s", m.PID, m.VPID, m.Container.Name)
-	if int(m.TID) != int(m.PID) {
-		text = fmt.Sprintf("host tid %d is thread %d of pid %d of container %s", m.TID, m.VTID, m.VPID, m.Container.Name)
-	}
-	return text
+	return idText(m.PID, m.TID, m.VPID, m.VTID, "container "+m.Container.Name)
 }
 
 // psOfPID tells which container a host id belongs to. To belong to none is
@@ -93,14 +103,17 @@ func psOfPID(a *app, pid int, asJSON bool) error {
 		return err
 	}
 	m, err := s.Whose(pid)
+	if m == nil && err == nil {
+		err = a.noMember(s, pid)
+	}
+	if procfs.Hides(pid, err) {
+		return hidden(pid)
+	}
 	if errors.Is(err, unix.ESRCH) {
 		return failure.WithHint(fmt.Errorf("there is no process or thread %d on the host", pid), "`ckpt ps NAME` lists those of a container by both their ids")
 	}
 	if err != nil {
 		return err
-	}
-	if m == nil {
-		return noneOf(s, pid)
 	}
 	if !asJSON {
 		_, err = fmt.Fprint(a.out, memberTable(m))
@@ -117,18 +130,63 @@ func psOfPID(a *app, pid int, asJSON bool) error {
 	return a.printJSON([]psContainer{{Name: m.Container.Name, State: state, Processes: []psProcess{p}}})
 }
 
-func noneOf(s *container.Store, pid int) error {
-	below, err := s.Below(pid)
+func hidden(pid int) error {
+	return failure.WithHint(fmt.Errorf("whose %d is cannot be told: this /proc hides the processes of others (hidepid)", pid),
+		"ask as root, or as the user it belongs to")
+}
+
+// noMember tells what a host id is that belongs to no container of the state
+// directory.
+func (a *app) noMember(s *container.Store, pid int) error {
+	m, err := container.Elsewhere(pid)
 	if err != nil {
 		return err
 	}
-	err = failure.Mark(failure.ErrNoContainer, fmt.Errorf("host pid %d is in no container: it is the host's own", pid))
+	if m != nil {
+		return failure.WithHint(failure.Mark(failure.ErrNoContainer, errors.New(strangeMemberText(m))), a.strangerHint(m.Stranger, "look at it", "ps"))
+	}
+	if err = noContainer(pid); !errors.Is(err, failure.ErrNoContainer) {
+		return err
+	}
+	below, berr := s.Below(pid)
+	if berr != nil {
+		return berr
+	}
 	for _, c := range below {
 		if c.Supervisor == pid {
 			return failure.WithHint(err, fmt.Sprintf("it is the supervisor of container %s", c.Name))
 		}
 	}
+	strangers, berr := container.StrangersBelow(pid)
+	if berr != nil {
+		return berr
+	}
+	for _, c := range strangers {
+		if c.Supervisor == pid {
+			return failure.WithHint(err, "it is the supervisor of "+strangerText(c))
+		}
+	}
 	return err
+}
+
+// noContainer tells where a process lives that is in no container.
+func noContainer(pid int) error {
+	vpid, err := container.Deeper(pid)
+	if err != nil {
+		return err
+	}
+	key, err := container.KeyOf()
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("host pid %d is in no container: it is the host's own", pid)
+	switch {
+	case vpid != 0: // by setns(2), perhaps, into that of a container
+		text = fmt.Sprintf("host pid %d is in no container that ckpt can tell: it is pid %d of another pid namespace", pid, vpid)
+	case key != "":
+		text = fmt.Sprintf("pid %d is in no container but the one that ckpt itself is in", pid)
+	}
+	return failure.Mark(failure.ErrNoContainer, errors.New(text))
 }
 
 // memberTable is what `ckpt ps --pid PID` prints.

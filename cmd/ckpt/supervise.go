@@ -13,10 +13,10 @@ import (
 
 func newSuperviseCommand(*app) *cobra.Command {
 	return &cobra.Command{
-		Use:    container.Supervisor + " NAME",
+		Use:    container.Supervisor + " NAME STATE",
 		Short:  "Be the parent of a container (ckpt runs this by itself)",
 		Hidden: true,
-		Args:   args("", "NAME"),
+		Args:   args("", "NAME", "STATE"),
 		RunE:   func(*cobra.Command, []string) error { return container.Supervise(makeContainer) },
 	}
 }
