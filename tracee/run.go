@@ -136,12 +136,14 @@ func (t *Thread) signal(sig unix.Signal, home uint64) (end bool, err error) {
 		if err != nil {
 			return false, t.wrap("read signal", err)
 		}
-		if si.Code != siTKill || si.sender() != t.VPID {
+		end := pc(r) == home
+		own := si.Code == siTKill && si.sender() == t.VPID || end && si.lost()
+		if !own {
 			// Somebody else's. If it was queued for this very thread just
 			// before the end was told, ours was dropped for it.
 			t.late = &si
 		}
-		return pc(r) == home, nil
+		return end, nil
 	case unix.SIGSYS:
 		return false, fmt.Errorf("injected code at %#x: refused by the thread's seccomp filter (%w)", pc(r), unix.EPERM)
 	case unix.SIGSEGV, unix.SIGBUS, unix.SIGILL, unix.SIGFPE, unix.SIGTRAP:

@@ -81,6 +81,34 @@ func TestGenuineDoneSignal(t *testing.T) {
 	}
 }
 
+// TestFullQueue: where no more signals may be queued, the kernel keeps of the
+// done signal its number alone. It is still known as ckpt's own.
+func TestFullQueue(t *testing.T) {
+	lockThread(t)
+	g := startTarget(t, "spin")
+	if err := unix.Prlimit(g.pid, unix.RLIMIT_SIGPENDING, &unix.Rlimit{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	th, in := stopped(t, g, func(th *Thread) {
+		if err := th.SetSigMask(^uint64(0)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for range 3 {
+		if err := askIDs(in, th); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if infos, err := th.Pending(false); err != nil || len(infos) != 0 {
+		t.Errorf("pending: %v, %v", infos, err)
+	}
+	out(t, th, in)
+	g.goesOn("spin")
+	if st, err := statusOf(g.pid); err != nil || st.SigPnd|st.ShdPnd != 0 {
+		t.Errorf("pending %x and %x, %v", st.SigPnd, st.ShdPnd, err)
+	}
+}
+
 // TestStopWhileInside: SIGSTOP cannot be blocked; it takes effect afterwards.
 func TestStopWhileInside(t *testing.T) {
 	lockThread(t)

@@ -67,6 +67,12 @@ const siTKill = -6
 // sender is si_pid of a signal sent by kill(2) or tgkill(2).
 func (s *siginfo) sender() int { return int(int32(binary.LittleEndian.Uint32(s.Fields[:]))) }
 
+// lost tells whether it is what the kernel gives of a signal that it had no
+// room to keep more of than its number (RLIMIT_SIGPENDING; collect_signal()).
+func (s *siginfo) lost() bool {
+	return *s == siginfo{Signo: s.Signo}
+}
+
 func (s *siginfo) bytes() []byte {
 	b := make([]byte, 128)
 	le := binary.LittleEndian

@@ -29,6 +29,7 @@ var programs = []program{
 	{source: "locks.c"},
 	{source: "robust.c"},
 	{source: "pending.c"},
+	{source: "fullqueue.c"},
 	{source: "handlers.c", args: []string{"catch"}},
 	{source: "handlers.c", args: []string{"ignore"}},
 	{source: "timers.c"},

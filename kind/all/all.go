@@ -76,6 +76,7 @@ func New() Kinds {
 	sharedPending, ownPending := pending.New()
 	terminals, terminalControl := tty.New()
 	keyrings, threadKeyrings := keyring.New()
+	limits, signalLimit := rlimit.New()
 	messageQueues, queueNames, queueNotices := mqueue.New()
 	autogroups, autogroupSetter := sched.Autogroups()
 	return Kinds{
@@ -116,7 +117,7 @@ func New() Kinds {
 			autogroups,
 			dumpable,
 			memfd.Seals(),   // after every mapping is made
-			rlimit.Kind(),   // nothing before it meets the program's own limits
+			limits,          // nothing before it meets the program's own limits
 			filelock.Kind(), // last: a later close(2) would drop locks
 		},
 		Threads: []kind.Thread{
@@ -125,7 +126,8 @@ func New() Kinds {
 			ownPending,
 			threadMisc,
 			threadKeyrings,
-			timerMaker, // alarm clocks take capabilities
+			timerMaker,  // alarm clocks take capabilities
+			signalLimit, // no signal or timer after it
 			seccomp.Kind(),
 			credentials, // last: what comes after has the program's rights
 		},

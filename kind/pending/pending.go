@@ -7,11 +7,14 @@
 // signal's siginfo. The ids in it are those that the receiver sees: the
 // sender's pid is translated to the receiver's pid namespace when the signal
 // is sent (send_signal_locked() in kernel/signal.c), 0 for a sender outside.
+// A signal that came when RLIMIT_SIGPENDING was reached stands in no queue,
+// but waits all the same (SigPnd, ShdPnd in /proc/TID/status).
 //
 // # What is saved
 //
 // All 128 bytes of siginfo of each signal, in order, read after the timers:
-// the signal of one that expired meanwhile is among them.
+// the signal of one that expired meanwhile is among them. One that stands in
+// no queue has the siginfo with which it will be taken (collect_signal()).
 //
 // # What is lost
 //
@@ -36,14 +39,16 @@ import (
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kind"
-	"ckpt/tracee"
+	"ckpt/procfs"
 )
 
 const (
 	name = "pending signals"
 	// infoSize is the size of siginfo_t.
 	infoSize = 128
-	limits   = "what a timer overran while its signal was pending is counted anew"
+	// signals is how many there are (_NSIG).
+	signals = 64
+	limits  = "what a timer overran while its signal was pending is counted anew"
 )
 
 // New gives the signals sent to a process and those sent to each thread.
@@ -54,29 +59,63 @@ func New() (shared kind.Process, own kind.Thread) {
 }
 
 func late(_ *kind.Dump, p *kind.Proc) (err error) {
-	p.TC.SignalsS, err = read(p.Lead().Traced, true)
+	p.TC.SignalsS, err = read(p.Lead(), true)
 	return err
 }
 
 func lateThread(_ *kind.Dump, _ *kind.Proc, t *kind.Task) (err error) {
-	t.Core.ThreadCore.SignalsP, err = read(t.Traced, false)
+	t.Core.ThreadCore.SignalsP, err = read(t, false)
 	return err
 }
 
-func read(t *tracee.Thread, shared bool) (*siginfo.SignalQueueEntry, error) {
-	if t == nil {
+func read(t *kind.Task, shared bool) (*siginfo.SignalQueueEntry, error) {
+	if t.Traced == nil {
 		return nil, nil // only checking
 	}
-	infos, err := t.Pending(shared)
+	infos, err := t.Traced.Pending(shared)
 	if err != nil {
 		return nil, err
 	}
 	e := &siginfo.SignalQueueEntry{}
+	queued := uint64(0)
 	for _, si := range infos {
 		e.Signals = append(e.Signals, &siginfo.SiginfoEntry{Siginfo: si})
+		queued |= 1 << (number(si) - 1)
+	}
+	more, err := unqueued(t, shared, queued)
+	if err != nil {
+		return nil, err
+	}
+	for sig := uint32(1); sig <= signals; sig++ {
+		if more&(1<<(sig-1)) != 0 {
+			si := binary.LittleEndian.AppendUint32(nil, sig) // and si_code SI_USER, si_pid 0, si_uid 0
+			e.Signals = append(e.Signals, &siginfo.SiginfoEntry{Siginfo: append(si, make([]byte, infoSize-len(si))...)})
+		}
 	}
 	return e, nil
 }
+
+// unqueued are the signals that wait and stand in no queue. The status is read
+// once more only where that of the freeze says that there may be some.
+func unqueued(t *kind.Task, shared bool, queued uint64) (uint64, error) {
+	wait := func(st *procfs.Status) uint64 {
+		if shared {
+			return st.ShdPnd
+		}
+		return st.SigPnd
+	}
+	more := wait(t.Status) &^ queued
+	if more == 0 {
+		return 0, nil
+	}
+	now, err := t.FS.Status()
+	if err != nil {
+		return 0, err
+	}
+	return more & wait(now), nil
+}
+
+func number(info []byte) uint32 { return binary.LittleEndian.Uint32(info) }
 
 func restore(_ *kind.Restore, t *kind.Target) error {
 	return each(t, t.TC.GetSignalsS(), func(sig uint64, info []byte) {
@@ -100,8 +139,8 @@ func each(t *kind.Target, q *siginfo.SignalQueueEntry, add func(sig uint64, info
 		if len(info) != infoSize {
 			return failure.Damagedf("a pending signal of %d bytes instead of %d", len(info), infoSize)
 		}
-		sig := binary.LittleEndian.Uint32(info)
-		if sig == 0 || sig > 64 {
+		sig := number(info)
+		if sig == 0 || sig > signals {
 			return failure.Damagedf("a pending signal of number %d", sig)
 		}
 		if id, ok := image.TimerOf(info); ok && slices.ContainsFunc(t.Extra.GetTimers(), func(x *image.TimerDue) bool { return x.GetId() == id }) {

@@ -24,6 +24,7 @@ package rlimit
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 
 	criu_core "github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
@@ -37,16 +38,25 @@ import (
 	"ckpt/tracee"
 )
 
-// Kind is the resource limits. In the table of kinds it comes after all
-// others that add to Target.Late, which its limits could hinder.
-func Kind() kind.Process {
-	return kind.Process{
-		Name:    "resource limits",
+const name = "resource limits"
+
+// New gives the limits of a process, and the one of signals that wait, which
+// threads set. In the tables of kinds each comes after all others that add to
+// Target.Late or TargetThread.Last what its limits could hinder.
+func New() (all kind.Process, signals kind.Thread) {
+	l := limits{}
+	all = kind.Process{
+		Name:    name,
 		Observe: observe,
-		Restore: restore,
+		Restore: l.restore,
 		Limits:  "a hard limit above that of whoever restores is raised only with CAP_SYS_RESOURCE; the log names those that were not",
 	}
+	return all, kind.Thread{Name: name, Restore: l.restoreThread}
 }
+
+// limits is how many signals and timers the user of a process being rebuilt
+// may have waiting.
+type limits map[*kind.Target]procfs.Limit
 
 func observe(_ *kind.Dump, p *kind.Proc) error {
 	all, err := p.FS.Limits()
@@ -65,7 +75,7 @@ func observe(_ *kind.Dump, p *kind.Proc) error {
 // has the right to, and so knows what could not be raised. The rest is done in
 // the last script, where a small limit no longer stands in the way: it only
 // lowers, which needs no right.
-func restore(r *kind.Restore, t *kind.Target) error {
+func (l limits) restore(r *kind.Restore, t *kind.Target) error {
 	p, err := procfs.OpenAt(r.HostProc, t.Host.String())
 	if err != nil {
 		return err
@@ -91,7 +101,22 @@ func restore(r *kind.Restore, t *kind.Target) error {
 				set(t.Main, res, procfs.Limit{Soft: want.Hard, Hard: want.Hard})
 			}
 		}
+		if res == unix.RLIMIT_SIGPENDING {
+			l[t] = want
+			continue
+		}
 		set(t.Late, res, want)
+	}
+	return nil
+}
+
+// restoreThread lets the last thread set the limit: all have queued their
+// signals by then.
+func (l limits) restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
+	want, ok := l[t]
+	after := t.Threads[slices.Index(t.Threads, tt)+1:]
+	if ok && !slices.ContainsFunc(after, func(o *kind.TargetThread) bool { return !o.Extra.GetDead() }) {
+		set(tt.Last, unix.RLIMIT_SIGPENDING, want)
 	}
 	return nil
 }

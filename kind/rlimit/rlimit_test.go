@@ -3,9 +3,11 @@ package rlimit
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/kind/kindtest"
 	"ckpt/pidns"
@@ -92,19 +95,25 @@ func TestRestore(t *testing.T) {
 	var log bytes.Buffer
 	r := &kind.Restore{HostProc: proc, Log: slog.New(slog.NewTextHandler(&log, nil))}
 	tgt := &kind.Target{VPID: 3, Host: pid, TC: tc, Main: tracee.NewScript(0x20000), Late: tracee.NewScript(0x10000)}
-	if err := restore(r, tgt); err != nil {
+	thread := func(dead bool) *kind.TargetThread {
+		return &kind.TargetThread{Extra: &image.Thread{Dead: dead}, Last: tracee.NewScript(0x30000)}
+	}
+	first, last, dead := thread(false), thread(false), thread(true)
+	tgt.Threads = []*kind.TargetThread{first, last, dead}
+	l := limits{}
+	if err := errors.Join(l.restore(r, tgt), l.restoreThread(r, tgt, first), l.restoreThread(r, tgt, last)); err != nil {
 		t.Fatal(err)
 	}
-	if tgt.Main.Len() != 0 || tgt.Late.Len() != 16 {
-		t.Errorf("%d early and %d late calls for 16 limits", tgt.Main.Len(), tgt.Late.Len())
+	if tgt.Main.Len() != 0 || tgt.Late.Len() != 15 || first.Last.Len() != 0 || last.Last.Len() != 1 {
+		t.Errorf("%d early, %d late calls for 16 limits, %d and %d of threads", tgt.Main.Len(), tgt.Late.Len(), first.Last.Len(), last.Last.Len())
 	}
 	if s := log.String(); !strings.Contains(s, "Max open files") || !strings.Contains(s, "vpid=3") || strings.Contains(s, "file size") {
 		t.Errorf("log: %s", s)
 	}
-	want := have
+	want := slices.Clone(have[:])
 	want[unix.RLIMIT_FSIZE] = procfs.Limit{Soft: 1, Hard: 2}
 	want[unix.RLIMIT_NOFILE] = procfs.Limit{Soft: 150, Hard: 200}
-	for i, w := range want {
+	for i, w := range slices.Delete(want, unix.RLIMIT_SIGPENDING, unix.RLIMIT_SIGPENDING+1) {
 		b := tgt.Late.Bytes(0x10000+uint64(i)*16, 16)
 		if got := (procfs.Limit{Soft: binary.LittleEndian.Uint64(b), Hard: binary.LittleEndian.Uint64(b[8:])}); got != w {
 			t.Errorf("limit %d: %v, want %v", i, got, w)
@@ -134,12 +143,14 @@ func TestLowered(t *testing.T) {
 // From one process into another; hard limits only go down, for raising takes
 // a capability that not every root has.
 func TestRoundTrip(t *testing.T) {
-	kinds := kindtest.Kinds{Processes: []kind.Process{Kind()}}
+	all, signals := New()
+	kinds := kindtest.Kinds{Processes: []kind.Process{all}, Threads: []kind.Thread{signals}}
 	first, second := kindtest.NewBare(t), kindtest.NewBare(t)
 	pid := pidns.HostPID(first.Thread.PID)
 	limit(t, pid, unix.RLIMIT_NOFILE, procfs.Limit{Soft: 3, Hard: 30}) // fewer than are open while restoring
 	limit(t, pid, unix.RLIMIT_FSIZE, procfs.Limit{Soft: 0, Hard: 0})
 	limit(t, pid, unix.RLIMIT_AS, procfs.Limit{Soft: 4096, Hard: 8192}) // less than it has
+	limit(t, pid, unix.RLIMIT_SIGPENDING, procfs.Limit{Soft: 7, Hard: 70})
 	limit(t, pid, unix.RLIMIT_RTTIME, procfs.Limit{Soft: 5, Hard: procfs.Unlimited})
 	p, err := first.Save(kinds)
 	if err != nil {
