@@ -3,6 +3,8 @@ package procfs
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +41,31 @@ func (f *FDInfo) Locks() ([]Lock, error) {
 		l, err := parseLock([]byte(v))
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", s, err)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+// Locks are all locks of the machine (/proc/locks) whose owners this /proc, held
+// open as root, shows; those of open file descriptions have none.
+func Locks(root *os.File) ([]Lock, error) {
+	const name = "locks"
+	fd, err := openat(int(root.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open %s/%s: %w", root.Name(), name, err)
+	}
+	f := os.NewFile(uintptr(fd), root.Name()+"/"+name)
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	var out []Lock
+	for line := range bytes.Lines(b) {
+		l, err := parseLock(line)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", f.Name(), line, err)
 		}
 		out = append(out, l)
 	}

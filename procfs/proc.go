@@ -64,6 +64,12 @@ func (p *Proc) Thread(tid int) (*Proc, error) {
 	return openDir(p.fd, rel, p.name+"/"+rel, true)
 }
 
+// PIDs are the processes that a /proc, held open as root, shows.
+func PIDs(root *os.File) ([]int, error) {
+	p := &Proc{fd: int(root.Fd()), name: root.Name()}
+	return p.list(".")
+}
+
 func openDir(at int, path, name string, thread bool) (*Proc, error) {
 	fd, err := openat(at, path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
 	if errors.Is(err, unix.ENOENT) {

@@ -222,7 +222,7 @@ func TestScriptErrors(t *testing.T) {
 	if !errors.As(err, &se) || se.Step != int(fail) || !errors.Is(err, unix.EBADF) {
 		t.Fatalf("error is %v", err)
 	}
-	if want := "step 5 of 6 (close 0xd431, close what is not open): bad file descriptor"; err.Error() != want {
+	if want := "close what is not open: bad file descriptor (close 0xd431, call 5 of 6)"; err.Error() != want {
 		t.Errorf("error is %q, want %q", err, want)
 	}
 	if _, err := s.Result(mk); err != nil {

@@ -41,6 +41,7 @@ type step struct {
 	store  uint64 // 0: nowhere
 	aims   []aim
 	note   string
+	why    func(unix.Errno) error // nil: nothing is known
 	result uint64
 	done   bool
 }
@@ -146,6 +147,11 @@ func (s *Script) Aim(step Step, arg int, to Step, toArg int) {
 // Note names a step for error messages ("open pipe 3").
 func (s *Script) Note(at Step, what string) { s.steps[at].note = what }
 
+// Explain has why say, when the script stops at a step, what that means to a
+// user: it is called after the calls, and may look at the machine. Where it gives
+// nil, the error is the StepError.
+func (s *Script) Explain(at Step, why func(unix.Errno) error) { s.steps[at].why = why }
+
 // Result is what step returned: a value, or an errno (as error) for
 // -4095..-1. Only after Run; a step that a failed Must kept from running is
 // ECANCELED.
@@ -237,13 +243,13 @@ type StepError struct {
 	Errno       unix.Errno
 }
 
-// Error is as "step 3 of 12 (mmap 0x7f0000000000, open pipe 3): cannot allocate memory".
+// Error is as "open pipe 3: too many open files (pipe2 0x7f0000000000, call 3 of 12)".
 func (e *StepError) Error() string {
-	what := fmt.Sprintf("%s %#x", callName(e.Nr), e.Args[0])
-	if e.Note != "" {
-		what += ", " + e.Note
+	call := fmt.Sprintf("%s %#x", callName(e.Nr), e.Args[0])
+	if e.Note == "" {
+		return fmt.Sprintf("%s: %v (call %d of %d)", call, e.Errno, e.Step+1, e.Steps)
 	}
-	return fmt.Sprintf("step %d of %d (%s): %v", e.Step+1, e.Steps, what, e.Errno)
+	return fmt.Sprintf("%s: %v (%s, call %d of %d)", e.Note, e.Errno, call, e.Step+1, e.Steps)
 }
 
 // Unwrap gives the errno.
@@ -251,5 +257,10 @@ func (e *StepError) Unwrap() error { return e.Errno }
 
 func (s *Script) failed(at int) error {
 	st := &s.steps[at]
+	if st.why != nil {
+		if err := st.why(unix.Errno(-st.result)); err != nil {
+			return err
+		}
+	}
 	return &StepError{Step: at, Steps: len(s.steps), Nr: st.nr, Args: st.args, Note: st.note, Errno: unix.Errno(-st.result)}
 }

@@ -298,18 +298,22 @@ func take(r *kind.Restore, t *kind.Target, e *filelock.FileLockEntry) error {
 		return failure.Damagedf("a lock of type %d", e.GetType())
 	}
 	fd, sc := uint64(e.GetFd()), t.Late
-	what := fmt.Sprintf("take the lock on fd %d again", e.GetFd())
+	must := func(nr uintptr, args ...uint64) {
+		step := sc.Must(nr, args...)
+		sc.Note(step, fmt.Sprintf("take the lock on fd %d again", e.GetFd()))
+		sc.Explain(step, newTaken(r, t, e).why)
+	}
 	switch e.GetFlag() {
 	case flock:
 		op := uint64(unix.LOCK_SH)
 		if e.GetType() == unix.F_WRLCK {
 			op = unix.LOCK_EX
 		}
-		sc.Note(sc.Must(unix.SYS_FLOCK, fd, op|unix.LOCK_NB), what)
+		must(unix.SYS_FLOCK, fd, op|unix.LOCK_NB)
 	case posix:
-		sc.Note(sc.Must(unix.SYS_FCNTL, fd, unix.F_SETLK, sc.Data(structFlock(e))), what)
+		must(unix.SYS_FCNTL, fd, unix.F_SETLK, sc.Data(structFlock(e)))
 	case ofd:
-		sc.Note(sc.Must(unix.SYS_FCNTL, fd, unix.F_OFD_SETLK, sc.Data(structFlock(e))), what)
+		must(unix.SYS_FCNTL, fd, unix.F_OFD_SETLK, sc.Data(structFlock(e)))
 	default:
 		return failure.Damagedf("a lock of kind %#x", e.GetFlag())
 	}

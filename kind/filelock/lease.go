@@ -122,7 +122,9 @@ func takeLease(r *kind.Restore, t *kind.Target, e *filelock.FileLockEntry) error
 	default:
 		return failure.Damagedf("a lease of type %d", e.GetType())
 	}
-	t.Main.Note(t.Main.Must(unix.SYS_FCNTL, uint64(e.GetFd()), unix.F_SETLEASE, typ), fmt.Sprintf("take the lease on fd %d again", e.GetFd()))
+	step := t.Main.Must(unix.SYS_FCNTL, uint64(e.GetFd()), unix.F_SETLEASE, typ)
+	t.Main.Note(step, fmt.Sprintf("take the lease on fd %d again", e.GetFd()))
+	t.Main.Explain(step, newTaken(r, t, e).why)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
@@ -104,7 +105,20 @@ func openFailed(reg *regfile.RegFileEntry, err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return differs("put it back", "%s is gone since the dump: it was %s", reg.GetName(), describe(reg))
 	}
-	return fmt.Errorf("open %s: %w", reg.GetName(), err)
+	failed := fmt.Errorf("open %s: %w", reg.GetName(), err)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		// Whoever has the lease has been told by now to give it up (F_SETLEASE of fcntl(2)).
+		return failure.WithHint(fmt.Errorf("open %s: another program has a lease on it", reg.GetName()),
+			"try again in a moment, or end that program: lsof "+failure.Quote(reg.GetName()))
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return failure.WithHint(failed, "let uid "+strconv.Itoa(os.Geteuid())+" open it as the program did, or restore as root")
+	case errors.Is(err, unix.EROFS):
+		return failure.WithHint(failed, "mount that file system so that it can be written to")
+	case errors.Is(err, unix.ETXTBSY):
+		return failure.WithHint(failed, "end the programs that run it: fuser "+failure.Quote(reg.GetName()))
+	}
+	return failed
 }
 
 func describe(reg *regfile.RegFileEntry) string {
