@@ -213,6 +213,33 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+func TestReach(t *testing.T) {
+	all := func(id uint32) [4]uint32 { return [4]uint32{id, id, id, id} }
+	own := procfs.IDMaps{{Inside: 1000, Outside: 1000, Count: 1}}
+	every := procfs.IDMaps{{Inside: 0, Outside: 0, Count: 1<<32 - 1}}
+	mine := identity{uid: all(1000), gid: all(1000)}
+	for _, c := range []struct {
+		name     string
+		ids      procfs.IDMaps
+		uid, gid [4]uint32
+		hint     string // "": is let pass
+	}{
+		{"his own", own, all(1000), all(1000), ""},
+		{"root's", own, all(0), all(0), "restore as root"},
+		{"another's", own, all(7), all(7), "restore as user 7, or as root"},
+		{"saved ids of root", own, [4]uint32{1000, 1000, 0, 1000}, all(1000), "restore as root"},
+		{"another group", own, all(1000), [4]uint32{1000, 5, 5, 5}, "restore as user 1000, or as root"},
+		{"by root", every, all(7), all(8), ""},
+	} {
+		m := &maker{uids: c.ids, gids: c.ids}
+		err := m.reach(identity{uid: c.uid, gid: c.gid}, mine)
+		hints := failure.Hints(err)
+		if c.hint == "" && err != nil || c.hint != "" && (!errors.Is(err, failure.ErrUnsupported) || len(hints) != 1 || hints[0] != c.hint) {
+			t.Errorf("%s: %v %q", c.name, err, hints)
+		}
+	}
+}
+
 func TestCheckLabel(t *testing.T) {
 	for label, ok := range map[string]bool{
 		"": true, "unconfined": true, "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023": true,

@@ -23,7 +23,8 @@ type maker struct {
 	known  bool
 	bare   procfs.Status
 	bits   uint32        // their securebits
-	gids   procfs.IDMaps // the container's gid_map
+	uids   procfs.IDMaps // the container's uid_map
+	gids   procfs.IDMaps // and gid_map
 	denied bool          // setgroups(2) is denied to the container
 	outer  []uint32      // Restore.Groups
 	own    uint64        // inode of ckpt's user namespace, and the container's
@@ -44,6 +45,9 @@ func (m *maker) learn(r *kind.Restore, host pidns.HostPID) error {
 		return err
 	}
 	m.bare = *st
+	if m.uids, err = p.UIDMap(); err != nil {
+		return err
+	}
 	if m.gids, err = p.GIDMap(); err != nil {
 		return err
 	}
@@ -160,7 +164,7 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) 
 		return fmt.Errorf("look at the bare child's credentials: %w", ferr)
 	} else if far != nil {
 		have, groups, err = far.translate(&want)
-	} else {
+	} else if err = m.reach(want, have); err == nil {
 		groups, err = m.groups(want.groups)
 	}
 	if err != nil {
@@ -204,6 +208,25 @@ func (m *maker) identity() identity {
 	b := &m.bare
 	return identity{uid: b.Uid, gid: b.Gid, groups: b.Groups, inh: b.CapInh, prm: b.CapPrm, eff: b.CapEff, bnd: b.CapBnd, amb: b.CapAmb,
 		bits: m.bits, noNewPrivs: b.NoNewPrivs}
+}
+
+// reach refuses ids that no process of the container can have: a container of
+// an ordinary user has his own only.
+func (m *maker) reach(want, have identity) error {
+	for i := range want.uid {
+		_, uid := m.uids.Outside(want.uid[i])
+		_, gid := m.gids.Outside(want.gid[i])
+		if (uid || want.uid[i] == have.uid[i]) && (gid || want.gid[i] == have.gid[i]) {
+			continue
+		}
+		hint := "restore as root"
+		if want.uid[i] != 0 {
+			hint = fmt.Sprintf("restore as user %d, or as root", want.uid[i])
+		}
+		return failure.WithHint(failure.Unsupportedf("it runs as user %d, group %d, and user %d, group %d, can bring back only what runs as himself",
+			want.uid[i], want.gid[i], have.uid[0], have.gid[0]), hint)
+	}
+	return nil
 }
 
 // groups tells whether setgroups(2) is needed. Groups without a number inside
