@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,16 +14,25 @@ import (
 	"ckpt/procfs"
 )
 
-// Check lists everything that a dump of the container would refuse, without
-// stopping or touching it. What changes while it looks may be missed, and what
-// ends is left out: Run looks again.
-func Check(ctx context.Context, src Source, o Options) (refused []error, err error) {
+// Check lists everything that a dump of the container would refuse and that can
+// be seen without stopping or touching it; unseen names the rest, as far as it
+// concerns the container. What passes by itself it waits for, as long as Run
+// does. What changes while it looks may be missed, and what ends is left out:
+// Run looks again.
+func Check(ctx context.Context, src Source, o Options) (refused []error, unseen []string, err error) {
 	s, err := newSession(src, o.Log, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.close()
-	pids, err := pidns.Walk(src.Root)
+	if refused, err = s.check(ctx); err != nil {
+		return nil, nil, err
+	}
+	return refused, s.unseen(), nil
+}
+
+func (s *session) check(ctx context.Context) (refused []error, err error) {
+	pids, err := pidns.Walk(s.src.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +47,30 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, err err
 	if err := s.settle(pids); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(failure.All(s.examine()), func(err error) bool { return willPass(err) || s.hasPassed(err) }), nil
+	refused = slices.DeleteFunc(failure.All(s.examine()), s.hasPassed)
+	return append(waitOut(ctx, refused), s.stuck(ctx)...), ctx.Err()
+}
+
+// unseen is what the kinds do not look at while the processes run, of those that
+// every process has, and of files that one has.
+func (s *session) unseen() (out []string) {
+	add := func(what string) {
+		if what != "" && !slices.Contains(out, what) {
+			out = append(out, what)
+		}
+	}
+	for _, k := range s.kinds.All() {
+		add(k.Unseen)
+	}
+	for _, k := range s.kinds.Namespaces {
+		add(k.Unseen)
+	}
+	for _, d := range s.files {
+		if k, err := s.kindOf(d); err == nil {
+			add(k.Unseen)
+		}
+	}
+	return out
 }
 
 // hasPassed tells of an error that comes of the end of a process or thread
@@ -71,10 +104,56 @@ func (s *session) endedMeanwhile(err error) bool {
 	return s.out == nil && err != nil && (ignoreGone(err) == nil || errors.Is(err, unix.EBADF))
 }
 
-// willPass tells of a refusal that Run would wait for.
-func willPass(err error) bool {
-	b, ok := errors.AsType[*kind.Busy](err)
-	return ok && !slices.ContainsFunc(b.Holders, func(p *kind.Proc) bool { return p.Stat.State == 'T' })
+// waitOut drops what passes while it waits, which is for as long as Run does.
+func waitOut(ctx context.Context, refused []error) []error {
+	for deadline := time.Now().Add(drainPatience); ; {
+		left := 0
+		refused = slices.DeleteFunc(refused, func(err error) bool {
+			b, ok := errors.AsType[*kind.Busy](err)
+			if ok && b.Done() {
+				return true
+			}
+			if ok {
+				left++
+			}
+			return false
+		})
+		if left == 0 || time.Now().After(deadline) {
+			return refused
+		}
+		select {
+		case <-ctx.Done():
+			return refused
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// stuck refuses threads that wait in vfork(2) for as long as Run would try.
+func (s *session) stuck(ctx context.Context) (refused []error) {
+	deadline := time.Now().Add(freezeTries * (vforkPatience + tryPause))
+	for _, p := range s.d.Procs {
+		for _, t := range p.Threads {
+			for inVfork(t) {
+				if time.Now().After(deadline) {
+					refused = append(refused, s.failThread(p, t, "", failure.WithHint(failure.Mark(failure.ErrUnsupported, errVfork), vforkHint)))
+					break
+				}
+				select {
+				case <-ctx.Done():
+					return refused
+				case <-time.After(tryPause):
+				}
+			}
+		}
+	}
+	return refused
+}
+
+// inVfork tells whether a running thread is deaf and makes a process.
+func inVfork(t *kind.Task) bool {
+	st, err := t.FS.Stat()
+	return err == nil && st.State == 'D' && forking(t)
 }
 
 // look takes a running process as freeze takes a stopped one.

@@ -146,6 +146,9 @@ func (s *session) refuse(d *kind.Desc) error {
 	if err == nil && k.Refuse != nil {
 		err = k.Refuse(s.d, d)
 	}
+	if err == nil {
+		_, err = s.d.PathOwner(d) // one outside
+	}
 	return err
 }
 

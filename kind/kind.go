@@ -59,6 +59,9 @@ type File struct {
 	Inside func(r *Restore, e *fdinfo.FileEntry, fd int, s *tracee.Script) error
 	// Limits is one sentence on what is not kept, "" if all is.
 	Limits string
+	// Unseen is what Dump or Finish may refuse and Refuse cannot see, as a check
+	// names it to the user; "": nothing that programs ordinarily have.
+	Unseen string
 }
 
 // Process is one sort of state that every process has.
@@ -98,6 +101,7 @@ type Process struct {
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	Limits  string
+	Unseen  string // by Observe, see File.Unseen
 }
 
 // Thread is one sort of state that every thread has. As Process, a thread each.
@@ -152,4 +156,5 @@ type Namespace struct {
 	// runs: what their rebuilding could have changed. May be nil.
 	Finish func(*Restore) error
 	Limits string
+	Unseen string // while the processes run, see File.Unseen
 }

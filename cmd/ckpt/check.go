@@ -23,8 +23,9 @@ func newCheckCommand(a *app) *cobra.Command {
 		Short: "Tell what this kernel can do, or whether a container would dump",
 		Long: `Without an argument, try every feature of the kernel that ckpt uses. With the
 name of a container, tell what stands in the way of dumping it; the container
-is not stopped. With --pid PID, the same of a process that ckpt did not start
-and all that descend from it. With an image (an argument with a slash), tell what would keep
+is not stopped, so what only stopped processes show is not looked at, and said to
+be so: a dump may still refuse it, and leaves all as it was. With --pid PID, the
+same of a process that ckpt did not start and all that descend from it. With an image (an argument with a slash), tell what would keep
 it from being restored here; nothing is made.
 
 Exits with 3 if something required is missing, or something stands in the way.`,
@@ -141,14 +142,22 @@ func checkSource(ctx context.Context, a *app, src dump.Source, asJSON bool) erro
 	if err != nil {
 		return err
 	}
-	refusals, err := dump.Check(ctx, src, dump.Options{Log: log})
+	refusals, unseen, err := dump.Check(ctx, src, dump.Options{Log: log})
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		return tellRefusals(a, checkResult{Name: src.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
+		return tellRefusals(a, checkResult{Name: src.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals), Unseen: append([]string{}, unseen...)}, "", refusals)
 	}
-	return tellRefusals(a, nil, refusalText(src.Name, "dump", refusals), refusals)
+	return tellRefusals(a, nil, refusalText(src.Name, "dump", refusals)+unseenText(refusals, unseen), refusals)
+}
+
+// unseenText tells, of what would dump, how far that is known.
+func unseenText(refusals []error, unseen []string) string {
+	if len(refusals) > 0 || len(unseen) == 0 {
+		return ""
+	}
+	return "  not looked at, since it takes a stop: " + strings.Join(unseen, "; ") + "\n"
 }
 
 // checkImage tells whether an image would restore here.
@@ -212,6 +221,7 @@ type checkResult struct {
 	Name     string    `json:"name"`
 	Dumps    bool      `json:"dumps"`
 	Refusals []refusal `json:"refusals"`
+	Unseen   []string  `json:"unseen"` // what only a dump looks at
 }
 
 type imageCheckResult struct {

@@ -212,6 +212,13 @@ func TestRefusalText(t *testing.T) {
 	if got := refusalText("web", "dump", nil); got != "web: would dump\n" {
 		t.Errorf("%q", got)
 	}
+	unseen := []string{"keyrings", "terminals"}
+	if got := unseenText(nil, unseen); got != "  not looked at, since it takes a stop: keyrings; terminals\n" {
+		t.Errorf("%q", got)
+	}
+	if got := unseenText([]error{errors.New("no")}, unseen); got != "" {
+		t.Errorf("%q", got)
+	}
 	got := refusalText("web", "dump", []error{
 		&failure.Error{Doing: "dump", VPID: 7, Comm: "nginx", What: "fd 12",
 			Err: failure.WithHint(failure.Unsupportedf("established TCP connection"), "close it")},

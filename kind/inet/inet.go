@@ -40,6 +40,7 @@ func Kind() kind.File {
 	w := &world{}
 	return kind.File{
 		Name:    "internet socket",
+		Unseen:  "what is under way in internet sockets",
 		Type:    fdinfo.FdTypes_INETSK,
 		Owns:    owns,
 		Refuse:  s.refuse,

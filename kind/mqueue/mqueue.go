@@ -72,6 +72,7 @@ func New() (files kind.File, queues kind.Namespace, notices kind.Process) {
 	return kind.File{
 			Name: "message queue", Type: fdinfo.FdTypes_EXT, Restores: restores,
 			Owns: owns, Refuse: w.refuse, Dump: w.dumpFile, Restore: m.open,
+			Unseen: "message queues, and who is to be notified (mq_notify)",
 			Limits: "a queue counts against the limit (RLIMIT_MSGQUEUE) of whoever restores; its times are new",
 		},
 		kind.Namespace{Name: "message queues", Sort: "ipc", Ask: w.ask, Dump: refuseInner, Restore: m.restore, Finish: m.finish},

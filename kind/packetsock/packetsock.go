@@ -31,6 +31,7 @@ import (
 func Kind() kind.File {
 	return kind.File{
 		Name:    "packet socket",
+		Unseen:  "rings of packet sockets",
 		Type:    fdinfo.FdTypes_PACKETSK,
 		Owns:    owns,
 		Refuse:  refuse,

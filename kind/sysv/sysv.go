@@ -65,7 +65,7 @@ import (
 func Kind() kind.Namespace {
 	m := &maker{}
 	return kind.Namespace{
-		Name: "System V IPC", Sort: "ipc", Dump: dump, Finish: m.finish,
+		Name: "System V IPC", Sort: "ipc", Dump: dump, Finish: m.finish, Unseen: "System V objects",
 		Restore: func(r *kind.Restore) error { return restore(m, r) }, Born: m.born,
 		Limits: "times of System V objects are new; messages above 512 KiB are refused",
 	}

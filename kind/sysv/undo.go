@@ -55,7 +55,7 @@ type holder struct {
 func Undo() kind.Process {
 	u := &undo{}
 	return kind.Process{
-		Name: "semaphore undo values", Observe: u.observe, Ask: u.ask,
+		Name: "semaphore undo values", Observe: u.observe, Ask: u.ask, Unseen: "undo values of semaphores (SEM_UNDO)",
 		Limits: "undo values of more than 63, or fewer if there are many semaphores, are refused; those of a process that may not alter the semaphore any more are not seen",
 	}
 }

@@ -44,6 +44,7 @@ func New() (kind.File, kind.Process) {
 	c := &control{saver: s, restorer: r}
 	file := kind.File{
 		Name:    "terminal",
+		Unseen:  "what waits in terminals",
 		Type:    fdinfo.FdTypes_TTY,
 		Owns:    owns,
 		Refuse:  s.refuse,

@@ -35,6 +35,7 @@ func Kind() kind.File {
 	w := &world{}
 	return kind.File{
 		Name:    "unix socket",
+		Unseen:  "messages that wait in unix sockets, peers of these that have ended",
 		Type:    fdinfo.FdTypes_UNIXSK,
 		Owns:    owns,
 		Refuse:  s.refuse,
