@@ -167,7 +167,7 @@ func (w *walker) visit(p *procfs.Proc, pid int, parent pidns.VPID, hide bool) er
 	if !hide {
 		q, err := w.process(p, pid, parent, st)
 		if err != nil {
-			return err
+			return notGone(err)
 		}
 		w.out = append(w.out, q)
 	}
@@ -194,6 +194,7 @@ func (w *walker) visit(p *procfs.Proc, pid int, parent pidns.VPID, hide bool) er
 	return nil
 }
 
+// process reads one process; ESRCH: it has ended, and been waited for, meanwhile.
 func (w *walker) process(p *procfs.Proc, pid int, parent pidns.VPID, st *procfs.Status) (Process, error) {
 	q := Process{VPID: at(st.NSpid, w.depth), PID: pidns.HostPID(pid), VPPID: parent, Comm: st.Name, State: st.State,
 		VPGID: at(st.NSpgid, w.depth), VSID: at(st.NSsid, w.depth)}
@@ -231,39 +232,49 @@ func notGone(err error) error {
 func (w *walker) more(p *procfs.Proc, q *Process) error {
 	st, err := p.Stat()
 	if err != nil {
-		return notGone(err)
+		return err
 	}
 	q.start = st.StartTime
 	if !w.full {
 		return nil
 	}
-	tids, err := p.Tasks()
-	if err != nil {
-		return notGone(err)
+	if q.Threads, err = w.threads(p); err != nil {
+		return err
 	}
-	for _, tid := range tids {
-		t, err := p.Thread(tid)
-		if err != nil {
-			if notGone(err) == nil {
-				continue
-			}
-			return err
-		}
-		ts, err := t.Status()
-		t.Close()
-		if notGone(err) != nil {
-			return err
-		}
-		if err == nil && w.depth < len(ts.NSpid) {
-			q.Threads = append(q.Threads, Thread{VTID: pidns.VPID(ts.NSpid[w.depth]), TID: pidns.HostPID(tid)})
-		}
-	}
-	slices.SortFunc(q.Threads, func(a, b Thread) int { return int(a.VTID - b.VTID) })
-	if q.Command, err = p.Cmdline(); notGone(err) != nil {
+	if q.Command, err = p.Cmdline(); err != nil {
 		return err
 	}
 	q.Memory = memoryOf(p)
 	return nil
+}
+
+func (w *walker) threads(p *procfs.Proc) (out []Thread, err error) {
+	tids, err := p.Tasks()
+	if err != nil {
+		return nil, err
+	}
+	for _, tid := range tids {
+		t, err := p.Thread(tid)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		ts, err := t.Status()
+		t.Close()
+		if notGone(err) != nil {
+			return nil, err
+		}
+		if err == nil && w.depth < len(ts.NSpid) {
+			out = append(out, Thread{VTID: pidns.VPID(ts.NSpid[w.depth]), TID: pidns.HostPID(tid)})
+		}
+	}
+	if len(out) == 0 { // even a zombie has its leader
+		return nil, unix.ESRCH
+	}
+	slices.SortFunc(out, func(a, b Thread) int { return int(a.VTID - b.VTID) })
+	return out, nil
 }
 
 // memoryOf is the process's part of the memory in use: what is its own, and
