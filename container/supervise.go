@@ -43,6 +43,7 @@ func Supervise(make Maker) error {
 	// Handled, not ignored: what is ignored stays ignored over execve(2),
 	// and the container's command shall not inherit that.
 	sigs := notifyAll()
+	nameSelf()
 	in, out := os.NewFile(requestFD, "request"), os.NewFile(answerFD, "answer")
 	unix.CloseOnExec(requestFD)
 	unix.CloseOnExec(answerFD)
@@ -87,6 +88,12 @@ func notifyAll() chan os.Signal {
 	signal.Notify(c, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
 	return c
 }
+
+// nameSelf has ps(1) and top(1) show the supervisor as ckpt. It was executed as
+// /proc/self/exe, which is there though the binary has been replaced; the
+// kernel named it after that. The file, other than PR_SET_NAME of prctl(2), is
+// about the process, whichever of its threads writes. Nothing hangs on it.
+func nameSelf() { _ = os.WriteFile("/proc/self/comm", []byte("ckpt"), 0) }
 
 // letGo drops what the supervisor still has of the command that started it.
 func letGo() error {
