@@ -58,14 +58,15 @@ func (s *Store) claimLocked(name string, keepLog bool) (_ *claim, err error) {
 	if old, err := s.read(name); err != nil {
 		return nil, err
 	} else if old != nil {
+		if old.damage != nil {
+			return nil, old.damage
+		}
 		if alive, err := old.alive(); err != nil || alive {
 			return nil, errors.Join(err, taken(name, "is running"))
 		}
 		cl.old = &old.Record
 	}
-	if cl.mark, err = cl.c.Marker(); err != nil {
-		return nil, err
-	}
+	cl.mark = cl.c.Marker()
 	// Readers lock for an instant only (settle), so wait for them, but not
 	// for a supervisor.
 	if busy, err := lockedForWriting(cl.c.file(lockFile)); err != nil || busy {

@@ -87,13 +87,14 @@ func (c *Container) MustLive() error {
 	switch {
 	case st.Alive():
 		return nil
+	case st == Damaged:
+		return c.damage
 	case st == Dumped:
-		m, err := c.Marker()
-		if err != nil {
-			return err
+		err := fmt.Errorf("%s is dumped, not running", c.Name)
+		if m := c.Marker(); m != nil { // else it was restored or removed this instant
+			err = failure.WithHint(err, m.hint())
 		}
-		return failure.WithHint(fmt.Errorf("%s is dumped, not running", c.Name),
-			"bring it back: ckpt restore "+failure.Quote(m.Image))
+		return err
 	}
 	return failure.WithHint(fmt.Errorf("%s has ended", c.Name), "`ckpt logs "+c.Name+"` shows what it wrote")
 }
@@ -104,6 +105,14 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 	alive, err := c.alive()
 	if err != nil {
 		return err
+	}
+	if c.damage != nil && !force {
+		return c.damage
+	}
+	if c.damage != nil && !alive {
+		if err := c.noneLeft(); err != nil {
+			return &failure.Error{Doing: "remove " + c.Name, Err: err}
+		}
 	}
 	if alive && !force {
 		return failure.WithHint(fmt.Errorf("%s is running", c.Name), "kill it and forget it: ckpt rm -f "+c.Name)
@@ -119,8 +128,8 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 			return &failure.Error{Doing: "remove " + c.Name, Err: err}
 		}
 	}
-	if err := c.settle(); err != nil {
-		return err
+	if err := c.settle(ctx); err != nil {
+		return &failure.Error{Doing: "remove " + c.Name, Err: err}
 	}
 	return c.store.locked(func() error {
 		// Another command may have used the name meanwhile.
@@ -138,16 +147,15 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 // forgetInside removes what ckpt inside has remembered in the same state
 // directory, unless it is still needed: by an image, or a copy of the container.
 func (c *Container) forgetInside() error {
-	image, err := c.Marker()
-	if err != nil || image != nil || !IsKey(c.Key) {
-		return err
+	if c.Marker() != nil || !IsKey(c.Key) {
+		return nil
 	}
 	all, err := c.store.List()
 	if err != nil {
 		return err
 	}
 	for _, o := range all {
-		if o.Name != c.Name && o.Key == c.Key {
+		if o.Name != c.Name && (o.Key == c.Key || o.damage != nil) {
 			return nil
 		}
 	}

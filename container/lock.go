@@ -1,12 +1,17 @@
 package container
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // Locks are those of open file descriptions (F_OFD_SETLK of fcntl(2)): they
@@ -64,22 +69,77 @@ func (s *Store) locked(fn func() error) error {
 // Supervised tells whether the container's supervisor lives.
 func (c *Container) Supervised() (bool, error) { return lockedForWriting(c.file(lockFile)) }
 
-// settle waits until the supervisor has written all it knows, and has ended.
-func (c *Container) settle() error { return c.waitLock(lockFile) }
+// settle waits until the supervisor of a container that has ended has written
+// all it knows, and has ended, too. That one was stopped by a signal is no
+// reason to wait: it is told to go on.
+func (c *Container) settle(ctx context.Context) error {
+	if up, err := c.Supervised(); err != nil || !up {
+		return err
+	}
+	if err := c.wake(); err != nil {
+		return err
+	}
+	err := c.waitLock(ctx, lockFile)
+	if errors.Is(err, errLocked) {
+		err = failure.WithHint(fmt.Errorf("its supervisor, host pid %d, has not ended after %v", c.Supervisor, lockPatience),
+			fmt.Sprintf("look at it (ps -o stat,wchan -p %d): a debugger, or the freezer of a cgroup, may keep it", c.Supervisor))
+	}
+	return err
+}
+
+// wake sends SIGCONT to the supervisor.
+func (c *Container) wake() error {
+	fd, err := unix.PidfdOpen(c.Supervisor, 0)
+	if err != nil { // it has ended this instant, or nobody knows it
+		return nil
+	}
+	defer unix.Close(fd)
+	if is, err := c.isSupervisor(c.Supervisor); err != nil || !is {
+		return err
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGCONT, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("let its supervisor, host pid %d, go on: %w", c.Supervisor, err)
+	}
+	return nil
+}
 
 // untilMade waits until the container runs that has just been recorded. To
 // kill it before, while the supervisor traces it, would make the two wait for
 // each other: vpid 1 does not end before all zombies below it have been
 // reaped, and those the tracer has to reap.
-func (c *Container) untilMade() error { return c.waitLock(makingFile) }
+func (c *Container) untilMade() error {
+	err := c.waitLock(context.Background(), makingFile)
+	if errors.Is(err, errLocked) {
+		err = failure.WithHint(fmt.Errorf("%s is being started, and has not come to run after %v", c.Name, lockPatience),
+			fmt.Sprintf("if its supervisor was stopped: kill -CONT %d", c.Supervisor))
+	}
+	return err
+}
 
-func (c *Container) waitLock(name string) error {
-	f, err := lockFor(c.file(name), unix.F_OFD_SETLKW, unix.F_RDLCK)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // forgotten meanwhile
-	}
-	if err != nil {
+// lockPatience is for what takes milliseconds.
+const lockPatience = 30 * time.Second
+
+var errLocked = errors.New("locked by another process")
+
+// waitLock waits until nobody has the lock alone; errLocked: for too long.
+func (c *Container) waitLock(ctx context.Context, name string) error {
+	got := make(chan error, 1)
+	go func() { // waits in fcntl(2) until it gets it, or ckpt ends
+		f, err := lockFor(c.file(name), unix.F_OFD_SETLKW, unix.F_RDLCK)
+		switch {
+		case err == nil:
+			err = f.Close()
+		case errors.Is(err, fs.ErrNotExist): // forgotten meanwhile
+			err = nil
+		}
+		got <- err
+	}()
+	select {
+	case err := <-got:
 		return err
+	case <-ctx.Done():
+		return failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
+	case <-time.After(lockPatience):
+		return errLocked
 	}
-	return f.Close()
 }

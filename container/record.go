@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 const recordFormat = 1
@@ -74,8 +76,24 @@ func (e Exit) String() string {
 
 // Marker says that an image holds the container; see Container.MarkDumped.
 type Marker struct {
-	Image string    `json:"image"` // absolute path
+	Image string    `json:"image"` // absolute path; "": not known any more
 	At    time.Time `json:"at"`
+}
+
+// Dumped says so: "dumped into /img".
+func (m *Marker) Dumped() string {
+	if m.Image == "" {
+		return "dumped"
+	}
+	return "dumped into " + m.Image
+}
+
+// hint is what the user can do with it.
+func (m *Marker) hint() string {
+	if m.Image == "" {
+		return "bring it back, if you know its image: ckpt restore DIR"
+	}
+	return "bring it back: ckpt restore " + failure.Quote(m.Image)
 }
 
 const (
@@ -104,7 +122,8 @@ func readJSON(path string, v any) (ok bool, err error) {
 }
 
 // writeJSON replaces a file at one stroke: readers see the old or the new
-// contents. Nothing is flushed, since the state does not outlive the boot.
+// contents, also when the writer is killed or the disk is full. Nothing is
+// flushed, since the state does not outlive the boot.
 func writeJSON(path string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

@@ -15,6 +15,7 @@ const (
 	Stopped State = "stopped" // every process was stopped by a signal
 	Dumped  State = "dumped"  // ended by a dump: an image holds it
 	Exited  State = "exited"
+	Damaged State = "damaged" // what is remembered of it is of no use, see Container.Damage
 )
 
 // Alive: its first process lives.
@@ -22,6 +23,9 @@ func (s State) Alive() bool { return s == Running || s == Stopped }
 
 // State looks at the processes; see the package comment.
 func (c *Container) State() (State, error) {
+	if c.damage != nil {
+		return Damaged, nil
+	}
 	alive, err := c.alive()
 	if err != nil {
 		return "", err
@@ -33,11 +37,7 @@ func (c *Container) State() (State, error) {
 		}
 		return stateOf(true, ps, false), nil
 	}
-	m, err := c.Marker()
-	if err != nil {
-		return "", err
-	}
-	return stateOf(false, nil, m != nil), nil
+	return stateOf(false, nil, c.Marker() != nil), nil
 }
 
 // stateOf decides by facts alone. Zombies do not count: they neither run nor
@@ -76,14 +76,18 @@ func (c *Container) alive() (bool, error) {
 // Up is the time since the container was started or restored here.
 func (c *Container) Up(now time.Time) time.Duration { return now.Sub(c.Created) }
 
-// Marker is the image that holds the container, nil if it was not dumped.
-func (c *Container) Marker() (*Marker, error) {
+// Marker is the image that holds the container, nil if it was not dumped. One
+// that cannot be read says so all the same, but not where the image is.
+func (c *Container) Marker() *Marker {
 	m := new(Marker)
 	ok, err := readJSON(c.file(markerFile), m)
-	if err != nil || !ok {
-		return nil, err
+	switch {
+	case err != nil:
+		return new(Marker)
+	case !ok:
+		return nil
 	}
-	return m, nil
+	return m
 }
 
 // MarkDumped says that the image dir holds the container, which the caller is

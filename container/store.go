@@ -22,12 +22,26 @@ func (s *Store) Dir() string { return s.dir }
 // Container is one entry of a store as it was read.
 type Container struct {
 	Record
-	store *Store
-	dir   string
+	store  *Store
+	dir    string
+	damage error // see Damage
 }
 
-// Get finds a container. A name nobody has is failure.ErrNoContainer.
+// Get finds a container. A name nobody has is failure.ErrNoContainer; one of
+// which is remembered nothing of use is its Damage.
 func (s *Store) Get(name string) (*Container, error) {
+	c, err := s.Entry(name)
+	if err != nil {
+		return nil, err
+	}
+	if c.damage != nil {
+		return nil, c.damage
+	}
+	return c, nil
+}
+
+// Entry is Get, for a damaged container too.
+func (s *Store) Entry(name string) (*Container, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
@@ -47,20 +61,21 @@ func (s *Store) Get(name string) (*Container, error) {
 func (s *Store) read(name string) (*Container, error) {
 	c := &Container{store: s, dir: filepath.Join(s.dir, name)}
 	ok, err := readJSON(c.file(recordFile), &c.Record)
-	if err != nil {
-		return nil, fmt.Errorf("read the state of %s: %w", name, err)
-	}
-	if !ok {
+	switch {
+	case err == nil && !ok:
 		return nil, nil
+	case err == nil && c.Format != recordFormat:
+		err = fmt.Errorf("it was written by another version of ckpt (format %d, not %d)", c.Format, recordFormat)
+	case err == nil && c.Name != name:
+		err = fmt.Errorf("%s is of a container named %q", c.file(recordFile), c.Name)
 	}
-	if c.Format != recordFormat {
-		return nil, fmt.Errorf("the state of %s was written by another version of ckpt (format %d, not %d)",
-			name, c.Format, recordFormat)
+	if err != nil {
+		return s.damaged(name, c.dir, err), nil
 	}
 	return c, nil
 }
 
-// List gives every container, by name.
+// List gives every container, by name; the damaged ones, too.
 func (s *Store) List() ([]*Container, error) {
 	ents, err := os.ReadDir(s.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -93,12 +108,21 @@ func (c *Container) Dir() string { return c.dir }
 // Reload reads the record again.
 func (c *Container) Reload() error {
 	n, err := c.store.read(c.Name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if n == nil {
+	case n == nil:
 		return failure.Mark(failure.ErrNoContainer, fmt.Errorf("%s was removed meanwhile", c.Name))
+	case n.damage != nil:
+		return n.damage
+	case !n.Created.Equal(c.Created):
+		return failure.WithHint(failure.Mark(ErrSaved, fmt.Errorf("%s has ended, and was started or restored anew since", c.Name)),
+			"look at that one: ckpt ps "+c.Name)
 	}
 	c.Record = n.Record
 	return nil
 }
+
+// ErrSaved: an image holds what was waited for, or may hold it, with the files
+// that it had open. Or it was restored since.
+var ErrSaved = errors.New("saved in an image")

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -214,6 +215,39 @@ func TestDumpLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
+}
+
+// Who waits for the end of a supervisor can be interrupted.
+func TestSettleInterrupted(t *testing.T) {
+	s := NewStore(t.TempDir())
+	pid, _ := live(t)
+	cl := claimed(t, s, "a", pid)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := cl.c.settle(ctx); !errors.Is(err, failure.ErrInterrupted) {
+		t.Errorf("waits for a supervisor that lives: %v", err)
+	}
+	cl.lock.Close()
+	if err := cl.c.settle(ctx); err != nil {
+		t.Errorf("the supervisor has ended: %v", err)
+	}
+}
+
+// A name that was used again is not what was waited for.
+func TestReloadAnother(t *testing.T) {
+	s := NewStore(t.TempDir())
+	pid, end := live(t)
+	old := claimed(t, s, "a", pid)
+	end()
+	old.lock.Close()
+	pid, _ = live(t)
+	claimed(t, s, "a", pid)
+	if err := old.c.Reload(); !errors.Is(err, ErrSaved) {
+		t.Errorf("reloaded: %v", err)
+	}
+	if _, err := old.c.Wait(t.Context()); !errors.Is(err, ErrSaved) {
+		t.Errorf("waited: %v", err)
+	}
 }
 
 func TestStateDir(t *testing.T) {

@@ -163,10 +163,8 @@ func (s *supervised) wait() error {
 		return errors.Join(errs, err)
 	}
 	now := time.Now()
-	marker, err := c.Marker()
-	errs = errors.Join(errs, err)
 	killed := ws.Signaled() && ws.Signal() == unix.SIGKILL
-	if marker != nil && killed && c.Exit == nil {
+	if c.Marker() != nil && killed && c.Exit == nil {
 		return errs // a dump ended it
 	}
 	// A dump that was made and then did not end the container says nothing now.

@@ -14,7 +14,7 @@ import (
 
 // Wait waits until the container has ended, as it does when its command has,
 // and tells how that did. Its name is free then. A container that a dump ended
-// is an error, and so is one whose supervisor was killed before it could learn
+// is an error, and so is one that was restored since, and one whose supervisor was killed before it could learn
 // the status.
 func (c *Container) Wait(ctx context.Context) (*Exit, error) {
 	w, err := watchDir(c.dir)
@@ -47,7 +47,7 @@ func (c *Container) Wait(ctx context.Context) (*Exit, error) {
 			return nil, err
 		}
 		if !alive {
-			return c.ended()
+			return c.ended(ctx)
 		}
 		if err := waitReadable(ctx, append([]int{w.fd}, ends...)...); err != nil {
 			return nil, err
@@ -60,9 +60,9 @@ func (c *Container) Wait(ctx context.Context) (*Exit, error) {
 }
 
 // ended reads how a container ended whose processes are gone.
-func (c *Container) ended() (*Exit, error) {
-	if err := c.settle(); err != nil {
-		return nil, err
+func (c *Container) ended(ctx context.Context) (*Exit, error) {
+	if err := c.settle(ctx); err != nil {
+		return nil, &failure.Error{Doing: "wait for " + c.Name, Err: err}
 	}
 	if err := c.Reload(); err != nil {
 		return nil, err
@@ -70,13 +70,8 @@ func (c *Container) ended() (*Exit, error) {
 	if c.Exit != nil {
 		return c.Exit, nil
 	}
-	m, err := c.Marker()
-	if err != nil {
-		return nil, err
-	}
-	if m != nil {
-		return nil, failure.WithHint(fmt.Errorf("%s was dumped into %s", c.Name, m.Image),
-			"bring it back: ckpt restore "+failure.Quote(m.Image))
+	if m := c.Marker(); m != nil {
+		return nil, failure.WithHint(fmt.Errorf("%s was %s", c.Name, m.Dumped()), m.hint())
 	}
 	return nil, fmt.Errorf("%s has ended, and nobody knows how: its supervisor was killed before", c.Name)
 }
@@ -215,5 +210,5 @@ func (c *Container) WaitEnd(ctx context.Context) error {
 	if err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
-	return c.settle()
+	return c.settle(ctx)
 }

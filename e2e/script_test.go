@@ -7,6 +7,7 @@
 //	waitlog NAME REGEXP     wait until the container's log has a line like it
 //	crash NAME              kill -9 the container's supervisor
 //	hostpid NAME VPID VAR   set VAR to the host pid of a process
+//	supervisor NAME VAR     set VAR to the host pid of the container's supervisor
 //	gone PID                require that no process of this host pid lives
 //
 // Every container a story leaves is killed at its end.
@@ -69,7 +70,7 @@ func TestScripts(t *testing.T) {
 		Setup:       func(env *testscript.Env) error { return setup(env, bin) },
 		Condition:   condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdExits, "user": cmdUser, "waitlog": cmdWaitlog, "waitps": cmdWaitps, "crash": cmdCrash, "hostpid": cmdHostpid, "gone": cmdGone,
+			"exits": cmdExits, "user": cmdUser, "waitlog": cmdWaitlog, "waitps": cmdWaitps, "crash": cmdCrash, "hostpid": cmdHostpid, "gone": cmdGone, "supervisor": cmdSupervisor,
 		},
 	})
 }
@@ -265,6 +266,13 @@ func cmdHostpid(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	b, _ := json.Marshal(ps)
 	ts.Fatalf("%s has no pid %s: %s", args[0], args[1], b)
+}
+
+func cmdSupervisor(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 || neg {
+		ts.Fatalf("usage: supervisor NAME VAR")
+	}
+	ts.Setenv(args[1], strconv.Itoa(find(ts, args[0]).Supervisor))
 }
 
 func cmdGone(ts *testscript.TestScript, neg bool, args []string) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"ckpt/container"
 	"ckpt/dump"
@@ -84,12 +86,20 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 		return err
 	}
 	if !o.leaveRunning {
-		// Nothing can be taken back any more.
-		if err := c.WaitEnd(context.WithoutCancel(ctx)); err != nil {
-			return err
+		if err := waitEnd(ctx, c); err != nil {
+			return &failure.Error{Doing: "dump " + name, Err: fmt.Errorf("the image in %s is whole, but not all of it has ended: %w", to, err)}
 		}
 	}
 	return dumped(a, o, src.Name, to, res)
+}
+
+// waitEnd waits for the end of a container that was saved. Nothing can be taken
+// back any more: an interruption that came too late is none, but one that comes
+// now ends the waiting.
+func waitEnd(ctx context.Context, c *container.Container) error {
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	return c.WaitEnd(ctx)
 }
 
 // dumpTree saves processes that are in no container.

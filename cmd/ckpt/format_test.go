@@ -41,12 +41,13 @@ func TestContainerTable(t *testing.T) {
 	killed := rec("old", 0, "true")
 	killed.Exit = &container.Exit{Signal: unix.SIGKILL}
 	got := containerTable([]containerView{
-		{rec("train", 131*time.Second, "python3", "train.py"), container.Running,
-			[]container.Process{{VPID: 2, PID: 48213, Memory: 1_000_000_000}, {Memory: 400_000_000}, {}}},
-		{rec("paused", 4*time.Hour, "cat"), container.Stopped, []container.Process{{VPID: 14, PID: 812}}},
-		{killed, container.Exited, nil},
-		{rec("lost", 0, "x"), container.Exited, nil},
-		{rec("saved", 0, "y"), container.Dumped, nil},
+		{rec: rec("train", 131*time.Second, "python3", "train.py"), state: container.Running,
+			procs: []container.Process{{VPID: 2, PID: 48213, Memory: 1_000_000_000}, {Memory: 400_000_000}, {}}},
+		{rec: rec("paused", 4*time.Hour, "cat"), state: container.Stopped, procs: []container.Process{{VPID: 14, PID: 812}}},
+		{rec: killed, state: container.Exited},
+		{rec: rec("lost", 0, "x"), state: container.Exited},
+		{rec: rec("saved", 0, "y"), state: container.Dumped},
+		{rec: container.Record{Name: "gone"}, state: container.Damaged},
 	}, now)
 	want := `NAME     STATE              UP      VPID   PID     PROCS   MEMORY   COMMAND
 train    running            2m11s      2   48213   3       1.4 GB   python3 train.py
@@ -54,9 +55,25 @@ paused   stopped            4h00m      -       -   1       0 B      cat
 old      exited (SIGKILL)   -          -       -   -       -        true
 lost     exited             -          -       -   -       -        x
 saved    dumped             -          -       -   -       -        y
+gone     damaged            -          -       -   -       -
 `
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestEndedText(t *testing.T) {
+	rec := container.Record{Name: "a"}
+	killed := container.Record{Name: "a", Exit: &container.Exit{Signal: unix.SIGKILL}}
+	for want, v := range map[string]containerView{
+		"a: exited (SIGKILL)\n":   {rec: killed, state: container.Exited},
+		"a: exited\n":             {rec: rec, state: container.Exited},
+		"a: dumped into /x/img\n": {rec: killed, state: container.Dumped, dumped: &container.Marker{Image: "/x/img"}},
+		"a: dumped\n":             {rec: rec, state: container.Dumped, dumped: &container.Marker{}},
+	} {
+		if got := v.text(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

@@ -151,9 +151,9 @@ func TestPsJSON(t *testing.T) {
 	if _, out, _ := run(t, "ps", "--json"); out != "[]\n" {
 		t.Errorf("no containers: %q", out)
 	}
-	b, err := json.Marshal(jsonOf([]containerView{{container.Record{Name: "a", MainVPID: 2}, container.Running, []container.Process{
+	b, err := json.Marshal(jsonOf([]containerView{{rec: container.Record{Name: "a", MainVPID: 2}, state: container.Running, procs: []container.Process{
 		{VPID: 2, PID: 100, VPPID: 1, VPGID: 2, VSID: 3, Comm: "sh", State: 'S', Threads: []container.Thread{{VTID: 2, TID: 100}}}}},
-		{container.Record{Name: "b"}, container.Dumped, nil}}))
+		{rec: container.Record{Name: "b"}, state: container.Dumped}}))
 	want := `[{"name":"a","state":"running","vpid":2,"pid":100,"processes":[{"vpid":2,"pid":100,"vppid":1,"vpgid":2,"vsid":3,"comm":"sh","state":"S","threads":[{"vtid":2,"tid":100}]}]},` +
 		`{"name":"b","state":"dumped","processes":[]}]`
 	if d := cmp.Diff(want, string(b)); d != "" || err != nil {

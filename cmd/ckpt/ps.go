@@ -19,7 +19,7 @@ func newPsCommand(a *app) *cobra.Command {
 		Short: "List containers, or one container's processes by both their ids",
 		Long: `Without NAME, list the containers; VPID and PID are those of its command, inside
 and on the host. With NAME, list its processes: VPID, PPID, PGID and SID are the
-ids inside, PID is the host's. With --pid PID, tell which container that process
+ids inside, PID is the host's; of one that has ended, say how. With --pid PID, tell which container that process
 or thread of the host belongs to, and its ids there.
 
 MEMORY is what the processes have in use, swap included; a page that several
@@ -68,7 +68,7 @@ func runPs(a *app, names []string, asJSON bool) error {
 	case asJSON:
 		return a.printJSON(jsonOf(views))
 	case len(names) > 0:
-		_, err = fmt.Fprint(a.out, processTable(views[0].procs))
+		_, err = fmt.Fprint(a.out, views[0].text())
 	default:
 		_, err = fmt.Fprint(a.out, containerTable(views, time.Now()))
 	}
@@ -77,16 +77,21 @@ func runPs(a *app, names []string, asJSON bool) error {
 
 // containerView is one container as ps saw it.
 type containerView struct {
-	rec   container.Record
-	state container.State
-	procs []container.Process
+	rec    container.Record
+	state  container.State
+	procs  []container.Process // where it lives
+	dumped *container.Marker   // where it is dumped
 }
 
 func viewOf(c *container.Container) (containerView, error) {
 	v := containerView{rec: c.Record}
 	var err error
-	if v.state, err = c.State(); err == nil && v.state.Alive() {
+	switch v.state, err = c.State(); {
+	case err != nil:
+	case v.state.Alive():
 		v.procs, err = c.Processes()
+	case v.state == container.Dumped:
+		v.dumped = c.Marker()
 	}
 	return v, err
 }
@@ -101,26 +106,42 @@ func (v *containerView) main() *container.Process {
 	return nil
 }
 
+// text is what `ckpt ps NAME` prints: what became of it, where it does not live.
+func (v *containerView) text() string {
+	switch {
+	case v.state.Alive():
+		return processTable(v.procs)
+	case v.dumped != nil:
+		return fmt.Sprintf("%s: %s\n", v.rec.Name, v.dumped.Dumped())
+	}
+	return fmt.Sprintf("%s: %s\n", v.rec.Name, v.stateText())
+}
+
+// stateText is the state, and how the command of one that has ended did.
+func (v *containerView) stateText() string {
+	if v.state == container.Exited && v.rec.Exit != nil {
+		return fmt.Sprintf("%s (%s)", v.state, v.rec.Exit)
+	}
+	return string(v.state)
+}
+
 // containerTable is what `ckpt ps` prints.
 func containerTable(vs []containerView, now time.Time) string {
 	cols := []column{{"NAME", false}, {"STATE", false}, {"UP", false}, {"VPID", true}, {"PID", true}, {"PROCS", false}, {"MEMORY", false}, {"COMMAND", false}}
 	var rows [][]string
 	for _, v := range vs {
 		up, vpid, pid, procs, mem := "-", "-", "-", "-", "-"
-		state := string(v.state)
 		if v.state.Alive() {
 			var sum uint64
 			for _, p := range v.procs {
 				sum += p.Memory
 			}
 			up, procs, mem = upText(now.Sub(v.rec.Created)), strconv.Itoa(len(v.procs)), bytesText(sum)
-		} else if v.state == container.Exited && v.rec.Exit != nil {
-			state += " (" + v.rec.Exit.String() + ")"
 		}
 		if p := v.main(); p != nil {
 			vpid, pid = p.VPID.String(), p.PID.String()
 		}
-		rows = append(rows, []string{v.rec.Name, state, up, vpid, pid, procs, mem, commandText(v.rec.Command)})
+		rows = append(rows, []string{v.rec.Name, v.stateText(), up, vpid, pid, procs, mem, commandText(v.rec.Command)})
 	}
 	return table(cols, rows, 3)
 }

@@ -11,7 +11,11 @@ func newRmCommand(a *app) *cobra.Command {
 are.`,
 		Args: args("", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.find(args[0])
+			s, err := a.store(false)
+			if err != nil {
+				return err
+			}
+			c, err := s.Entry(args[0])
 			if err != nil {
 				return err
 			}
