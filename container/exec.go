@@ -27,7 +27,7 @@ type ExecRequest struct {
 
 // Exec runs a process in the container as a child of its vpid 1, and waits
 // for its end. When ctx ends the process is interrupted, and killed if that
-// is not enough.
+// is not enough. That a dump has ended it is ErrSaved.
 //
 // Nothing is done to any process of the container: a bare child of ckpt joins
 // the namespaces; a helper it forks there forks the new process and exits, so
@@ -210,7 +210,7 @@ func (c *Container) waitExec(ctx context.Context, w *watcher, p *execed) (*Exit,
 			return c.execLost(p)
 		}
 		if ended { // wait for the supervisor alone: the pidfd stays readable
-			if err := waitReadable(context.WithoutCancel(ctx), append([]int{w.fd}, super...)...); err != nil {
+			if err := waitReadable(ctx, append([]int{w.fd}, super...)...); err != nil {
 				return nil, err
 			}
 		}
@@ -225,7 +225,18 @@ func (c *Container) execLost(p *execed) (*Exit, error) {
 		return e, err
 	}
 	if alive, err := c.alive(); err != nil || !alive {
-		return nil, errors.Join(err, fmt.Errorf("%s ended, and with it the process", c.Name))
+		return nil, errors.Join(err, c.execEnded())
 	}
 	return nil, fmt.Errorf("the process has ended, and nobody knows how: the supervisor of %s was killed before", c.Name)
+}
+
+// execEnded tells why a process of a container that has ended is no more.
+func (c *Container) execEnded() error {
+	if err := c.Reload(); errors.Is(err, ErrSaved) {
+		return err
+	}
+	if m := c.Marker(); m != nil {
+		return failure.WithHint(failure.Mark(ErrSaved, fmt.Errorf("%s was %s, and with it the process", c.Name, m.Dumped())), m.hint())
+	}
+	return fmt.Errorf("%s ended, and with it the process", c.Name)
 }
