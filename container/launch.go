@@ -71,6 +71,11 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 		if err := ownUserNamespace(cmd.SysProcAttr); err != nil {
 			return nil, err
 		}
+		if req.Restore != nil {
+			if err := raiseLimits(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	ask, answer, log, err := pipes(cmd)
 	if err != nil {
@@ -189,6 +194,24 @@ func ownUserNamespace(a *syscall.SysProcAttr) error {
 	uid, gid := os.Geteuid(), os.Getegid()
 	a.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
 	a.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+	return nil
+}
+
+// raiseLimits raises the soft limits that a user namespace takes from its maker
+// for all in it (create_user_ns() in kernel/user_namespace.c): what is restored
+// may have had higher ones, and each process is given its own.
+func raiseLimits() error {
+	for _, res := range []int{unix.RLIMIT_NPROC, unix.RLIMIT_MEMLOCK, unix.RLIMIT_SIGPENDING, unix.RLIMIT_MSGQUEUE} {
+		var l unix.Rlimit
+		err := unix.Getrlimit(res, &l)
+		if err == nil && l.Cur < l.Max {
+			l.Cur = l.Max
+			err = unix.Setrlimit(res, &l)
+		}
+		if err != nil {
+			return fmt.Errorf("raise limit %d: %w", res, err)
+		}
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 )
 
 // Sentinels an Error may wrap. Each decides the exit code (see Code).
@@ -115,8 +116,23 @@ func Damagedf(format string, args ...any) error {
 	return Mark(ErrDamaged, fmt.Errorf(format, args...))
 }
 
-// Hints collects the hints of err and of all it wraps, outermost first.
+// Hints collects the hints of err and of all it wraps, outermost first. Where
+// nobody has any, an errno that means the same whatever was being done has one.
 func Hints(err error) []string {
+	out := hints(err)
+	switch {
+	case len(out) > 0:
+	case errors.Is(err, syscall.EMFILE):
+		out = []string{"allow ckpt more open files (ulimit -Hn)"}
+	case errors.Is(err, syscall.EFBIG):
+		out = []string{"raise the limit on file sizes (ulimit -f)"}
+	case errors.Is(err, syscall.ENFILE):
+		out = []string{"allow more open files on this machine (sysctl fs.file-max), or end programs that have many"}
+	}
+	return out
+}
+
+func hints(err error) []string {
 	var out []string
 	for err != nil {
 		switch e := err.(type) {
@@ -130,7 +146,7 @@ func Hints(err error) []string {
 			err = u.Unwrap()
 		case interface{ Unwrap() []error }:
 			for _, e := range u.Unwrap() {
-				out = append(out, Hints(e)...)
+				out = append(out, hints(e)...)
 			}
 			return out
 		default:

@@ -3,6 +3,7 @@ package failure_test
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,6 +37,24 @@ func TestAll(t *testing.T) {
 	}
 	if one := failure.All(errors.Join(a, b))[0]; !errors.Is(one, failure.ErrUnsupported) {
 		t.Errorf("%v is not unsupported", one)
+	}
+}
+
+func TestHintsOfErrno(t *testing.T) {
+	few := fmt.Errorf("open it: %w", syscall.EMFILE)
+	for _, c := range []struct {
+		err  error
+		want []string
+	}{
+		{few, []string{"allow ckpt more open files (ulimit -Hn)"}},
+		{failure.WithHint(few, "wait"), []string{"wait"}},
+		{failure.WithHint(failure.Mark(failure.ErrUnsupported, few), "wait"), []string{"wait"}},
+		{&failure.Error{Err: few}, []string{"allow ckpt more open files (ulimit -Hn)"}},
+		{syscall.EIO, nil},
+	} {
+		if d := cmp.Diff(c.want, failure.Hints(c.err)); d != "" {
+			t.Errorf("%v:\n%s", c.err, d)
+		}
 	}
 }
 

@@ -55,6 +55,13 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 func (s *session) checkFiles() (refused []error) {
 	t, fd := s.holders()
 	users := s.users()
+	told := map[string]bool{} // one file may have several entries
+	add := func(err error) {
+		if text := err.Error(); !told[text] {
+			told[text] = true
+			refused = append(refused, err)
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.r.Entries)) {
 		e, user := s.r.Entries[id], users[id]
 		if t[id] == nil && user == nil {
@@ -69,9 +76,9 @@ func (s *session) checkFiles() (refused []error) {
 		switch {
 		case err == nil:
 		case t[id] != nil:
-			refused = append(refused, s.failFile(t[id], fd[id], err))
+			add(s.failFile(t[id], fd[id], err))
 		default: // a mapped file, an executable, a working directory
-			refused = append(refused, s.failUsed(user, err))
+			add(s.failUsed(user, err))
 		}
 	}
 	return refused

@@ -95,8 +95,12 @@ func (s *session) openFiles() error {
 	ids := slices.Sorted(maps.Keys(holder))
 	var errs []error
 	for _, id := range ids {
-		if _, err := s.file(id); err != nil {
+		_, err := s.file(id)
+		if err != nil {
 			errs = append(errs, s.failFile(holder[id], fd[id], err))
+		}
+		if errors.Is(err, unix.EMFILE) {
+			break // it would be said of every other
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

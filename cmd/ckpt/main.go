@@ -13,6 +13,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	// A file that would grow beyond RLIMIT_FSIZE is an error to be told (EFBIG),
+	// not the end of ckpt. Programs that it runs have the signal as ever.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGXFSZ)
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, uid: os.Geteuid()}
 	code := a.run(ctx, os.Args[1:])
 	stop()

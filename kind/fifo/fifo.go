@@ -247,7 +247,7 @@ func name(r *kind.Restore, e *fdinfo.FileEntry) (*regfile.RegFileEntry, error) {
 func openBase(path string, flags int) (*os.File, error) {
 	fd, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
-		return nil, failure.WithHint(fmt.Errorf("%s is gone: it was a FIFO", path), "make it again: mkfifo "+path)
+		return nil, failure.WithHint(fmt.Errorf("%s is gone: it was a FIFO", path), "make it again: mkfifo "+failure.Quote(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the FIFO %s: %w", path, err)
@@ -255,7 +255,7 @@ func openBase(path string, flags int) (*os.File, error) {
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		err = fmt.Errorf("%s is no FIFO any more", path)
+		err = failure.WithHint(fmt.Errorf("%s is no FIFO any more", path), "put the FIFO back: mkfifo "+failure.Quote(path))
 	}
 	if err != nil {
 		unix.Close(fd)

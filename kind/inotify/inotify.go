@@ -110,7 +110,7 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("make it (inotify_init1): %w", err)
+		return nil, tooMany(fmt.Errorf("make it (inotify_init1): %w", err), unix.EMFILE, "instances")
 	}
 	f, err := kind.NewFile(fd, n.GetFlags(), link)
 	if err != nil {
@@ -172,7 +172,7 @@ func add(fd int, path string, follow bool, mask uint32, want int) error {
 	for {
 		wd, err := unix.InotifyAddWatch(fd, path, mask)
 		if err != nil {
-			return fmt.Errorf("inotify_add_watch: %w", err)
+			return tooMany(fmt.Errorf("inotify_add_watch: %w", err), unix.ENOSPC, "watches")
 		}
 		if wd == want {
 			return nil
@@ -223,4 +223,14 @@ func parse(lines []string) ([]watch, error) {
 		out = append(out, w)
 	}
 	return out, nil
+}
+
+// tooMany tells what to do about errno, by which the kernel says that the user
+// has too many of something (inotify(7)).
+func tooMany(err error, errno unix.Errno, what string) error {
+	if !errors.Is(err, errno) {
+		return err
+	}
+	return failure.WithHint(failure.Unsupportedf("more inotify %s than one user may have: %w", what, err),
+		"raise the limit: sysctl fs.inotify.max_user_"+what+", or end programs that have many")
 }

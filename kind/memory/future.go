@@ -41,8 +41,21 @@ func (b *space) lockFuture() error {
 	case 0:
 		return nil
 	case unix.MCL_FUTURE, unix.MCL_FUTURE | unix.MCL_ONFAULT:
-		b.t.Late.Note(b.t.Late.Must(unix.SYS_MLOCKALL, uint64(flags)), "lock memory that it will map (mlockall)")
+		step := b.t.Late.Must(unix.SYS_MLOCKALL, uint64(flags))
+		b.t.Late.Note(step, "lock memory that it will map (mlockall)")
+		b.t.Late.Explain(step, func(errno unix.Errno) error { return notLocked("memory that it will map", errno) })
 		return nil
 	}
 	return failure.Damagedf("mlockall(2) with flags %#x", flags)
+}
+
+// notLocked explains that memory cannot be locked, by the errors that mlock(2)
+// has for it.
+func notLocked(what string, errno unix.Errno) error {
+	switch errno {
+	case unix.ENOMEM, unix.EAGAIN, unix.EPERM:
+		return failure.WithHint(failure.Unsupportedf("%s cannot be locked (mlock): it is more than one process may lock here", what),
+			"raise the limit (ulimit -l, in kB), or restore as root")
+	}
+	return nil
 }

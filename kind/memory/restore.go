@@ -307,7 +307,11 @@ func (b *space) settle(v *vma.VmaEntry) {
 		if len(x.GetGuards()) > 0 {
 			lock = b.s.Try // it locks all else, but says that it could not read those in
 		}
-		b.s.Note(lock(unix.SYS_MLOCK2, start, size, how), fmt.Sprintf("lock %#x", start))
+		step := lock(unix.SYS_MLOCK2, start, size, how)
+		b.s.Note(step, fmt.Sprintf("lock %#x", start))
+		b.s.Explain(step, func(errno unix.Errno) error {
+			return notLocked(fmt.Sprintf("%d kB at %#x", size/1024, start), errno)
+		})
 	}
 	if x.GetName() != "" {
 		b.s.Note(b.s.Must(unix.SYS_PRCTL, prSetVMA, prSetVMAName, start, size, b.s.Str(x.GetName())), "name a mapping")

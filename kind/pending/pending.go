@@ -40,6 +40,7 @@ import (
 	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/procfs"
+	"ckpt/tracee"
 )
 
 const (
@@ -54,7 +55,7 @@ const (
 // New gives the signals sent to a process and those sent to each thread.
 func New() (shared kind.Process, own kind.Thread) {
 	shared = kind.Process{Name: name, Late: late, Restore: restore, Limits: limits}
-	own = kind.Thread{Name: name, Late: lateThread, Restore: restoreThread, Limits: limits}
+	own = kind.Thread{Name: name, Late: lateThread, Restore: restoreThread, Final: final, Limits: limits}
 	return shared, own
 }
 
@@ -119,8 +120,7 @@ func number(info []byte) uint32 { return binary.LittleEndian.Uint32(info) }
 
 func restore(_ *kind.Restore, t *kind.Target) error {
 	return each(t, t.TC.GetSignalsS(), func(sig uint64, info []byte) {
-		s := t.Late
-		s.Note(s.Must(unix.SYS_RT_SIGQUEUEINFO, uint64(t.Own()), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
+		note(t.Late, t.Late.Must(unix.SYS_RT_SIGQUEUEINFO, uint64(t.Own()), sig, t.Late.Data(info)), sig)
 	})
 }
 
@@ -128,9 +128,13 @@ func restore(_ *kind.Restore, t *kind.Target) error {
 // those of its process are set by then.
 func restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
 	return each(t, tt.Core.GetThreadCore().GetSignalsP(), func(sig uint64, info []byte) {
-		s := tt.Last
-		s.Note(s.Must(unix.SYS_RT_TGSIGQUEUEINFO, uint64(t.Own()), uint64(tt.Own()), sig, s.Data(info)), fmt.Sprintf("queue signal %d", sig))
+		note(tt.Last, tt.Last.Must(unix.SYS_RT_TGSIGQUEUEINFO, uint64(t.Own()), uint64(tt.Own()), sig, tt.Last.Data(info)), sig)
 	})
+}
+
+func note(s *tracee.Script, at tracee.Step, sig uint64) {
+	s.Note(at, fmt.Sprintf("queue signal %d", sig))
+	s.Explain(at, full(sig))
 }
 
 func each(t *kind.Target, q *siginfo.SignalQueueEntry, add func(sig uint64, info []byte)) error {

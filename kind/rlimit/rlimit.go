@@ -71,10 +71,11 @@ func observe(_ *kind.Dump, p *kind.Proc) error {
 	return nil
 }
 
-// restore raises hard limits at once, from here, while whoever restores still
-// has the right to, and so knows what could not be raised. The rest is done in
-// the last script, where a small limit no longer stands in the way: it only
-// lowers, which needs no right.
+// restore raises limits at once, from here, while whoever restores still has
+// the right to, and so knows what could not be raised: they may stand in the way
+// of what is restored next (RLIMIT_MEMLOCK, RLIMIT_SIGPENDING). The rest is done
+// in the last script, where a small limit no longer does: it only lowers, which
+// needs no right.
 func (l limits) restore(r *kind.Restore, t *kind.Target) error {
 	p, err := procfs.OpenAt(r.HostProc, t.Host.String())
 	if err != nil {
@@ -91,7 +92,7 @@ func (l limits) restore(r *kind.Restore, t *kind.Target) error {
 		}
 		want := procfs.Limit{Soft: e.GetCur(), Hard: e.GetMax()}
 		if want.Hard > have[res].Hard {
-			if err := raise(t.Host, res, procfs.Limit{Soft: have[res].Soft, Hard: want.Hard}); err != nil {
+			if err := raise(t.Host, res, procfs.Limit{Soft: max(have[res].Soft, want.Soft), Hard: want.Hard}); err != nil {
 				r.Log.Warn("limit not raised", "vpid", t.VPID, "limit", procfs.LimitName(res),
 					"wanted", show(want.Hard), "stays", show(have[res].Hard), "err", err)
 				want = lowered(want, have[res].Hard)
@@ -99,6 +100,11 @@ func (l limits) restore(r *kind.Restore, t *kind.Target) error {
 				// The driver's own call, earlier in the script, set the limit
 				// back to what it was before the line above.
 				set(t.Main, res, procfs.Limit{Soft: want.Hard, Hard: want.Hard})
+			}
+		}
+		if res != unix.RLIMIT_NOFILE && want.Hard <= have[res].Hard && want.Soft > have[res].Soft {
+			if err := raise(t.Host, res, procfs.Limit{Soft: want.Soft, Hard: have[res].Hard}); err != nil {
+				return fmt.Errorf("limit %q: %w", procfs.LimitName(res), err)
 			}
 		}
 		if res == unix.RLIMIT_SIGPENDING {

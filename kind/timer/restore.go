@@ -133,6 +133,13 @@ func create(s *tracee.Script, e *timer.PosixTimerEntry, id uint64) {
 	clock := uint64(int64(int32(e.GetClockId())))
 	st := s.Must(unix.SYS_TIMER_CREATE, clock, s.Data(sigevent(e)), id)
 	s.Note(st, fmt.Sprintf("make timer %d", e.GetItId()))
+	s.Explain(st, func(errno unix.Errno) error {
+		if errno != unix.EAGAIN { // each timer keeps room for its signal
+			return nil
+		}
+		return failure.WithHint(failure.Unsupportedf("timer %d: more timers and waiting signals than one user may have", e.GetItId()),
+			"raise the limit (ulimit -i), or end programs of the same user that have many")
+	})
 }
 
 // sigevent is struct sigevent of 64 bytes: value, signal, way, thread.
