@@ -98,6 +98,9 @@ type Process struct {
 	// namespace, made inside: who it is there, for all that will be run in it.
 	// It must keep all capabilities there. May be nil.
 	Arrive func(r *Restore, t *Target, s *tracee.Script) error
+	// Inherits tells whether t needs memory that its bare child has had from
+	// birth, as all have, and would lose by execve(2). May be nil.
+	Inherits func(t *Target) bool
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	Limits  string

@@ -141,18 +141,19 @@ type session struct {
 	held ended
 	// endings are the steps that come when those that are about to end have
 	// done what only they can.
-	endings []tree.Step
-	stubs   map[pidns.VPID]*tracee.Thread // bare children by the id inside
-	born    map[pidns.VPID]pidns.Chain    // their ids
-	ended   map[pidns.VPID]bool           // those of them that were told to end
-	area    kind.Range                    // where scripts stand, the same in all
-	sites   map[uint32]tracee.Site        // of each address space, by vm_id
-	tables  map[uint32]*table             // of descriptors, by files_id
-	files   map[uint32]*file
-	undos   []undo
-	pidMax  int // of the container, until setPIDMax
-	limits  []limit
-	done    bool // nothing to undo any more
+	endings  []tree.Step
+	stubs    map[pidns.VPID]*tracee.Thread // bare children by the id inside
+	born     map[pidns.VPID]pidns.Chain    // their ids
+	ended    map[pidns.VPID]bool           // those of them that were told to end
+	area     kind.Range                    // where scripts stand, the same in all
+	sites    map[uint32]tracee.Site        // of each address space, by vm_id
+	tables   map[uint32]*table             // of descriptors, by files_id
+	files    map[uint32]*file
+	undos    []undo
+	executed *kind.Target // one that has executed a program as a bare child
+	pidMax   int          // of the container, until setPIDMax
+	limits   []limit
+	done     bool // nothing to undo any more
 }
 
 type undo struct {
@@ -163,7 +164,7 @@ type undo struct {
 // build makes everything but lets nothing run.
 func (s *session) build(ctx context.Context) error {
 	for _, step := range []func() error{
-		s.checked, s.create, s.enter, s.namespaces, s.tree, s.openPIDMax, s.makeSpaces, s.goOn, s.fillBorn, s.processes, s.verify, s.setPIDMax, s.finish,
+		s.checked, s.create, s.enter, s.namespaces, s.tree, s.execute, s.openPIDMax, s.makeSpaces, s.goOn, s.fillBorn, s.processes, s.verify, s.setPIDMax, s.finish,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/procfs"
 )
 
@@ -64,12 +65,25 @@ func gap(used []kind.Range, size uint64) (kind.Range, bool) {
 	return kind.Range{Start: at, End: at + size}, at+size+margin <= highest
 }
 
-// stubMaps are the mappings of vpid 1, which all bare children have inherited.
-func (s *session) stubMaps() ([]procfs.Map, error) {
-	p, err := procfs.OpenAt(s.r.HostProc, fmt.Sprint(s.root.HostPID))
-	if err != nil {
-		return nil, err
+// stubMaps are the mappings of vpid 1, which all bare children have inherited,
+// and those of the ones that have executed a program since: they are at the same
+// place in all (tracee.Execute).
+func (s *session) stubMaps() (maps []procfs.Map, err error) {
+	hosts := []pidns.HostPID{pidns.HostPID(s.root.HostPID)}
+	if s.executed != nil {
+		hosts = append(hosts, s.executed.Host)
 	}
-	defer p.Close()
-	return p.MapsOnly()
+	for _, host := range hosts {
+		p, err := procfs.OpenAt(s.r.HostProc, host.String())
+		if err != nil {
+			return nil, err
+		}
+		of, err := p.MapsOnly()
+		p.Close()
+		if err != nil {
+			return nil, err
+		}
+		maps = append(maps, of...)
+	}
+	return maps, nil
 }

@@ -54,6 +54,8 @@ func (r row) command(t *testing.T) (command []string) {
 
 var rows = []row{
 	{number: 1, source: "boundary/targets.c"},
+	{number: 1, source: "boundary/execs.c"},
+	{number: 1, source: "boundary/execs.c", flags: []string{"--no-init"}},
 	{number: 2, source: "boundary/zombies.c"},
 	{number: 3, source: "boundary/leaders.c"},
 	{number: 4, source: "boundary/parents.c"},

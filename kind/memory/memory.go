@@ -67,12 +67,13 @@ func New() (kind.Process, kind.Namespace) {
 	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}, files: map[mapped]uint32{}, copies: map[object]*os.File{}}
 	m := &maker{at: map[uint64]kind.Range{}}
 	space := kind.Process{
-		Name:    "memory",
-		Observe: observe,
-		Ask:     s.ask,
-		Bulk:    s.bulk,
-		Restore: m.restore,
-		Limits:  "pages shared copy-on-write between forked processes become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
+		Name:     "memory",
+		Observe:  observe,
+		Ask:      s.ask,
+		Bulk:     s.bulk,
+		Inherits: inheritsShared,
+		Restore:  m.restore,
+		Limits:   "pages shared copy-on-write between forked processes become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
 	}
 	shared := kind.Namespace{
 		Name:    "shared memory",

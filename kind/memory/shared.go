@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
@@ -23,7 +24,7 @@ func (m *maker) makeShared(r *kind.Restore) error {
 	size, lazy := map[uint64]uint64{}, map[uint64]uint64{}
 	for _, t := range r.Targets {
 		for _, v := range t.MM.GetVmas() {
-			if v.GetStatus()&(anonShared|sysvIPC) == anonShared {
+			if isShared(v) {
 				size[v.GetShmid()] = max(size[v.GetShmid()], v.GetPgoff()+v.GetEnd()-v.GetStart())
 				lazy[v.GetShmid()] = uint64(v.GetFlags()) & unix.MAP_NORESERVE // mremap(2) passes it on
 			}
@@ -66,6 +67,13 @@ func (m *maker) makeShared(r *kind.Restore) error {
 	}
 	return nil
 }
+
+// inheritsShared: every bare child has the shared anonymous objects from init.
+func inheritsShared(t *kind.Target) bool {
+	return slices.ContainsFunc(t.MM.GetVmas(), isShared)
+}
+
+func isShared(v *vma.VmaEntry) bool { return v.GetStatus()&(anonShared|sysvIPC) == anonShared }
 
 func (m *maker) fillShared(r *kind.Restore, id uint64) error {
 	runs, pages, err := image.PageRuns(r.In, fmt.Sprintf("shmem-%d", id))
