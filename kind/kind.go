@@ -103,8 +103,10 @@ type Process struct {
 	Inherits func(t *Target) bool
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
-	Limits  string
-	Unseen  string // by Observe, see File.Unseen
+	// Check is as File.Check. May be nil.
+	Check  func(*Restore, *Target) error
+	Limits string
+	Unseen string // by Observe, see File.Unseen
 }
 
 // Thread is one sort of state that every thread has. As Process, a thread each.
@@ -114,6 +116,8 @@ type Thread struct {
 	Ask     func(*Dump, *Proc, *Task, *tracee.Script) (read func() error, err error)
 	Late    func(*Dump, *Proc, *Task) error
 	Restore func(*Restore, *Target, *TargetThread) error
+	// Check is as File.Check, of a zombie and of a leading thread that has ended, too.
+	Check func(*Restore, *Target, *TargetThread) error
 	// Resume prepares a thread that goes on running after a dump, or after
 	// one that failed at any point after the stop: only Task.Traced,
 	// Task.Regs and Task.Before are sure to be set. May be nil.

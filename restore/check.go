@@ -5,7 +5,10 @@ import (
 	"errors"
 	"maps"
 	"math"
+	"os"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
 	"ckpt/image"
@@ -18,8 +21,7 @@ import (
 
 // Check lists what would keep the image in o.Dir from being restored on this
 // machine, each with what can be done about it. It makes nothing. What only
-// shows while a container is made (a port taken meanwhile, a right that is
-// missing) is not seen.
+// shows while a container is made (a port taken meanwhile, a lease) is not seen.
 func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, err error) {
 	in, err := image.Open(o.Dir)
 	if err != nil {
@@ -39,6 +41,10 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 	if err := in.Verify(ctx); err != nil {
 		return nil, nil, s.damaged(err)
 	}
+	if s.r.HostProc, err = os.OpenFile("/proc", os.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
+		return nil, nil, err
+	}
+	defer s.r.HostProc.Close()
 	rows := s.rows()
 	max, err := expectPIDMax(rows)
 	if err != nil {
@@ -47,7 +53,32 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 	if _, err := tree.Compile(rows, tree.Options{NoInit: s.r.Manifest.GetNoInit(), PIDMax: max}); err != nil {
 		refused = append(refused, &failure.Error{Doing: "restore", What: "the tree of processes", Err: err})
 	}
-	return append(refused, s.checkFiles()...), in.Manifest(), nil
+	refused = append(refused, s.checkFiles()...)
+	return append(refused, s.checkProcesses()...), in.Manifest(), nil
+}
+
+// checkProcesses asks the kinds of processes and threads. What holds for several
+// threads of a process is told of the first.
+func (s *session) checkProcesses() (refused []error) {
+	for _, t := range s.r.Targets {
+		for _, k := range s.kinds.All() {
+			if k.Check != nil && !t.Zombie {
+				refused = append(refused, s.fail(t, k.Name, k.Check(s.r, t)))
+			}
+		}
+		for _, k := range s.kinds.Threads {
+			if k.Check == nil {
+				continue
+			}
+			for _, tt := range t.Threads {
+				if err := k.Check(s.r, t, tt); err != nil {
+					refused = append(refused, s.fail(t, k.Name, err))
+					break
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(refused, func(err error) bool { return err == nil })
 }
 
 // checkFiles asks the kind of each file that a process uses. Other entries

@@ -26,7 +26,8 @@ name of a container, tell what stands in the way of dumping it; the container
 is not stopped, so what only stopped processes show is not looked at, and said to
 be so: a dump may still refuse it, and leaves all as it was. With --pid PID, the
 same of a process that ckpt did not start and all that descend from it. With an image (an argument with a slash), tell what would keep
-it from being restored here; nothing is made.
+it from being restored here; nothing is made, so what only shows by that (a port
+that is taken, a lease) is not seen.
 
 Exits with 3 if something required is missing, or something stands in the way.`,
 		Args: args("", "[NAME | DIR]"),

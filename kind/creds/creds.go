@@ -71,6 +71,7 @@ func New() (kind.Process, kind.Thread) {
 		Observe:     d.observe,
 		Ask:         ask,
 		Restore:     m.restore,
+		Check:       check,
 		ObserveDead: d.observeDead,
 		RestoreDead: m.restoreDead,
 		Limits: "capabilities that whoever restores lacks are not given, and the log names them; " +

@@ -53,6 +53,7 @@ func Kind() kind.Process {
 		Name:    "file locks",
 		Observe: s.observe,
 		Restore: r.restore,
+		Check:   r.check,
 		Limits: "locks are free between the dump and the restore; /proc/locks shows another process as the taker of an flock(2) if he holds the file no more; " +
 			"a lease for writing that a reader has, and is to give up, comes back as one for reading; who has to give one up has the whole time for it again (lease-break-time)",
 	}
@@ -270,6 +271,18 @@ type restorer struct {
 }
 
 func (s *restorer) restore(r *kind.Restore, t *kind.Target) error {
+	if err := s.load(r); err != nil {
+		return err
+	}
+	for _, e := range s.locks[t.VPID] {
+		if err := take(r, t, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *restorer) load(r *kind.Restore) error {
 	if s.locks == nil {
 		s.locks = map[pidns.VPID][]*filelock.FileLockEntry{}
 		err := image.Each(r.In, image.FileLocks, "", func(e *filelock.FileLockEntry, _ func(int) ([]byte, error)) error {
@@ -278,11 +291,6 @@ func (s *restorer) restore(r *kind.Restore, t *kind.Target) error {
 			return nil
 		})
 		if err != nil {
-			return err
-		}
-	}
-	for _, e := range s.locks[t.VPID] {
-		if err := take(r, t, e); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ type taken struct {
 	t    *kind.Target
 	e    *filelock.FileLockEntry
 	name string
+	st   *unix.Stat_t // of the file, where it has not been made yet; else nil
 }
 
 func (k *taken) why(errno unix.Errno) error {
@@ -87,15 +88,11 @@ func (k *taken) inTheWay(l *procfs.Lock) bool {
 // holder is a process that is in the way, by its host pid and name; 0 where
 // none is seen.
 func (k *taken) holder() (pid int, comm string) {
-	f, err := k.file()
+	st, err := k.stat()
 	if err != nil {
 		return 0, ""
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, ""
-	}
-	if pid := k.listed(&st); pid != 0 {
+	if pid := k.listed(st); pid != 0 {
 		return pid, k.comm(pid)
 	}
 	pids, err := procfs.PIDs(k.r.HostProc)
@@ -103,7 +100,7 @@ func (k *taken) holder() (pid int, comm string) {
 		return 0, ""
 	}
 	for _, pid := range pids {
-		if !k.ours(pid) && k.holds(pid, &st) {
+		if !k.ours(pid) && k.holds(pid, st) {
 			return pid, k.comm(pid)
 		}
 	}
@@ -170,6 +167,18 @@ func (k *taken) comm(pid int) string {
 		return "?"
 	}
 	return comm
+}
+
+func (k *taken) stat() (*unix.Stat_t, error) {
+	if k.st != nil {
+		return k.st, nil
+	}
+	f, err := k.file()
+	if err != nil {
+		return nil, err
+	}
+	st := new(unix.Stat_t)
+	return st, unix.Fstat(int(f.Fd()), st)
 }
 
 // file is what the process has as the descriptor.

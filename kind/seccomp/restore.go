@@ -32,6 +32,14 @@ func (m *maker) load(r *kind.Restore) error {
 	})
 }
 
+// rootOnly refuses a thread to an ordinary user.
+func rootOnly(r *kind.Restore, _ *kind.Target, tt *kind.TargetThread) error {
+	if tt.Core.GetThreadCore().GetSeccompMode() == criu_core.SeccompMode_disabled || r.Privileged {
+		return nil
+	}
+	return failure.WithHint(failure.Unsupportedf("it was under seccomp, which only root can restore"), "restore as root")
+}
+
 // restore sets the filters in the thread's own script, before it loses the
 // right to, and not in the last one: they have no effect as long as ckpt
 // traces the thread (PTRACE_O_SUSPEND_SECCOMP).
@@ -47,8 +55,8 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target, tt *kind.TargetThread) 
 	if mode == criu_core.SeccompMode_disabled {
 		return nil
 	}
-	if !r.Privileged {
-		return failure.WithHint(failure.Unsupportedf("it was under seccomp, which only root can restore"), "restore as root")
+	if err := rootOnly(r, t, tt); err != nil {
+		return err
 	}
 	s := tt.Script
 	switch mode {

@@ -51,6 +51,7 @@ func Kind() kind.Thread {
 		Observe: s.observe,
 		Late:    s.write,
 		Restore: m.restore,
+		Check:   rootOnly,
 		Limits:  "needs root on both sides",
 	}
 }
