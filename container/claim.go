@@ -127,6 +127,9 @@ func (cl *claim) commit(r Record) error {
 		if err := os.Rename(cl.c.file(newLog), cl.c.file(logFile)); err != nil {
 			return err
 		}
+		if err := remove(cl.c.file(imagesFile)); err != nil {
+			return err
+		}
 	}
 	cl.done = true
 	if err := writeJSON(cl.c.file(recordFile), r); err != nil {

@@ -147,7 +147,7 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 // forgetInside removes what ckpt inside has remembered in the same state
 // directory, unless it is still needed: by an image, or a copy of the container.
 func (c *Container) forgetInside() error {
-	if c.Marker() != nil || !IsKey(c.Key) {
+	if c.Marker() != nil || !IsKey(c.Key) || len(c.images()) > 0 {
 		return nil
 	}
 	all, err := c.store.List()

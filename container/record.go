@@ -99,6 +99,7 @@ func (m *Marker) hint() string {
 const (
 	recordFile = "state.json"
 	markerFile = "dumped"
+	imagesFile = "images"
 	logFile    = "log"
 	lockFile   = "lock"
 	makingFile = "making.lock"

@@ -128,6 +128,11 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 			if ctx.Err() != nil {
 				return failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
 			}
+			if req.Restore != nil {
+				if err := cl.c.NoteImage(req.Restore.Dir); err != nil {
+					return err
+				}
+			}
 			return cl.commit(Record{Name: req.Name, Command: m.Command, Init: m.Root.HostPID,
 				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key})
 		})

@@ -81,6 +81,13 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 		return err
 	}
 	defer lock.Close()
+	dir, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	if err := c.NoteImage(dir); err != nil {
+		return err
+	}
 	res, err := runDump(ctx, a, o, src, to, c.MarkDumped)
 	if err != nil {
 		return err
