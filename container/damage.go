@@ -28,9 +28,6 @@ func (s *Store) damaged(name, dir string, why error) *Container {
 	return c
 }
 
-// Damage tells why nothing but Remove works on the container; nil: all does.
-func (c *Container) Damage() error { return c.damage }
-
 // refind finds the supervisor, if it lives, and by that the first process.
 func (c *Container) refind() error {
 	if up, err := c.Supervised(); err != nil || !up {

@@ -15,7 +15,7 @@ const (
 	Stopped State = "stopped" // every process was stopped by a signal
 	Dumped  State = "dumped"  // ended by a dump: an image holds it
 	Exited  State = "exited"
-	Damaged State = "damaged" // what is remembered of it is of no use, see Container.Damage
+	Damaged State = "damaged" // what is remembered of it is of no use: only Remove works on it
 )
 
 // Alive: its first process lives.

@@ -24,11 +24,11 @@ type Container struct {
 	Record
 	store  *Store
 	dir    string
-	damage error // see Damage
+	damage error // why nothing but Remove works on it; nil: all does
 }
 
 // Get finds a container. A name nobody has is failure.ErrNoContainer; one of
-// which is remembered nothing of use is its Damage.
+// which nothing of use is remembered is an error that says what to do.
 func (s *Store) Get(name string) (*Container, error) {
 	c, err := s.Entry(name)
 	if err != nil {

@@ -94,7 +94,7 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 	}
 	if !o.leaveRunning {
 		if err := waitEnd(ctx, c); err != nil {
-			return &failure.Error{Doing: "dump " + name, Err: fmt.Errorf("the image in %s is whole, but not all of it has ended: %w", to, err)}
+			return &failure.Error{Doing: "dump " + name, Err: fmt.Errorf("the image in %s is whole, but not all of %s has ended: %w", to, name, err)}
 		}
 	}
 	return dumped(a, o, src.Name, to, res)

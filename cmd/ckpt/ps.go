@@ -19,8 +19,9 @@ func newPsCommand(a *app) *cobra.Command {
 		Short: "List containers, or one container's processes by both their ids",
 		Long: `Without NAME, list the containers; VPID and PID are those of its command, inside
 and on the host. With NAME, list its processes: VPID, PPID, PGID and SID are the
-ids inside, PID is the host's; of one that has ended, say how. With --pid PID, tell which container that process
-or thread of the host belongs to, and its ids there.
+ids inside, PID is the host's; of one that has ended, say how. With --pid PID,
+tell which container that process or thread of the host belongs to, and its ids
+there.
 
 MEMORY is what the processes have in use, swap included; a page that several
 share counts once.`,
