@@ -246,7 +246,7 @@ func (s *session) waitAll(ctx context.Context, fresh []*kind.Task) error {
 		p := s.procs[t.Traced.PID]
 		err := s.willStop(ctx, t)
 		if err == nil {
-			err = s.stopped(p, t)
+			err = stopped(t)
 		}
 		if errors.Is(err, tracee.ErrGone) {
 			p.RemoveTask(t)
@@ -285,13 +285,9 @@ func forking(t *kind.Task) bool {
 
 // stopped takes the stop, and the registers at once: whatever happens from
 // here on, they are what the thread goes on with.
-func (s *session) stopped(p *kind.Proc, t *kind.Task) error {
-	sig, err := t.Traced.WaitStopped()
-	if err != nil {
+func stopped(t *kind.Task) (err error) {
+	if _, err := t.Traced.WaitStopped(); err != nil {
 		return err
-	}
-	if sig != 0 {
-		p.StopSignal = sig
 	}
 	t.Regs, err = t.Traced.Regs()
 	t.Stopped = err == nil
@@ -417,7 +413,7 @@ func (s *session) release() error {
 				return true
 			}
 			if err == nil {
-				err = s.stopped(p, t)
+				err = stopped(t)
 			}
 			if err == nil {
 				err = s.letGo(p, t)

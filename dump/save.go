@@ -243,6 +243,9 @@ func (s *session) late() error {
 				}
 			}
 		}
+		if err := s.findStop(p); err != nil {
+			return s.fail(p, "read how it was stopped", err)
+		}
 	}
 	return nil
 }

@@ -55,7 +55,6 @@ func (s *session) writeProc(p *kind.Proc) error {
 	p.TC.TaskState = proto.Uint32(taskAlive)
 	if p.StopSignal != 0 {
 		p.TC.TaskState, p.TC.StopSigno = proto.Uint32(taskStopped), proto.Uint32(uint32(p.StopSignal))
-		p.Extra.StopTold = p.Stat.ExitCode == 0 // the signal, until the parent has waited for it (wait_task_stopped())
 	}
 	p.Extra.ExitSignal = uint32(p.Stat.ExitSignal)
 	if cmdline, err := p.FS.Cmdline(); err == nil {

@@ -125,6 +125,7 @@ type Proc struct {
 	// Threads: the leader first. A zombie has one, without Traced.
 	Threads []*Task
 	// StopSignal is the signal that stopped the process (group stop); 0: none.
+	// Known once all Late functions have run.
 	StopSignal unix.Signal
 	// Shares: processes saved before this one that share the object (clone
 	// flags); nil: its own.

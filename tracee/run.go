@@ -89,7 +89,7 @@ func (t *Thread) waitDone(site Site) (Regs, error) {
 		if err != nil {
 			return Regs{}, err
 		}
-		end, err := t.stop(ws, site.home())
+		end, sig, err := t.stop(ws, site.home())
 		if err != nil {
 			return Regs{}, err
 		}
@@ -97,40 +97,61 @@ func (t *Thread) waitDone(site Site) (Regs, error) {
 			t.inSignal = true
 			return t.Regs()
 		}
-		if err := t.resume(unix.PTRACE_CONT, 0); err != nil {
+		if err := t.resume(unix.PTRACE_CONT, sig); err != nil {
 			return Regs{}, err
 		}
 	}
 }
 
-// stop looks at a stop of injected code: is it the end, at home?
-func (t *Thread) stop(ws unix.WaitStatus, home uint64) (end bool, err error) {
+// stop looks at a stop of injected code: is it the end, at home? If not, t is
+// to be resumed with deliver.
+func (t *Thread) stop(ws unix.WaitStatus, home uint64) (end bool, deliver unix.Signal, err error) {
 	event, sig := int(ws>>16), ws.StopSignal()
 	switch {
+	case event == unix.PTRACE_EVENT_STOP:
+		t.noteStop(ws)
+		return false, 0, nil
 	case event == unix.PTRACE_EVENT_CLONE, event == unix.PTRACE_EVENT_FORK, event == unix.PTRACE_EVENT_VFORK:
 		child, err := eventMessage(t.TID)
 		if err != nil {
-			return false, t.wrap("read the new child's id", err)
+			return false, 0, t.wrap("read the new child's id", err)
 		}
 		t.born = append(t.born, child)
-		return false, nil
+		return false, 0, nil
 	case event != 0, sig == unix.SIGTRAP|0x80:
+		return false, 0, nil
+	case sig == unix.SIGSTOP:
+		// It stops the process, as only the kernel can: a SIGCONT, and the death
+		// of ckpt, then find it stopped. t itself goes on, being traced.
+		ignored, err := t.ignoresStop()
+		if err != nil || ignored {
+			return false, 0, err
+		}
+		return false, sig, nil
+	}
+	end, err = t.signal(sig, home)
+	return end, 0, err
+}
+
+// ignoresStop tells whether the SIGSTOP that t stands in comes to it only
+// because it is traced (sig_ignored()): the first process of a pid namespace
+// takes none from inside of it.
+func (t *Thread) ignoresStop() (bool, error) {
+	if t.VPID != 1 {
 		return false, nil
 	}
-	return t.signal(sig, home)
+	si, err := getSiginfo(t.TID)
+	return err == nil && si.sender() != 0, t.wrap("read signal", err)
 }
 
 // signal looks at a signal-delivery-stop. All signals but the done signal are
-// blocked, so the others are SIGSTOP, which cannot be, and faults.
+// blocked, so the others are faults.
 func (t *Thread) signal(sig unix.Signal, home uint64) (end bool, err error) {
 	r, err := t.Regs()
 	if err != nil {
 		return false, err
 	}
 	switch sig {
-	case unix.SIGSTOP:
-		t.stopped = true
-		return false, nil
 	case t.done:
 		si, err := getSiginfo(t.TID)
 		if err != nil {
@@ -178,8 +199,8 @@ func (t *Thread) SyscallAt(ip uint64, nr uintptr, args ...uint64) (uint64, error
 
 // syscallStop lets t run to the next entry or exit of a system call.
 func (t *Thread) syscallStop() error {
-	for {
-		if err := t.resume(unix.PTRACE_SYSCALL, 0); err != nil {
+	for deliver := unix.Signal(0); ; {
+		if err := t.resume(unix.PTRACE_SYSCALL, deliver); err != nil {
 			return err
 		}
 		ws, err := t.wait()
@@ -189,7 +210,7 @@ func (t *Thread) syscallStop() error {
 		if ws.StopSignal() == unix.SIGTRAP|0x80 && ws>>16 == 0 {
 			return nil
 		}
-		if _, err := t.stop(ws, 0); err != nil {
+		if _, deliver, err = t.stop(ws, 0); err != nil {
 			return err
 		}
 	}
@@ -210,19 +231,19 @@ func (t *Thread) eventStop() error {
 	if err := t.Interrupt(); err != nil {
 		return err
 	}
-	for {
-		if err := t.resume(unix.PTRACE_CONT, 0); err != nil {
+	for deliver := unix.Signal(0); ; {
+		if err := t.resume(unix.PTRACE_CONT, deliver); err != nil {
 			return err
 		}
 		ws, err := t.wait()
 		if err != nil {
 			return err
 		}
+		if _, deliver, err = t.stop(ws, 0); err != nil {
+			return err
+		}
 		if ws>>16 == unix.PTRACE_EVENT_STOP {
 			return nil
-		}
-		if _, err := t.stop(ws, 0); err != nil {
-			return err
 		}
 		if err := t.Interrupt(); err != nil {
 			return err

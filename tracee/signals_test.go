@@ -130,6 +130,52 @@ func TestStopWhileInside(t *testing.T) {
 	g.goesOn("spin")
 }
 
+// TestContinuedWhileInside: a process that was stopped and let go on meanwhile
+// goes on, and SIGCONT waits until then.
+func TestContinuedWhileInside(t *testing.T) {
+	lockThread(t)
+	g := startTarget(t, "nanosleep", "spin")
+	tids := tasks(t, g.pid)
+	ts, err := stopAll(g.pid, tids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps, err := mapsOf(g.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := Inject(ts[0], maps, 1<<16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ sig, stopped unix.Signal }{{unix.SIGSTOP, unix.SIGSTOP}, {unix.SIGCONT, 0}} {
+		if err := unix.Kill(g.pid, c.sig); err != nil {
+			t.Fatal(err)
+		}
+		for _, th := range ts {
+			if err := askIDs(in, th); err != nil {
+				t.Fatal(err)
+			}
+			if by := th.StoppedBy(); by != c.stopped {
+				t.Errorf("thread %d, after %v: stopped by %v", th.TID, c.sig, by)
+			}
+		}
+	}
+	infos, err := ts[0].Pending(true)
+	if err != nil || len(infos) != 1 || infos[0][0] != byte(unix.SIGCONT) {
+		t.Errorf("pending: %v, %v", infos, err)
+	}
+	if err := in.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	for _, th := range ts {
+		if err := th.Detach(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.goesOn("nanosleep", "spin")
+}
+
 // isStopped waits until the process is stopped.
 func (g *target) isStopped() {
 	g.t.Helper()

@@ -77,5 +77,6 @@ func (t *Thread) toEventStop(sig unix.Signal) (stopped bool, err error) {
 	if ws>>16 != unix.PTRACE_EVENT_STOP {
 		return false, fmt.Errorf("stop it: unexpected stop %#x", uint32(ws))
 	}
-	return ws.StopSignal() != unix.SIGTRAP, nil
+	t.noteStop(ws)
+	return t.stopped != 0, nil
 }

@@ -305,6 +305,31 @@ func TestPendingDoneSignal(t *testing.T) {
 	}
 }
 
+// TestStopOfFirstProcess: one of a pid namespace is stopped from outside only,
+// also while it is traced.
+func TestStopOfFirstProcess(t *testing.T) {
+	p, site := startStub(t)
+	c := fork(t, p, site, 5)
+	for _, x := range []struct {
+		who     string
+		kill    func() error
+		stopped unix.Signal
+	}{
+		{"one inside", func() error { _, err := c.Syscall(site, unix.SYS_KILL, 1, uint64(unix.SIGSTOP)); return err }, 0},
+		{"one outside", func() error { return unix.Kill(p.PID, unix.SIGSTOP) }, unix.SIGSTOP},
+	} {
+		if err := x.kill(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Syscall(site, unix.SYS_GETPID); err != nil {
+			t.Fatal(err)
+		}
+		if by := p.StoppedBy(); by != x.stopped {
+			t.Errorf("%s sends it SIGSTOP: stopped by %v", x.who, by)
+		}
+	}
+}
+
 // TestPendingWhileSignalled: signals for ckpt itself, which break off the
 // reading of a queue, keep none of it from being read.
 func TestPendingWhileSignalled(t *testing.T) {

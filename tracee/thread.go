@@ -22,7 +22,7 @@ type Thread struct {
 	done     unix.Signal // by which the interpreter tells its end
 	inSignal bool        // stands in a signal-delivery-stop
 	late     *siginfo    // a genuine done signal that came while code ran
-	stopped  bool        // a SIGSTOP came while code ran
+	stopped  unix.Signal // see StoppedBy
 	born     []int       // host tids of children of calls run so far
 }
 
@@ -129,10 +129,8 @@ func (t *Thread) WaitStopped() (groupStop unix.Signal, err error) {
 		event, sig := ws>>16, ws.StopSignal()
 		if event == unix.PTRACE_EVENT_STOP {
 			t.inSignal = false
-			if sig == unix.SIGTRAP {
-				sig = 0
-			}
-			return sig, t.keepRestartable()
+			t.noteStop(ws)
+			return t.stopped, t.keepRestartable()
 		}
 		if event != 0 || sig == unix.SIGTRAP|0x80 {
 			sig = 0
@@ -146,6 +144,20 @@ func (t *Thread) WaitStopped() (groupStop unix.Signal, err error) {
 		}
 	}
 }
+
+// noteStop notes what an event stop tells of the whole process: SIGTRAP unless
+// it is stopped.
+func (t *Thread) noteStop(ws unix.WaitStatus) {
+	t.stopped = ws.StopSignal()
+	if t.stopped == unix.SIGTRAP {
+		t.stopped = 0
+	}
+}
+
+// StoppedBy is the signal that has stopped the whole process, 0 if none has:
+// when t stopped, or while code ran in it. A SIGCONT that has come since then
+// waits for the process.
+func (t *Thread) StoppedBy() unix.Signal { return t.stopped }
 
 func (t *Thread) keepRestartable() error {
 	r, err := t.Regs()
@@ -213,11 +225,6 @@ func (t *Thread) Detach(sig unix.Signal) error {
 			sig, late = unix.Signal(late.Signo), nil
 		}
 	}
-	if t.stopped {
-		if err := unix.Kill(t.PID, unix.SIGSTOP); err != nil {
-			return t.wrap("stop process again", err)
-		}
-	}
 	if _, err := ptrace(unix.PTRACE_DETACH, t.TID, 0, uintptr(sig)); err != nil {
 		return t.wrap("detach", err)
 	}
@@ -226,7 +233,7 @@ func (t *Thread) Detach(sig unix.Signal) error {
 			return fmt.Errorf("send signal %d again: %w", late.Signo, err)
 		}
 	}
-	t.late, t.stopped, t.inSignal = nil, false, false
+	t.late, t.inSignal = nil, false
 	return nil
 }
 

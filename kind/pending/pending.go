@@ -19,7 +19,8 @@
 // # What is lost
 //
 // That a queued SI_TIMER signal belongs to a timer which still counts
-// overruns for it.
+// overruns for it. A SIGSTOP that waits for a stopped process, which SIGCONT
+// would drop before anybody took it: calls run in the process take it.
 //
 // # Needs
 //
@@ -49,7 +50,7 @@ const (
 	infoSize = 128
 	// signals is how many there are (_NSIG).
 	signals = 64
-	limits  = "what a timer overran while its signal was pending is counted anew"
+	limits  = "what a timer overran while its signal was pending is counted anew; a second SIGSTOP that waits for a stopped process is dropped"
 )
 
 // New gives the signals sent to a process and those sent to each thread.
@@ -149,6 +150,9 @@ func each(t *kind.Target, q *siginfo.SignalQueueEntry, add func(sig uint64, info
 		}
 		if id, ok := image.TimerOf(info); ok && slices.ContainsFunc(t.Extra.GetTimers(), func(x *image.TimerDue) bool { return x.GetId() == id }) {
 			continue // it comes from the timer itself
+		}
+		if sig == uint32(unix.SIGSTOP) && t.TC.GetStopSigno() != 0 {
+			continue // it would be taken at once, and the stop comes later
 		}
 		add(uint64(sig), info)
 	}
