@@ -32,8 +32,8 @@
 //
 // # Needs
 //
-// PR_SET_MM_MAP (3.18). userfaultfd registrations, hugetlb mappings,
-// protection keys and device memory are refused.
+// PR_SET_MM_MAP (3.18). userfaultfd registrations, mappings of hugetlbfs that
+// are shared or of a file, protection keys and device memory are refused.
 package memory
 
 import (

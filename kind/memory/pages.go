@@ -64,7 +64,7 @@ func (c *copier) mapping(m *procfs.Map, pagemap *os.File, regions []kernel.PageR
 			found, next, err = kernel.GuardPages(pagemap, at, m.End, regions)
 		} else {
 			found, next, c.skipZeros, err = kernel.OwnPages(pagemap, at, m.End, regions)
-			c.skipZeros = c.skipZeros && !m.File() // anonymous memory is zero by itself
+			c.skipZeros = c.skipZeros && (!m.File() || isHuge(m)) // anonymous memory is zero by itself
 		}
 		if err != nil {
 			return err

@@ -61,6 +61,9 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	if err := b.checkLayout(); err != nil {
 		return err
 	}
+	if err := b.checkHuge(); err != nil {
+		return err
+	}
 	live, err := b.parkVDSO()
 	if err != nil {
 		return err
@@ -220,10 +223,14 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 		}
 	default:
 		flags := uint64(v.GetFlags()) & (unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_NORESERVE)
+		offset := v.GetPgoff()
+		if pageSize(v) != page {
+			flags, offset = flags|uint64(v.GetFlags())&hugeMask, 0
+		}
 		if b.extra[v.GetStart()].GetDroppable() {
 			flags = flags&^unix.MAP_PRIVATE | mapDroppable
 		}
-		step = b.s.Must(unix.SYS_MMAP, v.GetStart(), size, b.protToFill(v), flags|fixedNoReplace, fd, v.GetPgoff())
+		step = b.s.Must(unix.SYS_MMAP, v.GetStart(), size, b.protToFill(v), flags|fixedNoReplace, fd, offset)
 	}
 	b.s.Note(step, fmt.Sprintf("map %#x-%#x", v.GetStart(), v.GetEnd()))
 	for _, a := range advice {

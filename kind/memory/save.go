@@ -117,7 +117,7 @@ func (s *saver) addExe(d *kind.Dump, p *kind.Proc) (uint32, error) {
 // shmid, or 0.
 func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, error) {
 	switch {
-	case m.IsSpecial(), isAIO(m), !m.File():
+	case m.IsSpecial(), isAIO(m), isHuge(m), !m.File():
 		return 0, nil
 	case isSysV(m):
 		return uint32(m.Ino), nil // the inode number of a SysV segment is its id (ipc/shm.c, newseg)

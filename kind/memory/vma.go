@@ -63,9 +63,9 @@ func refuse(m *procfs.Map) error {
 	switch {
 	case m.Has("um"), m.Has("uw"), m.Has("ui"):
 		return failure.WithHint(failure.Unsupportedf("registered with userfaultfd, whose pages another program provides"), "dump when the program has ended what it uses userfaultfd for")
-	case m.Has("ht"):
-		return failure.WithHint(failure.Unsupportedf("huge pages of hugetlbfs are not carried yet"),
-			"use transparent huge pages (madvise MADV_HUGEPAGE) instead")
+	case m.Has("ht") && !isHuge(m):
+		return failure.WithHint(failure.Unsupportedf("huge pages of hugetlbfs that are shared, or of a file, are not carried yet"),
+			"use private ones (MAP_PRIVATE, MAP_ANONYMOUS), or transparent huge pages (madvise MADV_HUGEPAGE)")
 	case m.ProtectionKey != 0:
 		return failure.WithHint(failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey),
 			"run the program on a machine, or under a kernel, without protection keys (nopku)")
@@ -132,6 +132,8 @@ func shape(m *procfs.Map, opened bool) (flags, status uint32) {
 		return flags | unix.MAP_ANONYMOUS, status | anonShared | sysvIPC
 	case isAnonShared(m) && !opened:
 		return flags | unix.MAP_ANONYMOUS, status | anonShared
+	case isHuge(m):
+		return flags | unix.MAP_ANONYMOUS | hugeFlags(m), status | anonPrivate
 	case m.File():
 		bit := uint32(filePrivate)
 		if m.Shared {
