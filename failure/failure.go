@@ -117,11 +117,13 @@ func Damagedf(format string, args ...any) error {
 }
 
 // Hints collects the hints of err and of all it wraps, outermost first. Where
-// nobody has any, an errno that means the same whatever was being done has one.
+// nobody has any, what means the same whatever was being done has one.
 func Hints(err error) []string {
 	out := hints(err)
 	switch {
 	case len(out) > 0:
+	case errors.Is(err, ErrDamaged):
+		out = []string{"what is damaged cannot be mended: take another copy of the image"}
 	case errors.Is(err, syscall.EMFILE):
 		out = []string{"allow ckpt more open files (ulimit -Hn)"}
 	case errors.Is(err, syscall.EFBIG):

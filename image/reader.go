@@ -59,7 +59,7 @@ func notOpened(dir string, err error) error {
 	const hint = "give the directory that `ckpt dump` has written"
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return failure.WithHint(fmt.Errorf("read the image %s: there is no such directory", dir), hint)
+		return failure.WithHint(failure.Mark(os.ErrNotExist, fmt.Errorf("read the image %s: there is no such directory", dir)), hint)
 	case errors.Is(err, unix.ENOTDIR):
 		return failure.WithHint(fmt.Errorf("read the image %s: it is not a directory", dir), hint)
 	}
@@ -109,6 +109,7 @@ func (r *Reader) load() error {
 	if err != nil {
 		return fmt.Errorf("read the directory: %w", err)
 	}
+	odd := ""
 	for _, n := range names {
 		if !strings.HasSuffix(n, suffix) {
 			continue // criu.log, stats-dump
@@ -118,19 +119,22 @@ func (r *Reader) load() error {
 			return secret(fmt.Errorf("stat %s: %w", n, err))
 		}
 		if st.Mode&unix.S_IFMT != unix.S_IFREG {
-			return failure.Damagedf("%s is not a regular file", n)
+			odd = n
+			continue
 		}
 		r.sizes[n] = st.Size
 	}
 	switch {
+	case !r.Has(manifestFormat, "") && !r.hasOurs() && !r.Has(Inventory, ""):
+		return failure.WithHint(failure.Damagedf("it holds no image: neither %s nor %s", manifestFormat.Name(""), Inventory.Name("")),
+			"give the directory that `ckpt dump` has written")
+	case odd != "":
+		return failure.Damagedf("%s is not a regular file", odd)
 	case r.Has(manifestFormat, ""):
 	case r.hasOurs():
 		return failure.Damagedf("%s is missing", manifestFormat.Name(""))
-	case r.Has(Inventory, ""):
-		return nil
 	default:
-		return failure.WithHint(failure.Damagedf("it holds no image: neither %s nor %s", manifestFormat.Name(""), Inventory.Name("")),
-			"give the directory that `ckpt dump` has written")
+		return nil // one of criu's
 	}
 	if err := r.loadManifest(); err != nil {
 		return err

@@ -40,7 +40,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 				return checkTree(cmd.Context(), a, int(pid), asJSON)
 			case len(args) == 0:
 				return checkKernel(a, kernel.Probes(), asJSON)
-			case strings.Contains(args[0], "/"):
+			case strings.Contains(args[0], "/"), args[0] == ".", args[0] == "..":
 				return checkImage(cmd.Context(), a, args[0], asJSON)
 			}
 			return checkContainer(cmd.Context(), a, args[0], asJSON)
@@ -120,6 +120,9 @@ func probeTable(rs []probeResult) string {
 func checkContainer(ctx context.Context, a *app, name string, asJSON bool) error {
 	c, err := a.find(name)
 	if err != nil {
+		if fi, serr := os.Stat(name); serr == nil && fi.IsDir() {
+			err = failure.WithHint(err, "an image is told from it by a slash: ckpt check ./"+failure.Quote(name))
+		}
 		return err
 	}
 	src, err := dumpSource(c)

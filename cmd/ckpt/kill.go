@@ -27,6 +27,9 @@ func newKillCommand(a *app) *cobra.Command {
 			return c.Kill(sig)
 		},
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { // kill -9 NAME
+		return usage(err, "usage: "+cmd.UseLine())
+	})
 	cmd.Flags().StringVarP(&name, "signal", "s", "TERM", "name (TERM, SIGTERM, RTMIN+3) or number")
 	return cmd
 }

@@ -81,7 +81,8 @@ func TestUsage(t *testing.T) {
 		{"frobnicate", 2, "ckpt: error: there is no command \"frobnicate\"\nckpt: hint: `ckpt --help` lists the commands\n"},
 		{"start", 2, "ckpt: error: start: NAME is missing\nckpt: hint: usage: ckpt start NAME [flags] -- CMD [ARG...]\n"},
 		{"start x echo hi", 2, "ckpt: error: start: the command to run stands after --\nckpt: hint: ckpt start x -- echo hi\n"},
-		{"start -x", 2, "ckpt: error: unknown shorthand flag: 'x' in -x\nckpt: hint: `ckpt start --help` lists the flags\n"},
+		{"start -x", 2, "ckpt: error: unknown shorthand flag: 'x' in -x\nckpt: hint: `ckpt start --help` lists the flags\n" +
+			"ckpt: hint: those of the command to run stand after --, with it: ckpt start NAME [flags] -- CMD [ARG...]\n"},
 		{"start .x -- true", 2, "ckpt: error: \".x\" cannot name a container: it begins with '.'\nckpt: hint: a name has up to 64 letters (a to z, A to Z), digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
 		{"start x --net bridge -- true", 2, "ckpt: error: start: --net \"bridge\" is not a network\nckpt: hint: networks are host and none\n"},
 		{"start x --hostname " + strings.Repeat("h", 65) + " -- true", 2, "ckpt: error: start: --hostname has 65 bytes\nckpt: hint: a host name has up to 64 bytes\n"},
@@ -97,9 +98,11 @@ func TestUsage(t *testing.T) {
 		{"attach", 2, "ckpt: error: attach: NAME is missing\nckpt: hint: usage: ckpt attach NAME\n"},
 		{"attach x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"exec", 2, "ckpt: error: exec: NAME is missing\nckpt: hint: usage: ckpt exec NAME -- CMD [ARG...]\n"},
-		{"exec x ls -l", 2, "ckpt: error: unknown shorthand flag: 'l' in -l\nckpt: hint: `ckpt exec --help` lists the flags\n"},
+		{"exec x ls -l", 2, "ckpt: error: unknown shorthand flag: 'l' in -l\nckpt: hint: `ckpt exec --help` lists the flags\n" +
+			"ckpt: hint: those of the command to run stand after --, with it: ckpt exec NAME -- CMD [ARG...]\n"},
 		{"exec x ls", 2, "ckpt: error: exec: the command to run stands after --\nckpt: hint: ckpt exec x -- ls\n"},
 		{"kill", 2, "ckpt: error: kill: NAME is missing\nckpt: hint: usage: ckpt kill NAME [-s SIGNAL]\n"},
+		{"kill -9 x", 2, "ckpt: error: unknown shorthand flag: '9' in -9\nckpt: hint: usage: ckpt kill NAME [-s SIGNAL]\n"},
 		{"kill x -s FOO", 2, "ckpt: error: kill: there is no signal \"FOO\"\nckpt: hint: `kill -l` lists the signals\n"},
 		{"kill x -s 65", 2, "ckpt: error: kill: there is no signal \"65\"\nckpt: hint: `kill -l` lists the signals\n"},
 		{"wait", 2, "ckpt: error: wait: NAME is missing\nckpt: hint: usage: ckpt wait NAME\n"},

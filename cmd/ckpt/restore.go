@@ -61,6 +61,9 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 		return notYet("restore -a: staying attached to a container", "`ckpt logs -f NAME` follows what it writes")
 	}
 	name, tasks, err := nameFor(o.name, dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return a.meantContainer(err, dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -96,6 +99,19 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	}
 	a.say("%s: restored in %s, pid %d inside, %d on the host", name, tookText(took), ans.VPID, ans.PID)
 	return nil
+}
+
+// meantContainer adds to err, by which there is no image dir, that a container
+// of that name has been saved.
+func (a *app) meantContainer(err error, dir string) error {
+	c, cerr := a.find(dir)
+	if cerr != nil {
+		return err
+	}
+	if m := c.Marker(); m != nil && m.Image != "" {
+		return failure.WithHint(err, fmt.Sprintf("the container %s was saved elsewhere: ckpt restore %s", c.Name, failure.Quote(m.Image)))
+	}
+	return err
 }
 
 // absolute are the paths as an image has them.

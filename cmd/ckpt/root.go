@@ -35,7 +35,11 @@ id the processes ever saw unchanged.`,
 	}
 	a.global.addFlags(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(err, fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath()))
+		hints := []string{fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
+		if strings.Contains(cmd.Use, " -- ") {
+			hints = append(hints, "those of the command to run stand after --, with it: "+cmd.UseLine())
+		}
+		return usage(err, hints...)
 	})
 	root.AddCommand(
 		newStartCommand(a), newPsCommand(a), newLogsCommand(a), newAttachCommand(a),

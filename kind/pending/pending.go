@@ -26,7 +26,8 @@
 //
 // The process sends the signals to itself, each thread its own, for from
 // another rt_sigqueueinfo(2) refuses the codes of the kernel. They wait, as
-// all signals are blocked.
+// all signals are blocked. Where RLIMIT_SIGPENDING does not let all of them be
+// queued, a restore is refused.
 package pending
 
 import (
