@@ -19,16 +19,60 @@ import (
 // concerns the container. What passes by itself it waits for, as long as Run
 // does. What changes while it looks may be missed, and what ends is left out:
 // Run looks again.
+//
+// Processes that come and go do not hold still for a look: one end of a pipe may
+// be seen before a fork(2), the other after it. So what is refused is what every
+// one of several looks finds; or the last, if each finds something else.
 func Check(ctx context.Context, src Source, o Options) (refused []error, unseen []string, err error) {
+	var all []error // found by every look so far
+	for n := 1; ; n++ {
+		var sure []error
+		if refused, sure, unseen, err = checkOnce(ctx, src, o); err != nil {
+			return nil, nil, err
+		}
+		if len(sure) > 0 {
+			return append(refused, sure...), unseen, nil
+		}
+		if all = slices.DeleteFunc(all, func(e error) bool { return !slices.ContainsFunc(refused, sameText(e)) }); n == 1 {
+			all = refused
+		}
+		switch {
+		case len(refused) == 0:
+			return nil, unseen, nil
+		case n == looks && len(all) > 0:
+			return all, unseen, nil
+		case n == looks:
+			return refused, unseen, nil
+		}
+	}
+}
+
+// looks is how often a check looks before it refuses. A shell that makes one
+// pipeline after the other is seen between two forks in a few looks of a hundred.
+const looks = 5
+
+func sameText(e error) func(error) bool {
+	return func(o error) bool { return e.Error() == o.Error() }
+}
+
+// checkOnce looks once; sure is what needs no second look, since it was waited for.
+func checkOnce(ctx context.Context, src Source, o Options) (refused, sure []error, unseen []string, err error) {
 	s, err := newSession(src, o.Log, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	defer s.close()
-	if refused, err = s.check(ctx); err != nil {
-		return nil, nil, err
+	all, err := s.check(ctx)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return refused, s.unseen(), nil
+	sure = append(waitOut(ctx, slices.DeleteFunc(slices.Clone(all), notBusy)), s.stuck(ctx)...)
+	return slices.DeleteFunc(all, func(err error) bool { return !notBusy(err) }), sure, s.unseen(), ctx.Err()
+}
+
+func notBusy(err error) bool {
+	_, ok := errors.AsType[*kind.Busy](err)
+	return !ok
 }
 
 func (s *session) check(ctx context.Context) (refused []error, err error) {
@@ -47,8 +91,7 @@ func (s *session) check(ctx context.Context) (refused []error, err error) {
 	if err := s.settle(pids); err != nil {
 		return nil, err
 	}
-	refused = slices.DeleteFunc(failure.All(s.examine()), s.hasPassed)
-	return append(waitOut(ctx, refused), s.stuck(ctx)...), ctx.Err()
+	return slices.DeleteFunc(failure.All(s.examine()), s.hasPassed), nil
 }
 
 // unseen is what the kinds do not look at while the processes run, of those that
@@ -104,26 +147,20 @@ func (s *session) endedMeanwhile(err error) bool {
 	return s.out == nil && err != nil && (ignoreGone(err) == nil || errors.Is(err, unix.EBADF))
 }
 
-// waitOut drops what passes while it waits, which is for as long as Run does.
-func waitOut(ctx context.Context, refused []error) []error {
+// waitOut drops of busy (kind.Busy) what passes while it waits, which is for as
+// long as Run does.
+func waitOut(ctx context.Context, busy []error) []error {
 	for deadline := time.Now().Add(drainPatience); ; {
-		left := 0
-		refused = slices.DeleteFunc(refused, func(err error) bool {
+		busy = slices.DeleteFunc(busy, func(err error) bool {
 			b, ok := errors.AsType[*kind.Busy](err)
-			if ok && b.Done() {
-				return true
-			}
-			if ok {
-				left++
-			}
-			return false
+			return ok && b.Done()
 		})
-		if left == 0 || time.Now().After(deadline) {
-			return refused
+		if len(busy) == 0 || time.Now().After(deadline) {
+			return busy
 		}
 		select {
 		case <-ctx.Done():
-			return refused
+			return busy
 		case <-time.After(time.Millisecond):
 		}
 	}

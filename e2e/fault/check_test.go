@@ -14,6 +14,19 @@ while True:
     all = [threading.Thread(target=lambda: None) for i in range(5)]
     for t in all: t.start()
     for t in all: t.join()`},
+	"pipes": {"sh", "-c", "while :; do echo a | cat | sh -c 'cat >/dev/null & wait'; done"},
+	"descriptors": {"python3", "-c", `import os, socket, tempfile, threading
+def open_and_close():
+    while True:
+        a, b = socket.socketpair()
+        r, w = os.pipe()
+        f = tempfile.TemporaryFile()
+        a.send(b"x")
+        os.close(r); os.close(w); a.close(); b.close(); f.close()
+threading.Thread(target=open_and_close).start()
+while True:
+    if os.fork() == 0: os._exit(0)
+    os.wait()`},
 }
 
 // TestCheckBusy: a check stops nothing, and makes nothing of what ends
