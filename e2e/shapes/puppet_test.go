@@ -273,7 +273,7 @@ func (p *puppet) slot(slot int, o op, args ...int) []int {
 		p.t.Fatal(err)
 	}
 	if err := p.awaitAnswer(); err != nil {
-		p.t.Fatalf("op %d with %v in slot %d: %v; %s", o, args, slot, err, p.c.LogTail())
+		p.t.Fatalf("op %d with %v in slot %d: %v; %s%s", o, args, slot, err, p.whereabouts(slot), p.c.LogTail())
 	}
 	var ret [64]byte
 	if _, err := p.mem.ReadAt(ret[:], at+retAt); err != nil {
@@ -282,6 +282,28 @@ func (p *puppet) slot(slot int, o op, args ...int) []int {
 	var out []int
 	for i := range 8 {
 		out = append(out, int(ne.Uint64(ret[8*i:])))
+	}
+	return out
+}
+
+// whereabouts tells what the master and a slot's task are doing.
+func (p *puppet) whereabouts(slot int) string {
+	out := ""
+	for _, t := range p.tasks {
+		if t.slot != slot && t.slot != p.master || t.dead {
+			continue
+		}
+		for _, q := range p.c.Ps().Processes {
+			for _, th := range q.Threads {
+				if th.VTID != t.tid {
+					continue
+				}
+				for _, file := range []string{"stat", "syscall", "wchan"} {
+					text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/%s", q.PID, th.TID, file))
+					out += fmt.Sprintf("%s: %s %q %v\n", t.name, file, text, err)
+				}
+			}
+		}
 	}
 	return out
 }
