@@ -24,8 +24,8 @@ type joined struct {
 // Join starts a bare child (package tracee) in all namespaces of the container
 // whose vpid 1 has the host pid init, but for its pid namespace: it takes no
 // id there, and nobody inside sees it. Where init is ckpt itself it stays where
-// it is. It dies with ckpt. The caller must be
-// locked to its OS thread, and kills it.
+// it is. If ckpt dies, what it has forked dies, and then it ends itself. The
+// caller must be locked to its OS thread, and kills it.
 func Join(init int) (*tracee.Thread, tracee.Site, error) {
 	nss, err := namespacesOf(init)
 	if err != nil {
@@ -182,10 +182,11 @@ func (j *joined) join(t *tracee.Thread, site tracee.Site) error {
 	if len(j.files) > 1 && !j.timeFirst {
 		s.Must(unix.SYS_SETNS, 4, unix.CLONE_NEWTIME)
 	}
-	if s.Len() == 0 {
-		return nil
+	err := t.Run(site, s)
+	if err == nil {
+		err = t.Outlive(site) // what it forks is born into the pid namespace
 	}
-	if err := t.Run(site, s); err != nil {
+	if err != nil {
 		return fmt.Errorf("join the namespaces: %w", err)
 	}
 	return nil

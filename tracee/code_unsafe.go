@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// In code_amd64.s. The first three are copied, never called.
+// In code_amd64.s. The first four are copied, never called.
 
 //lint:ignore U1000 its code is found by codeAddr
 func code()
@@ -18,9 +18,13 @@ func park()
 //lint:ignore U1000 by reaperAddr
 func reaper()
 
+//lint:ignore U1000 by orphanAddr
+func orphan()
+
 func codeAddr() unsafe.Pointer
 func parkAddr() unsafe.Pointer
 func reaperAddr() unsafe.Pointer
+func orphanAddr() unsafe.Pointer
 
 // text copies the machine code at addr up to its end mark.
 func text(addr func() unsafe.Pointer) []byte {

@@ -61,7 +61,11 @@ func ForkStub(parent *Thread, site Site, o ForkOptions) (*Thread, error) {
 	if len(born) != 1 {
 		return nil, fmt.Errorf("fork (clone3): %d children were reported instead of one", len(born))
 	}
-	return Adopt(parent, born[0])
+	t, err := Adopt(parent, born[0])
+	if err != nil || !parent.outlives {
+		return t, err
+	}
+	return t, t.SetOptions(Options{ExitKill: true, Children: true})
 }
 
 // NoMore tells what to do about EAGAIN of fork(2); another error is returned

@@ -147,6 +147,28 @@ func defaultActions(s *Script) {
 	}
 }
 
+// Outlive has a stub with one thread outlive ckpt, should that die: it finishes
+// what it was told to do, waits until the last of its children has died with
+// ckpt (those that ForkStub makes of it from here on do), and ends. A child in
+// another pid namespace needs somebody who waits for it: that namespace does not
+// end before (zap_pid_ns_processes() in kernel/pid_namespace.c), and the host's
+// init, which inherits it otherwise, may be a program that waits for nobody.
+func (t *Thread) Outlive(site Site) error {
+	r, err := t.Regs()
+	if err != nil {
+		return err
+	}
+	frame := site.frameAt(0)
+	if err := WriteMemory(t.TID, frame, encodeFrame(orphanRegs(r), ^uint64(0), 0, site.sizeAt(0))); err != nil {
+		return err
+	}
+	if err := t.SetRegs(homeRegs(r, site, frame)); err != nil {
+		return err
+	}
+	t.outlives = true
+	return t.SetOptions(Options{Children: true})
+}
+
 const sigchldSet = 1 << (uint64(unix.SIGCHLD) - 1)
 
 // BecomeInit makes a stub ckpt's init: when t goes on next (Detach), it reaps

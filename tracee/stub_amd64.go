@@ -9,6 +9,7 @@ const (
 	stubBlock   = 0x100 // offsets into the text page
 	stubPark    = 0x800
 	stubReaper  = 0x840
+	stubOrphan  = 0xa00
 	stubSigset  = 0xf00 // the set {SIGCHLD} for the reaper
 	stubScratch = 0x10000
 	scratchSize = 0x10000
@@ -43,6 +44,7 @@ func stubELF() []byte {
 	copy(b[stubBlock:], encodeBlock())
 	copy(b[stubPark:], text(parkAddr))
 	copy(b[stubReaper:], text(reaperAddr))
+	copy(b[stubOrphan:], text(orphanAddr))
 	le.PutUint64(b[stubSigset:], sigchldSet)
 	return b
 }
@@ -68,5 +70,11 @@ func stubSite() Site {
 func reaperRegs(r Regs, main int, status int) Regs {
 	r.Orig_rax, r.Eflags, r.Rip = noSyscall, plainFlags, stubBase+stubReaper
 	r.R12, r.R13, r.R14 = uint64(main), uint64(status), stubBase+stubSigset
+	return r
+}
+
+// orphanRegs make a stub wait for its children, and end.
+func orphanRegs(r Regs) Regs {
+	r.Orig_rax, r.Eflags, r.Rip = noSyscall, plainFlags, stubBase+stubOrphan
 	return r
 }

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if v := os.Getenv("CKPT_TEST_TRACER"); v != "" {
 		os.Exit(tracerMain(v))
 	}
+	if v := os.Getenv("CKPT_TEST_PARENT"); v != "" {
+		os.Exit(parentMain(v))
+	}
 	if os.Getenv("CKPT_TEST_TARGET") != "" {
 		goTarget()
 	}

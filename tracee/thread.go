@@ -24,6 +24,7 @@ type Thread struct {
 	late     *siginfo    // a genuine done signal that came while code ran
 	stopped  unix.Signal // see StoppedBy
 	born     []int       // host tids of children of calls run so far
+	outlives bool        // see Outlive
 }
 
 // ErrGone: the thread ended while it was being worked on (SIGKILL, or the

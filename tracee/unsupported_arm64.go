@@ -33,6 +33,7 @@ func homeRegs(r Regs, _ Site, _ uint64) Regs          { return r }
 func stubELF() []byte                                 { return nil }
 func stubSite() Site                                  { return Site{} }
 func reaperRegs(r Regs, _, _ int) Regs                { return r }
+func orphanRegs(r Regs) Regs                          { return r }
 func restartEINTR(*Regs) bool                         { return false }
 
 // StopsWithEINTR tells nothing on this architecture.
