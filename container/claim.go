@@ -141,7 +141,9 @@ func (cl *claim) commit(r Record) error {
 }
 
 // running lets other commands act on the container, and gives up the log.
-func (cl *claim) running() error { return errors.Join(cl.made.Close(), cl.log.Close()) }
+func (cl *claim) running() error {
+	return errors.Join(cl.made.Close(), cl.log.Close(), cl.c.liftTables())
+}
 
 // undo gives the name back, and what stood there, but for a log that was
 // started anew already.

@@ -11,6 +11,7 @@
 //	making.lock  locked by the supervisor until the container runs
 //	dump.lock    locked by whoever dumps it
 //	dumped       Marker: the image that holds it, written before a dump ends it
+//	tables       nftables tables that a dump has left, until it is back
 //	exec-VPID    the exit status of a process of `ckpt exec`
 //
 // What a container does now is computed from its processes every time

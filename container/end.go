@@ -140,7 +140,7 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 		if alive, err := now.alive(); err != nil || alive {
 			return errors.Join(err, taken(c.Name, "was started meanwhile"))
 		}
-		return errors.Join(c.forgetInside(), os.RemoveAll(c.dir))
+		return errors.Join(c.liftTables(), c.forgetInside(), os.RemoveAll(c.dir))
 	})
 }
 
@@ -203,8 +203,8 @@ func (c *Container) DumpLock() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A mark left by a dump that was killed after it had marked.
-	if err := remove(c.file(markerFile)); err != nil {
+	// What was left by a dump that was killed at the end.
+	if err := errors.Join(c.liftTables(), remove(c.file(markerFile))); err != nil {
 		f.Close()
 		return nil, err
 	}

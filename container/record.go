@@ -100,6 +100,7 @@ const (
 	recordFile = "state.json"
 	markerFile = "dumped"
 	imagesFile = "images"
+	tablesFile = "tables"
 	logFile    = "log"
 	lockFile   = "lock"
 	makingFile = "making.lock"

@@ -173,7 +173,7 @@ func (s *supervised) wait() error {
 		return errs // a dump ended it
 	}
 	// A dump that was made and then did not end the container says nothing now.
-	errs = errors.Join(errs, remove(c.file(markerFile)))
+	errs = errors.Join(errs, c.liftTables(), remove(c.file(markerFile)))
 	if c.Exit == nil {
 		e := ExitOf(ws, now)
 		if !c.NoInit { // it died with its init, which dies by SIGKILL alone

@@ -57,7 +57,7 @@ func sameText(e error) func(error) bool {
 
 // checkOnce looks once; sure is what needs no second look, since it was waited for.
 func checkOnce(ctx context.Context, src Source, o Options) (refused, sure []error, unseen []string, err error) {
-	s, err := newSession(src, o.Log, nil)
+	s, err := newSession(src, o, nil)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -234,6 +234,9 @@ func (s *session) close() {
 		if d.FD >= 0 {
 			_ = d.File.Close()
 		}
+	}
+	if err := s.endOvers(); err != nil {
+		s.log.Warn("something is left over", "why", err)
 	}
 	for _, p := range s.procs {
 		closeProc(p)

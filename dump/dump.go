@@ -18,6 +18,7 @@ import (
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
+	"ckpt/kind"
 	"ckpt/pidns"
 )
 
@@ -40,7 +41,11 @@ type Source struct {
 type Options struct {
 	Dir          string
 	LeaveRunning bool
+	Outside      kind.Outside
 	Log          *slog.Logger
+	// Leave is called before something is made that outlives the container on
+	// this machine until it is restored: an nftables table. May be nil.
+	Leave func(table string) error
 	// Commit is called once the image is whole and on disk, right before the
 	// container is ended. May be nil.
 	Commit func(dir string) error
@@ -83,14 +88,14 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 		}
 	}()
 
-	s, err := save(ctx, src, o.Log, out, nil)
+	s, err := save(ctx, src, o, out, nil)
 	if last := busyOnly(err); last != nil {
 		first := s // its files tell when the data has been taken
 		defer first.close()
 		if err := first.thaw(); err != nil {
 			return nil, err
 		}
-		s, err = save(ctx, src, o.Log, out, last)
+		s, err = save(ctx, src, o, out, last)
 	}
 	if s != nil {
 		defer s.close()
@@ -105,6 +110,8 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 			return nil, err
 		}
 		res.Frozen = time.Since(s.since)
+	} else if err := s.commit(); err != nil {
+		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -134,8 +141,8 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 // save stops the container, those in last after the others, and writes all but
 // the manifest. Beside an error, too, there is a session, unless that kept it
 // from being made.
-func save(ctx context.Context, src Source, log *slog.Logger, out *image.Writer, last *lastly) (*session, error) {
-	s, err := newSession(src, log, out)
+func save(ctx context.Context, src Source, o Options, out *image.Writer, last *lastly) (*session, error) {
+	s, err := newSession(src, o, out)
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +158,19 @@ func save(ctx context.Context, src Source, log *slog.Logger, out *image.Writer, 
 		return s, s.died(err)
 	}
 	return s, nil
+}
+
+// commit lets the kinds make what must be there when the container has ended.
+func (s *session) commit() error {
+	for _, k := range s.kinds.Files {
+		if k.Commit == nil {
+			continue
+		}
+		if err := k.Commit(s.d); err != nil {
+			return &failure.Error{Doing: "dump", What: k.Name, Err: err}
+		}
+	}
+	return nil
 }
 
 // aboutToEnd lets the kinds keep the container's end from being seen outside.

@@ -364,7 +364,7 @@ func (s *session) thaw() error {
 		return nil
 	}
 	s.ended = true
-	err := errors.Join(s.unhide(), s.release())
+	err := errors.Join(s.unhide(), s.endOvers(), s.release())
 	if s.hand != nil {
 		err = errors.Join(err, s.hand.Kill())
 		s.hand = nil

@@ -1,7 +1,10 @@
 package dump
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -50,10 +53,12 @@ type session struct {
 	hidden   *tracee.Thread // for Dump.Within
 	since    time.Time      // when the container began to be stopped
 	ended    bool
+	overs    []over  // what ends with the dump
 	last     *lastly // nil: all are stopped in the order they are met
 }
 
-func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, error) {
+func newSession(src Source, o Options, out *image.Writer) (*session, error) {
+	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -82,12 +87,33 @@ func newSession(src Source, log *slog.Logger, out *image.Writer) (*session, erro
 	s.level = level
 	s.d = &kind.Dump{
 		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Privileged: privileged,
+		Outside: o.Outside, Table: fmt.Sprintf("ckpt-%s-%08x", src.Name, rand.Uint32()), Leave: o.Leave, Over: s.over,
 		FileID: s.fileID, AddFile: s.addFile, RefuseFile: s.refuseFile,
 		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,
 	}
 	s.d.HostPID = func(v pidns.VPID) (pidns.HostPID, bool) { return s.table.Host(v) }
 	s.d.VPID = func(h pidns.HostPID) (pidns.VPID, bool) { return s.table.Virtual(h) }
 	return s, nil
+}
+
+// over is what ends with the dump, see Dump.Over.
+type over struct {
+	what string
+	fn   func() error
+}
+
+func (s *session) over(what string, fn func() error) { s.overs = append(s.overs, over{what, fn}) }
+
+// endOvers ends all that is registered so far.
+func (s *session) endOvers() error {
+	var errs []error
+	for i := len(s.overs) - 1; i >= 0; i-- {
+		if err := s.overs[i].fn(); err != nil {
+			errs = append(errs, &failure.Error{Doing: "dump", What: s.overs[i].what, Err: err})
+		}
+	}
+	s.overs = nil
+	return errors.Join(errs...)
 }
 
 // outer is the id that the container knows of a list of ids, one a pid

@@ -1948,6 +1948,8 @@ type FileExtra struct {
 	Interfaces      map[uint32]string      `protobuf:"bytes,51,rep,name=interfaces,proto3" json:"interfaces,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // packet socket: names of the network interfaces that are numbered in its entry
 	Datagrams       []*Datagram            `protobuf:"bytes,53,rep,name=datagrams,proto3" json:"datagrams,omitempty"`                                                                              // UDP socket: those not received yet; their data are in sk-queues.img, in the same order
 	Knocks          []*Knock               `protobuf:"bytes,54,rep,name=knocks,proto3" json:"knocks,omitempty"`                                                                                    // TCP listener: connections that wait to be accepted, in their order
+	Table           string                 `protobuf:"bytes,70,opt,name=table,proto3" json:"table,omitempty"`                                                                                      // TCP connection that leads out of the container: the nftables table that holds its packets back
+	Unanswered      bool                   `protobuf:"varint,71,opt,name=unanswered,proto3" json:"unanswered,omitempty"`                                                                           // TCP socket: connect(2) has failed (ECONNREFUSED), and nobody has been told yet
 	Ring            *Ring                  `protobuf:"bytes,52,opt,name=ring,proto3" json:"ring,omitempty"`                                                                                        // packet socket: what is in its rings
 	NamespaceOf     uint32                 `protobuf:"varint,43,opt,name=namespace_of,json=namespaceOf,proto3" json:"namespace_of,omitempty"`                                                      // namespace: of which process
 	PingGroups      string                 `protobuf:"bytes,50,opt,name=ping_groups,json=pingGroups,proto3" json:"ping_groups,omitempty"`                                                          // ping socket: net.ipv4.ping_group_range of the container's own network
@@ -2177,6 +2179,20 @@ func (x *FileExtra) GetKnocks() []*Knock {
 		return x.Knocks
 	}
 	return nil
+}
+
+func (x *FileExtra) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *FileExtra) GetUnanswered() bool {
+	if x != nil {
+		return x.Unanswered
+	}
+	return false
 }
 
 func (x *FileExtra) GetRing() *Ring {
@@ -3169,7 +3185,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xb4\n" +
+	"\t_mce_kill\"\xea\n" +
 	"\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
@@ -3207,7 +3223,11 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"interfaces\x183 \x03(\v2\x1f.ckpt.FileExtra.InterfacesEntryR\n" +
 	"interfaces\x12,\n" +
 	"\tdatagrams\x185 \x03(\v2\x0e.ckpt.DatagramR\tdatagrams\x12#\n" +
-	"\x06knocks\x186 \x03(\v2\v.ckpt.KnockR\x06knocks\x12\x1e\n" +
+	"\x06knocks\x186 \x03(\v2\v.ckpt.KnockR\x06knocks\x12\x14\n" +
+	"\x05table\x18F \x01(\tR\x05table\x12\x1e\n" +
+	"\n" +
+	"unanswered\x18G \x01(\bR\n" +
+	"unanswered\x12\x1e\n" +
 	"\x04ring\x184 \x01(\v2\n" +
 	".ckpt.RingR\x04ring\x12!\n" +
 	"\fnamespace_of\x18+ \x01(\rR\vnamespaceOf\x12\x1f\n" +

@@ -23,6 +23,17 @@ type Dump struct {
 	Log *slog.Logger
 	// Out is the image being written; nil while only checking.
 	Out *image.Writer
+	// Outside is what is to become of TCP connections that lead out of the
+	// container.
+	Outside Outside
+	// Table is a name for an nftables table of this dump's. Leave notes that it
+	// is about to outlive the container.
+	Table string
+	Leave func(table string) error
+	// Over registers what ends with the dump: it is called right before the
+	// processes go on, or when they have been ended and their files closed. The
+	// last registered runs first.
+	Over func(what string, fn func() error)
 	// Procs are the container's processes (without ckpt's init), parents first.
 	Procs []*Proc
 	// HostPID and VPID translate; ok is false for an id that is not the container's.

@@ -38,6 +38,10 @@ type File struct {
 	// Finish runs once after Dump saw every descriptor: queues, pairs,
 	// whatever needs the whole view. May be nil.
 	Finish func(*Dump) error
+	// Commit runs when all is saved, before the image gets its name, unless the
+	// container is to go on: what must be there when the container has ended. An
+	// error keeps it from being ended. May be nil.
+	Commit func(*Dump) error
 	// End runs once the image is safe and the container is about to be ended:
 	// what must not be seen of its end from outside. May be nil.
 	End func(*Dump) error
@@ -52,6 +56,11 @@ type File struct {
 	// Link is a second pass, once every file has been made: things that
 	// point at others (descriptors queued in sockets). May be nil.
 	Link func(*Restore, *fdinfo.FileEntry, *os.File) error
+	// Release runs once when nothing can fail any more, right before the last
+	// process, without which the others do not live, is let go: it lets go what
+	// had to be kept back till then. then, if not nil, runs right afterwards: what
+	// takes its time. May be nil.
+	Release func(*Restore) (then func() error, err error)
 	// Inside adds calls that run in the first process that holds the file,
 	// after its whole descriptor table is in place; fd is its number there.
 	// For what the kernel records by the caller's descriptor number or

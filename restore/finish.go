@@ -168,7 +168,16 @@ func (s *session) letGo() error {
 			return err
 		}
 	}
+	released := s.release()
 	s.done = true
+	if err := s.letInitGo(); err != nil {
+		return err
+	}
+	released()
+	return nil
+}
+
+func (s *session) letInitGo() error {
 	if s.r.Manifest.GetNoInit() {
 		return s.detach(s.target(pidns.Init))
 	}
@@ -177,6 +186,34 @@ func (s *session) letGo() error {
 		return s.killed(pidns.Init)
 	}
 	return err
+}
+
+// release has the kinds let go what they have kept back, as far as it must be
+// before vpid 1 is let go; then does the rest.
+func (s *session) release() (then func()) {
+	var rest []func()
+	failed := func(kind string, err error) {
+		if err != nil {
+			s.o.Log.Warn("something may still be kept back", "kind", kind, "why", err)
+		}
+	}
+	for _, k := range s.kinds.Files {
+		if k.Release == nil {
+			continue
+		}
+		failed(k.Name, s.within(func() error {
+			after, err := k.Release(s.r)
+			if after != nil {
+				rest = append(rest, func() { failed(k.Name, s.within(after)) })
+			}
+			return err
+		}))
+	}
+	return func() {
+		for _, f := range rest {
+			f()
+		}
+	}
 }
 
 func (s *session) detach(t *kind.Target) error {

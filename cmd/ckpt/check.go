@@ -11,13 +11,16 @@ import (
 
 	"ckpt/dump"
 	"ckpt/failure"
+	"ckpt/hold"
 	"ckpt/kernel"
+	"ckpt/kind"
 	"ckpt/restore"
 )
 
 func newCheckCommand(a *app) *cobra.Command {
 	var asJSON bool
 	var pid hostPID
+	var tcp outside
 	cmd := &cobra.Command{
 		Use:   "check [NAME | DIR | --pid PID]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
@@ -37,19 +40,25 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 			case tree && len(args) > 0:
 				return usage(fmt.Errorf("check: --pid stands instead of a name"), "usage: ckpt check --pid PID")
 			case tree:
-				return checkTree(cmd.Context(), a, int(pid), asJSON)
+				return checkTree(cmd.Context(), a, int(pid), tcp, asJSON)
+			case tcp != "" && (len(args) == 0 || isDir(args[0])):
+				return usage(fmt.Errorf("check: --tcp is for a container, or --pid"), "usage: ckpt check NAME --tcp keep")
 			case len(args) == 0:
-				return checkKernel(a, kernel.Probes(), asJSON)
-			case strings.Contains(args[0], "/"), args[0] == ".", args[0] == "..":
+				return checkKernel(a, append(kernel.Probes(), hold.Probe()), asJSON)
+			case isDir(args[0]):
 				return checkImage(cmd.Context(), a, args[0], asJSON)
 			}
-			return checkContainer(cmd.Context(), a, args[0], asJSON)
+			return checkContainer(cmd.Context(), a, args[0], tcp, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().Var(&tcp, "tcp", "as of dump: `keep` or close")
 	cmd.Flags().Var(&pid, "pid", "would the process with this host `PID` dump, and all below it")
 	return cmd
 }
+
+// isDir tells an image from the name of a container.
+func isDir(arg string) bool { return strings.Contains(arg, "/") || arg == "." || arg == ".." }
 
 // The outcomes of a probe.
 const (
@@ -117,7 +126,7 @@ func probeTable(rs []probeResult) string {
 	return b.String()
 }
 
-func checkContainer(ctx context.Context, a *app, name string, asJSON bool) error {
+func checkContainer(ctx context.Context, a *app, name string, tcp outside, asJSON bool) error {
 	c, err := a.find(name)
 	if err != nil {
 		if fi, serr := os.Stat(name); serr == nil && fi.IsDir() {
@@ -129,24 +138,24 @@ func checkContainer(ctx context.Context, a *app, name string, asJSON bool) error
 	if err != nil {
 		return err
 	}
-	return checkSource(ctx, a, src, asJSON)
+	return checkSource(ctx, a, src, tcp, asJSON)
 }
 
 // checkTree tells whether processes that are in no container would dump.
-func checkTree(ctx context.Context, a *app, pid int, asJSON bool) error {
+func checkTree(ctx context.Context, a *app, pid int, tcp outside, asJSON bool) error {
 	src, err := a.adopt(pid)
 	if err != nil {
 		return &failure.Error{Doing: "check", Err: err}
 	}
-	return checkSource(ctx, a, src, asJSON)
+	return checkSource(ctx, a, src, tcp, asJSON)
 }
 
-func checkSource(ctx context.Context, a *app, src dump.Source, asJSON bool) error {
+func checkSource(ctx context.Context, a *app, src dump.Source, tcp outside, asJSON bool) error {
 	log, err := a.logger()
 	if err != nil {
 		return err
 	}
-	refusals, unseen, err := dump.Check(ctx, src, dump.Options{Log: log})
+	refusals, unseen, err := dump.Check(ctx, src, dump.Options{Outside: kind.Outside(tcp), Log: log})
 	if err != nil {
 		return err
 	}

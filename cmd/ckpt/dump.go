@@ -13,11 +13,13 @@ import (
 	"ckpt/container"
 	"ckpt/dump"
 	"ckpt/failure"
+	"ckpt/kind"
 	"ckpt/pidns"
 )
 
 type dumpOptions struct {
 	leaveRunning bool
+	tcp          outside
 	pid          hostPID
 	parent       string
 	json         bool
@@ -31,6 +33,14 @@ func newDumpCommand(a *app) *cobra.Command {
 		Long: `Save the whole running container into DIR, which must be absent or empty. The
 container ends once the image is whole and on disk. If the dump fails, or is
 interrupted, the container goes on as it was and DIR is not written.
+
+TCP connections whose other end is outside stand in the way, unless --tcp says
+what to do with them. keep: they go on after the restore. Until then nftables
+rules of ckpt's drop their packets, so that the other ends wait, for as long as
+they are made to (minutes, if they have something to send). It takes root, and a
+restore on this machine or one with the same address. close: they are saved as
+closed by the other end; a program that reads finds what it had received, then
+ECONNRESET.
 
 With --pid PID instead of NAME, save a process that ckpt did not start, and all
 that descend from it. A restore brings them back in a container of their own,
@@ -52,6 +62,7 @@ terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.leaveRunning, "leave-running", false, "the container goes on")
+	f.Var(&o.tcp, "tcp", "TCP connections that lead out: `keep` them, or save them as closed (close)")
 	f.Var(&o.pid, "pid", "save the process with this host `PID`, and all below it, instead of a container")
 	f.StringVar(&o.parent, "parent", "", "save only what changed since the image `DIR0`")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -88,7 +99,7 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 	if err := c.NoteImage(dir); err != nil {
 		return err
 	}
-	res, err := runDump(ctx, a, o, src, to, c.MarkDumped)
+	res, err := runDump(ctx, a, o, src, to, c)
 	if err != nil {
 		return err
 	}
@@ -122,7 +133,8 @@ func dumpTree(ctx context.Context, a *app, o dumpOptions, to string) error {
 	return dumped(a, o, src.Name, to, res)
 }
 
-func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to string, commit func(string) error) (*dump.Result, error) {
+// runDump saves src; c is nil where it is no container.
+func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to string, c *container.Container) (*dump.Result, error) {
 	log, err := a.logger()
 	if err != nil {
 		return nil, err
@@ -131,9 +143,24 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if err != nil {
 		return nil, err
 	}
-	res, err := dump.Run(ctx, src, dump.Options{Dir: dir, LeaveRunning: o.leaveRunning, Log: log, Commit: commit})
+	opts := dump.Options{Dir: dir, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), Log: log}
+	table := ""
+	opts.Leave = func(name string) error {
+		table = name
+		if c == nil {
+			return nil
+		}
+		return c.LeaveTable(name)
+	}
+	if c != nil {
+		opts.Commit = c.MarkDumped
+	}
+	res, err := dump.Run(ctx, src, opts)
 	if err != nil {
 		return nil, dumpFailed(err, src.Name)
+	}
+	if table != "" {
+		log.Info("the other ends of its connections wait until it is restored", "nftables table", table)
 	}
 	return res, nil
 }

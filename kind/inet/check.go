@@ -2,10 +2,12 @@ package inet
 
 import (
 	"errors"
+	"net/netip"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
+	"ckpt/hold"
 	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/kind/sockopt"
@@ -30,6 +32,9 @@ func (w *world) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 }
 
 func (w *world) try(s *sock) error {
+	if s.kept() {
+		return w.tryKeep(s)
+	}
 	if s.isStream() {
 		return tryRepair()
 	}
@@ -89,4 +94,34 @@ func (s *sock) forBind() (out []*image.SockOption) {
 		}
 	}
 	return out
+}
+
+// ableToKeep tells whether connections that lead out can go on here at all.
+func (w *world) ableToKeep() error {
+	if !w.tried {
+		w.tried = true
+		if w.unable = tryRepair(); w.unable == nil {
+			w.unable = hold.Try()
+		}
+	}
+	return w.unable
+}
+
+// tryKeep tells whether one could go on here.
+func (w *world) tryKeep(s *sock) error {
+	if err := w.ableToKeep(); err != nil {
+		return err
+	}
+	fd, err := unix.Socket(s.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return s.socketError(err)
+	}
+	defer unix.Close(fd)
+	zone := uint32(0)
+	if s.e.GetIfname() != "" {
+		if zone, err = sockopt.InterfaceIndex(fd, s.e.GetIfname()); err != nil {
+			return err
+		}
+	}
+	return s.addressError(unix.Bind(fd, sockaddr(netip.AddrPortFrom(s.local.Addr(), 0), zone)))
 }

@@ -45,17 +45,17 @@ func (w *world) loadStream(s *sock) error {
 func (w *world) pairUp() error {
 	byPair := map[pair]*sock{}
 	for _, s := range w.socks {
-		if s.isStream() && !s.knocks {
+		if s.isStream() && !s.knocks && !s.kept() {
 			byPair[pairOf(s.local, s.peer)] = s
 		}
 	}
 	for _, s := range w.socks {
 		switch {
-		case !s.isStream() || s.knocks || byPair[pairOf(s.local, s.peer).reverse()] != nil:
+		case !s.isStream() || s.knocks || s.kept() || byPair[pairOf(s.local, s.peer).reverse()] != nil:
 		case s.state() == stateCloseWait:
 			w.socks = append(w.socks, standIn(s))
 		default:
-			return failure.WithHint(failure.Unsupportedf("%s: its other end is not in the image", s.shown()), "close connections that lead outside before the dump")
+			return failure.WithHint(failure.Unsupportedf("%s: its other end is not in the image", s.shown()), "make the image with --tcp keep or --tcp close")
 		}
 	}
 	return nil
@@ -78,6 +78,11 @@ func standIn(s *sock) *sock {
 func (w *world) makeStream(s *sock) error {
 	if err := w.open(s); err != nil {
 		return err
+	}
+	if s.kept() {
+		if err := w.keep(s); err != nil {
+			return err
+		}
 	}
 	if err := repair(s.fd(), repairOn); err != nil {
 		return err
@@ -150,6 +155,9 @@ func (w *world) connect(s *sock) error {
 		return failure.WithHint(fmt.Errorf("there still is a connection between these ports here: %w", err),
 			"try again in a minute, when the old one is forgotten", "or start containers with a network of their own (--net none)")
 	}
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+		return failure.WithHint(fmt.Errorf("there is no way to %s from here: %w", s.peer.Addr(), err), "connect this machine to the network of the other end (ip route)")
+	}
 	return fmt.Errorf("connect it: %w", err)
 }
 
@@ -214,7 +222,7 @@ func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 			return err
 		}
 	}
-	for n, step := range []func(*sock) error{narrow, wake, sendRest, probe, putBack, shutStream, w.finishStream} {
+	for n, step := range []func(*sock) error{narrow, wake, sendRest, probe, putBack, endOther, shutStream, w.finishStream} {
 		for _, s := range w.socks {
 			if !s.isStream() || s.knocks && (n < inRepair || s.standIn) {
 				continue

@@ -27,8 +27,8 @@ func gotFin(state int) bool {
 	return state == stateCloseWait || state == stateClosing || state == stateLastAck
 }
 
-// checkConnection refuses a connection that cannot be made again: its other
-// end must be in the container, or gone.
+// checkConnection refuses a connection that cannot be made again, and finds
+// those that lead out of the container.
 func (s *saver) checkConnection(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	fd := int(desc.File.Fd())
 	switch {
@@ -38,6 +38,7 @@ func (s *saver) checkConnection(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		return failure.WithHint(failure.Unsupportedf("a Multipath TCP connection to %s", i.peer), "switch Multipath TCP off (GODEBUG=multipathtcp=0 for Go programs), or close the connection before the dump")
 	}
 	if i.state == stateSynSent {
+		i.outside = d.Outside == kind.Close && i.leadsOut()
 		return nil
 	}
 	if err := checkUpper(fd, i); err != nil {
@@ -45,7 +46,7 @@ func (s *saver) checkConnection(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	}
 	me := pairOf(i.local, i.peer)
 	if s.ours[me.reverse()] == nil {
-		return s.checkAlone(d, i, me)
+		return s.checkAlone(d, desc, i, me)
 	}
 	if me == me.reverse() {
 		return failure.WithHint(failure.Unsupportedf("a TCP socket connected to itself (%s)", i.peer), "close it before the dump")
@@ -70,16 +71,22 @@ func checkUpper(fd int, i *seen) error {
 }
 
 // checkAlone: no process of the container holds the other end.
-func (s *saver) checkAlone(d *kind.Dump, i *seen, me pair) error {
-	if !me.peer.Addr().IsLoopback() && me.peer.Addr() != me.local.Addr() {
-		return outside(i)
+func (s *saver) checkAlone(d *kind.Dump, desc *kind.Desc, i *seen, me pair) error {
+	if i.leadsOut() {
+		return s.outside(d, desc, i)
 	}
-	o, err := find(d, me.reverse())
+	switch held, err := s.isHeld(d, me.reverse()); {
+	case err != nil:
+		return err
+	case held:
+		return s.outside(d, desc, i)
+	}
+	o, err := find(d, me.reverse()) // it may have come or gone since all were listed
 	switch {
 	case err != nil:
 		return err
 	case o == otherHeld:
-		return outside(i)
+		return s.outside(d, desc, i)
 	case s.knocks(d, me):
 		return canRepair(d, i)
 	case i.state == stateCloseWait: // the other end has been closed, and all it sent is here
@@ -93,15 +100,6 @@ func (s *saver) checkAlone(d *kind.Dump, i *seen, me pair) error {
 	// Who listens there tells when it is accepted; and the list of connections
 	// is no picture of one moment, while others come and go.
 	return &kind.Busy{Err: err, Done: func() bool { return true }}
-}
-
-func outside(i *seen) error {
-	if i.state == stateEstablished {
-		return failure.WithHint(failure.Unsupportedf("established TCP connection to %s, which is outside the container", i.peer),
-			"close the connection, or stop the program at its other end, before the dump")
-	}
-	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s, outside the container, that is being closed (%s)", i.peer, stateNames[i.state]),
-		"try again in a moment, when it is closed")
 }
 
 // canRepair: in a network namespace of its own the container's owner is

@@ -106,7 +106,7 @@ func closing(at *procfs.Proc, local netip.AddrPort) (out []pair, err error) {
 	return out, err
 }
 
-// taken tells whether anything else holds it.
+// taken tells whether anything holds it that cannot be evicted.
 func (w *world) taken(local netip.AddrPort) (yes bool, err error) {
 	at, err := w.self()
 	if err != nil {
@@ -114,7 +114,7 @@ func (w *world) taken(local netip.AddrPort) (yes bool, err error) {
 	}
 	defer at.Close()
 	err = eachConnection(at, func(c listed) bool {
-		yes = c.state != stateTimeWait && overlap(c.local, local)
+		yes = c.state != stateTimeWait && overlap(c.local, local) && !w.leftOver(c)
 		return !yes
 	})
 	return yes, err

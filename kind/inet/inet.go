@@ -12,15 +12,16 @@
 // that were not received yet; listeners with their backlog, and who waits at
 // them (queue.go); connections with both ends inside the container, or the other
 // end closed, with what is under way in them (stream.go), also those that are
-// still being made, and what connections that have ended left to read.
+// still being made, and what connections that have ended left to read; of
+// connections that lead out of the container what the user says (outside.go,
+// kept.go).
 //
-// What is lost: see Limits. Connections that lead out of the container,
-// listeners with connections waiting over which data has come, and sockets of
-// multicast routing daemons are refused.
+// What is lost: see Limits. Listeners with connections waiting over which data
+// has come, and sockets of multicast routing daemons are refused.
 //
 // Needs: for connections TCP_REPAIR (3.5) with its window (4.8, commit
-// b1ed4c4fa9a5) and CAP_NET_ADMIN over the network namespace; for raw sockets
-// CAP_NET_RAW over it.
+// b1ed4c4fa9a5) and CAP_NET_ADMIN over the network namespace; for those that lead
+// out nftables (package hold); for raw sockets CAP_NET_RAW.
 package inet
 
 import (
@@ -46,15 +47,18 @@ func Kind() kind.File {
 		Refuse:  s.refuse,
 		Dump:    s.dump,
 		Finish:  s.finish,
+		Commit:  s.commit,
 		End:     s.end,
 		Restore: w.restore,
 		Check:   w.check,
 		Link:    w.link,
+		Release: w.release,
 		Limits: "of datagrams not yet received, those whose sender's address or port cannot be taken here are dropped, and those without data " +
 			"behind others that an earlier dump has seen, as UDP may; packets that a raw or ping socket has not received are dropped, " +
 			"and one that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
 			"a connection that is being made begins anew to wait for an answer; " +
-			"TCP-MD5 and TCP-AO keys and an eBPF program of a SO_REUSEPORT group must be set again",
+			"one that is kept though its other end is outside (--tcp keep) is lost if that does not wait as long; " +
+			"TCP-MD5 and TCP-AO keys of listeners and of connections inside and an eBPF program of a SO_REUSEPORT group must be set again",
 	}
 }
 

@@ -34,7 +34,7 @@ func (s *saver) collect(d *kind.Dump, dumping bool) error {
 	if s.ours != nil && (s.dumping || !dumping) {
 		return nil
 	}
-	s.ours, s.listeners, s.dumping = map[pair]*kind.Desc{}, nil, dumping
+	s.ours, s.listeners, s.held, s.dumping = map[pair]*kind.Desc{}, nil, nil, dumping
 	for _, p := range d.Procs {
 		for _, c := range p.Fds {
 			s.meet(c.Desc)
@@ -144,6 +144,29 @@ func find(d *kind.Dump, p pair) (other, error) {
 	}
 	defer at.Close()
 	return findAny(at, p)
+}
+
+// isHeld tells whether p was an end that a descriptor holds when all were
+// listed, which takes its time and is done once.
+func (s *saver) isHeld(d *kind.Dump, p pair) (bool, error) {
+	if s.held == nil {
+		at, err := whoseNet(d)
+		if err != nil {
+			return false, err
+		}
+		defer at.Close()
+		held := map[pair]bool{}
+		if err := eachConnection(at, func(c listed) bool {
+			if c.state != stateTimeWait && c.state != stateClose && c.inode != "0" {
+				held[c.pair] = true
+			}
+			return true
+		}); err != nil {
+			return false, err
+		}
+		s.held = held
+	}
+	return s.held[p], nil
 }
 
 // whoseNet is a task in the container's network namespace.

@@ -44,10 +44,12 @@ const infoLastAck = 56 // tcpi_last_ack_recv, in ms
 
 // queue gives the connections that wait at l, in the order of their answers,
 // which is that in which they are accepted; where these follow too closely upon
-// each other, in the order of the clients' descriptors.
+// each other, in the order of the clients' descriptors. Those from outside are
+// left out where they are to be closed.
 func (s *saver) queue(d *kind.Dump, l listener) ([]knock, error) {
 	var out []knock
 	var waits error
+	dropped := 0
 	at, err := whoseNet(d)
 	if err != nil {
 		return nil, err
@@ -58,6 +60,16 @@ func (s *saver) queue(d *kind.Dump, l listener) ([]knock, error) {
 			return true
 		}
 		k := knock{pair: c.reverse(), client: s.ours[c.reverse()]}
+		if d.Outside == kind.Close {
+			var drop bool
+			if drop, waits = k.outside(d, c); waits != nil {
+				return false
+			}
+			if drop {
+				dropped++
+				return true
+			}
+		}
 		if waits = k.check(d, c); waits != nil {
 			return false
 		}
@@ -69,7 +81,7 @@ func (s *saver) queue(d *kind.Dump, l listener) ([]knock, error) {
 		return nil, err
 	case waits != nil:
 		return nil, s.busy(d, l, waits)
-	case len(out) != l.waiting || slices.ContainsFunc(s.listeners, func(o listener) bool { return o.desc != l.desc && overlap(o.local, l.local) }):
+	case len(out)+dropped != l.waiting || slices.ContainsFunc(s.listeners, func(o listener) bool { return o.desc != l.desc && overlap(o.local, l.local) }):
 		return nil, s.busy(d, l, failure.Unsupportedf("connections wait to be accepted on %s: %d", l.local, l.waiting))
 	}
 	order(out)
@@ -103,9 +115,27 @@ func boolean(b bool) int {
 	return 0
 }
 
+// outside tells whether it comes from outside the container; c is the end that
+// waits.
+func (k *knock) outside(d *kind.Dump, c listed) (bool, error) {
+	if k.client != nil {
+		return false, nil
+	}
+	o, err := find(d, k.pair)
+	return o == otherHeld || c.state == stateEstablished || !k.local.Addr().IsLoopback() && k.local.Addr() != k.peer.Addr(), err
+}
+
 // check refuses a connection that cannot be made again, of which c is the end
 // that waits. The end of a stream counts as a byte that has arrived.
 func (k *knock) check(d *kind.Dump, c listed) error {
+	yes, err := k.outside(d, c)
+	if err != nil {
+		return err
+	}
+	if yes {
+		return failure.WithHint(failure.Unsupportedf("a connection from %s, which is outside the container, waits to be accepted on %s", k.local, k.peer),
+			"or have it closed: --tcp close")
+	}
 	arrived := c.received
 	if c.state == stateCloseWait && arrived > 0 {
 		arrived--
@@ -114,11 +144,7 @@ func (k *knock) check(d *kind.Dump, c listed) error {
 		return failure.Unsupportedf("a connection from %s waits to be accepted on %s, over which data has come", k.local, k.peer)
 	}
 	if k.client == nil {
-		o, err := find(d, k.pair)
-		if err == nil && (o == otherHeld || c.state == stateEstablished || !k.local.Addr().IsLoopback() && k.local.Addr() != k.peer.Addr()) {
-			err = failure.Unsupportedf("a connection from %s, which is outside the container, waits to be accepted on %s", k.local, k.peer)
-		}
-		return err
+		return nil
 	}
 	fd := int(k.client.File.Fd())
 	n, _, err := toSend(fd)

@@ -36,6 +36,18 @@ func (w *world) leaveBehind(s *sock) (err error) {
 	return s.putBuffers()
 }
 
+// loopback is the address of this machine in the protocol that s speaks.
+func loopback(s *sock) netip.Addr {
+	at := netip.MustParseAddr("127.0.0.1")
+	switch {
+	case s.family != unix.AF_INET6:
+		return at
+	case s.local.Addr().Is4In6():
+		return netip.AddrFrom16(at.As16())
+	}
+	return netip.IPv6Loopback()
+}
+
 // connectAnew connects s over the loopback interface.
 func connectAnew(s *sock) (int, error) {
 	l, err := unix.Socket(s.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
@@ -43,13 +55,7 @@ func connectAnew(s *sock) (int, error) {
 		return -1, fmt.Errorf("make a listener: %w", err)
 	}
 	defer unix.Close(l)
-	at := netip.MustParseAddr("127.0.0.1")
-	if s.family == unix.AF_INET6 && !s.local.Addr().Is4In6() {
-		at = netip.IPv6Loopback()
-	} else if s.family == unix.AF_INET6 {
-		at = netip.AddrFrom16(at.As16())
-	}
-	if err := unix.Bind(l, sockaddr(netip.AddrPortFrom(at, 0), 0)); err != nil {
+	if err := unix.Bind(l, sockaddr(netip.AddrPortFrom(loopback(s), 0), 0)); err != nil {
 		return -1, fmt.Errorf("bind a listener: %w", err)
 	}
 	if err := unix.Listen(l, 1); err != nil {
@@ -68,4 +74,23 @@ func connectAnew(s *sock) (int, error) {
 		return -1, fmt.Errorf("accept: %w", err)
 	}
 	return x, nil
+}
+
+// beRefused makes s one whose connection was refused, which it has not been told
+// yet.
+func (s *sock) beRefused() error {
+	at := loopback(s)
+	x, err := unix.Socket(s.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return fmt.Errorf("make a socket that does not listen: %w", err)
+	}
+	defer unix.Close(x)
+	if err := unix.Bind(x, sockaddr(netip.AddrPortFrom(at, 0), 0)); err != nil {
+		return fmt.Errorf("bind one that does not listen: %w", err)
+	}
+	sa, err := unix.Getsockname(x)
+	if err != nil {
+		return fmt.Errorf("read its address: %w", err)
+	}
+	return s.connectNow(sa)
 }

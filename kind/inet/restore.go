@@ -24,6 +24,8 @@ import (
 // matters: the first one that is asked for makes them all.
 type world struct {
 	loaded bool
+	tried  bool // whether connections that lead out can go on, see ableToKeep
+	unable error
 	linked bool
 	err    error
 	r      *kind.Restore
@@ -48,8 +50,9 @@ type sock struct {
 	// their order; knocks: it is one.
 	knocking []*sock
 	knocks   bool
-	standIn  bool // for an end that is gone: has no entry in files.img
-	crowded  bool // see crowd
+	standIn  bool     // for an end that is gone: has no entry in files.img
+	crowded  bool     // see crowd
+	again    *os.File // see keep
 }
 
 func (s *sock) fd() int       { return int(s.f.Fd()) }
@@ -119,6 +122,9 @@ func (w *world) load() error {
 // taken. Listeners come before what else is bound to their port, for that takes
 // less. It goes on after an error, so that all that stand in the way are told.
 func (w *world) make() {
+	if w.err = w.holdKept(); w.err != nil {
+		return
+	}
 	failed := false
 	for _, step := range []struct {
 		of func(*sock) bool
@@ -332,8 +338,13 @@ func (w *world) makeClosed(s *sock) error {
 	if err := w.bind(s); err != nil {
 		return err
 	}
-	if s.st != nil {
+	switch {
+	case s.st != nil:
 		if err := w.leaveBehind(s); err != nil {
+			return err
+		}
+	case s.x.GetUnanswered():
+		if err := s.beRefused(); err != nil {
 			return err
 		}
 	}

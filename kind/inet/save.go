@@ -48,6 +48,8 @@ type saver struct {
 	groups    []group // multicast groups received; nil: not read yet
 	halves    map[half]map[uint32]sk_opts.SkShutdown
 	lists     map[string]map[string]listed // see list
+	held      map[pair]bool                // see isHeld; nil: not listed yet
+	away      outgoing
 }
 
 // seen is what the kernel shows of a socket.
@@ -61,6 +63,8 @@ type seen struct {
 	tcpOpts, sndW, rcvW uint8 // TCPI_OPT_ bits and window scales
 	mss                 int   // bytes in a segment that it sends, as it has come to be
 	left, reset         bool  // closed, with something left to read, an error among it
+	outside             bool  // a connection that leads out of the container
+	cut, unanswered     bool  // see abandoned
 }
 
 func (s *seen) connected() bool { return s.state != stateListen && s.state != stateClose }
@@ -204,6 +208,11 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err := s.check(d, desc, i); err != nil {
 		return nil, err
 	}
+	if i.outside {
+		if i, err = s.part(d, desc, i); err != nil {
+			return nil, err
+		}
+	}
 	owner, err := d.Owner(desc)
 	if err != nil {
 		return nil, err
@@ -282,7 +291,10 @@ func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err != nil {
 		return err
 	}
-	x.WasReset = i.reset
+	x.WasReset, x.Unanswered = i.reset, i.unanswered
+	if i.outside {
+		x.Table = d.Table
+	}
 	own, err := i.dumpOptions(int(desc.File.Fd()), i.connected() || i.left)
 	if err != nil {
 		return err

@@ -130,10 +130,18 @@ func (t *stream) measure() error {
 	if t.reuse, err = unix.GetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR); err != nil {
 		return fmt.Errorf("read SO_REUSEADDR: %w", err)
 	}
-	// No timestamp: both ends begin anew, and no program sees it.
+	// No timestamp: both ends begin anew, and no program sees it. But one outside
+	// drops what is older than it knows (PAWS).
 	t.e = &tcp_stream.TcpStreamEntry{InqLen: proto.Uint32(0), InqSeq: proto.Uint32(0), OutqLen: proto.Uint32(0), OutqSeq: proto.Uint32(0),
 		OptMask: proto.Uint32(uint32(t.i.tcpOpts)), SndWscale: proto.Uint32(uint32(t.i.sndW)), RcvWscale: proto.Uint32(uint32(t.i.rcvW)),
 		MssClamp: proto.Uint32(uint32(mss)), UnsqLen: proto.Uint32(0)}
+	if t.i.outside && t.i.tcpOpts&infoOptTimestamps != 0 {
+		now, err := unix.GetsockoptInt(t.fd(), unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
+		if err != nil {
+			return fmt.Errorf("read its clock (TCP_TIMESTAMP): %w", err)
+		}
+		t.e.Timestamp = proto.Uint32(uint32(now))
+	}
 	for _, o := range []struct {
 		name int
 		to   **bool
@@ -149,8 +157,10 @@ func (t *stream) measure() error {
 
 // idle: nothing is on its way between the two ends. Then no repair mode is
 // needed, and the sequence numbers are free to choose, as long as the two ends
-// agree.
-func (t *stream) idle() bool { return !t.busy && (t.other == nil || !t.other.busy) }
+// agree. One outside does not.
+func (t *stream) idle() bool {
+	return !t.i.outside && !t.busy && (t.other == nil || !t.other.busy)
+}
 
 // inRepair does something in repair mode, which is as short as can be: a
 // program that meets it, because ckpt was killed, gets EPERM until the guard
@@ -252,6 +262,9 @@ func (t *stream) readReceived() error {
 	if err != nil {
 		return err
 	}
+	if t.i.cut { // the program does not read, and what comes now comes too late
+		return nil
+	}
 	now := &seen{}
 	if err := now.lookTCP(t.fd()); err != nil {
 		return err
@@ -324,16 +337,4 @@ func (t *stream) peek(b []byte, any bool) (n int, err error) {
 		}
 		return n, nil
 	}
-}
-
-// end leaves connections that are about to be closed in repair mode: then they
-// vanish without a word, and no TIME_WAIT holds their ports against the restore.
-func (s *saver) end(*kind.Dump) error {
-	var errs []error
-	for _, t := range s.streams {
-		if t.i.connected() && t.desc.FD >= 0 {
-			errs = append(errs, repair(t.fd(), repairOn))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package inet
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/kindtest"
 )
@@ -381,4 +383,33 @@ func TestImage(t *testing.T) {
 	if a, b := saved.Entries[0].GetIsk(), saved.Entries[1].GetIsk(); a.GetDstPort() != 80 || a.GetSrcPort() != b.GetDstPort() || !slices.Equal(a.GetDstAddr(), words(netip.AddrFrom4([4]byte{127, 0, 0, 1}))) {
 		t.Errorf("addresses: %v, %v", a, b)
 	}
+}
+
+// A connection that leads out and is signed: the other end would take nothing.
+func TestSigned(t *testing.T) {
+	ownNet(t)
+	signs := func(f *os.File) *os.File {
+		// struct tcp_md5sig: address, flags, prefix, length of the key, interface, key
+		b := make([]byte, 128, 216)
+		binary.NativeEndian.PutUint16(b, unix.AF_INET)
+		copy(b[4:], []byte{127, 0, 0, 1})
+		b = binary.NativeEndian.AppendUint16(append(b, 0, 0), 6)
+		b = append(b, 0, 0, 0, 0)
+		b = append(b, "secret"...)
+		must(t, kernel.SetSocketOption(f.Fd(), tcp, unix.TCP_MD5SIG, b[:cap(b)]))
+		return f
+	}
+	l := signs(socket(t, in4, sockStream, 0))
+	bind(t, l, "127.0.0.1:80")
+	listen(t, l, 8)
+	c := signs(socket(t, in4, sockStream, 0))
+	connect(t, c, "127.0.0.1:80")
+	n, _, err := unix.Accept4(int(l.Fd()), unix.SOCK_CLOEXEC)
+	must(t, err)
+	s := os.NewFile(uintptr(n), "accepted")
+	defer s.Close()
+	box := kindtest.New(t, Kind)
+	box.OnDump = func(d *kind.Dump) { d.Outside = kind.Keep }
+	_, err = box.Try(s)
+	refused(t, err, "127.0.0.1:", "its segments are signed (TCP_MD5SIG)")
 }

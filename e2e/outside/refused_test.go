@@ -1,0 +1,137 @@
+package outside
+
+import (
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"ckpt/e2e/harness"
+)
+
+// refused runs ckpt, and looks for words in what it says.
+func refused(t *testing.T, e *harness.Env, args []string, words ...string) {
+	t.Helper()
+	r := e.Try(args...)
+	if r.Code == 0 {
+		t.Errorf("it should be refused: %v", r)
+	}
+	for _, w := range words {
+		if !strings.Contains(r.Out+r.Err, w) {
+			t.Errorf("%q is not told: %v", w, r)
+		}
+	}
+}
+
+func remove(t *testing.T, dir string) {
+	t.Helper()
+	must(t, os.RemoveAll(dir))
+}
+
+// TestRefused: without --tcp it stands in the way, and it is told what to do.
+func TestRefused(t *testing.T) {
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			c, p, _ := meet(t, thisHost(), "listen", program(e))
+			words := []string{"pid 2 (python3): fd 4: established TCP connection to 127.0.0.1:", "which is outside the container", "--tcp keep (root)", "--tcp close"}
+			refused(t, e, []string{"dump", c.Name, e.Join("image")}, words...)
+			refused(t, e, []string{"check", c.Name}, words...)
+			refused(t, e, []string{"dump", c.Name, e.Join("image"), "--tcp", "leave"}, "it is keep or close")
+			e.Run("check", c.Name, "--tcp", "close")
+			if e.Root() {
+				e.Run("check", c.Name, "--tcp", "keep")
+			} else {
+				words := []string{"CAP_NET_ADMIN", "run ckpt as root", "--tcp close"}
+				refused(t, e, []string{"check", c.Name, "--tcp", "keep"}, words...)
+				refused(t, e, []string{"dump", c.Name, e.Join("image"), "--tcp", "keep"}, words...)
+			}
+			p.ask("one", "1: ONE")
+			noTables(t, c.Name)
+		})
+	}
+}
+
+// TestOwnNetwork: a cable into a container's own network is not there after a
+// restore.
+func TestOwnNetwork(t *testing.T) {
+	e := harness.New(t, "")
+	c := e.Start(name(e), []string{"--net", "none"}, harness.Tool(t, "sleep"), "1000")
+	ns, err := os.Open("/proc/" + strconv.Itoa(c.Ps().Processes[0].PID) + "/ns/net")
+	must(t, err)
+	defer ns.Close()
+	at := anotherHost(t, false)
+	inside := place{here: at.there, there: at.here, ns: ns}
+	link, err := netlink.LinkByName("ckhere" + strconv.Itoa(os.Getpid()))
+	must(t, err)
+	must(t, netlink.LinkSetNsFd(link, int(ns.Fd())))
+	inside.do(t, func() error { return plug(link.Attrs().Name, at.here) })
+	var l net.Listener
+	at.do(t, func() (err error) {
+		l, err = net.Listen("tcp", net.JoinHostPort(at.there.String(), "0"))
+		return err
+	})
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must(t, err)
+	cmd := e.Command(t.Context(), harness.Ckpt(), "exec", c.Name, "--", harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "outside.py"), "connect", at.there.String(), port)
+	must(t, cmd.Start())
+	conn, err := l.Accept()
+	must(t, err)
+	p := newPeer(t, conn)
+	p.ask("one", "1: ONE")
+	refused(t, e, []string{"check", c.Name, "--tcp", "keep"}, "the container's own network, over which it leads, is not there after a restore", "--tcp close")
+	e.Run("check", c.Name, "--tcp", "close")
+	c.Remove()
+	cmd.Wait()
+}
+
+// TestElsewhere: a restore where the address is not, and what follows when it is
+// there again.
+func TestElsewhere(t *testing.T) {
+	at := anotherHost(t, false)
+	e := harness.New(t, "")
+	c, p, w := meet(t, at, "connect", program(e))
+	image := e.Join("image")
+	c.Dump(image, "--tcp", "keep")
+	left := tables(t, c.Name)
+	if len(left) != 1 {
+		t.Fatalf("tables: %v", left)
+	}
+	link, err := netlink.LinkByName("ckhere" + strconv.Itoa(os.Getpid()))
+	must(t, err)
+	must(t, netlink.AddrDel(link, address(at.here)))
+	for _, args := range [][]string{{"check", image}, {"restore", image}} {
+		refused(t, e, args, "this machine does not have the address "+at.here.String(), "ip address add "+at.here.String())
+	}
+	must(t, netlink.AddrAdd(link, address(at.here)))
+	e.Run("check", image)
+	if now := tables(t, c.Name); len(now) != 1 || now[0] != left[0] {
+		t.Errorf("tables after a restore that failed: %v, were %v", now, left)
+	}
+	e.Restore(image, "")
+	p.ask("one", "1: ONE")
+	// A second one cannot have the same connection, and leaves the first alone.
+	e.Own("copy")
+	refused(t, e, []string{"restore", image, "--name", "copy"}, "there still is a connection between these ports here")
+	p.ask("two", "2: TWO")
+	if _, ends := w.seen(); ends > 0 {
+		t.Errorf("%d packets with FIN or RST have come", ends)
+	}
+	noTables(t, c.Name)
+}
+
+// TestForgotten: the rules go with the container.
+func TestForgotten(t *testing.T) {
+	e := harness.New(t, "")
+	c, _, _ := meet(t, thisHost(), "listen", program(e))
+	c.Dump(e.Join("image"), "--tcp", "keep")
+	if len(tables(t, c.Name)) != 1 {
+		t.Errorf("tables: %v", tables(t, c.Name))
+	}
+	e.Run("rm", c.Name)
+	noTables(t, c.Name)
+}
