@@ -24,6 +24,8 @@ type Request struct {
 type RestoreRequest struct {
 	Dir          string   `json:"dir"` // absolute
 	AllowChanged []string `json:"allow_changed,omitempty"`
+	// Moves are old and new paths, absolute and clean.
+	Moves map[string]string `json:"moves,omitempty"`
 	// Groups are those of the command's user: the supervisor is perhaps in a
 	// user namespace where they have no numbers.
 	Groups []uint32 `json:"groups,omitempty"`

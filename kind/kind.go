@@ -45,6 +45,10 @@ type File struct {
 	// End runs once the image is safe and the container is about to be ended:
 	// what must not be seen of its end from outside. May be nil.
 	End func(*Dump) error
+	// Move puts what to gives in the place of every path of a file of the file
+	// system in the entry, before anything else sees it. That of the entry's
+	// RegFileEntry, if it has one, has been put there. May be nil: there is no other.
+	Move func(e *fdinfo.FileEntry, to func(path string) string) error
 	// Restore makes the object. It runs on a thread that is in the
 	// container's mount, network, ipc and uts namespaces, after every
 	// process exists (Restore.Table knows their host pids). The file must

@@ -46,6 +46,9 @@ type Restore struct {
 	Groups []uint32
 	// AllowChanged: paths whose files may differ from what the image says.
 	AllowChanged func(path string) bool
+	// MovedFrom are the paths that stand in the image, by those that have been put
+	// in their place (File.Move). May be nil.
+	MovedFrom map[string]string
 	// LogFile is the new container's log.
 	LogFile *os.File
 	// HostProc is the host's /proc: "self/fd/N" under it reopens a

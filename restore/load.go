@@ -2,9 +2,7 @@ package restore
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -59,6 +57,9 @@ func (s *session) load() error {
 		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("inventory.img: version %d of CRIU's format is not known", inv.GetImgVersion()))
 	}
 	if err := s.loadFiles(); err != nil {
+		return err
+	}
+	if err := s.move(); err != nil {
 		return err
 	}
 	if err := s.checkAllowed(); err != nil {
@@ -175,21 +176,6 @@ func (s *session) markOwners() error {
 	}
 	return nil
 }
-
-// checkAllowed refuses names of files that may differ and that are none of the
-// image's: mistyped, they would allow nothing.
-func (s *session) checkAllowed() error {
-	var errs []error
-	for _, path := range s.o.AllowChanged {
-		if !slices.ContainsFunc(slices.Collect(maps.Values(s.r.Entries)), func(e *fdinfo.FileEntry) bool { return e.GetReg().GetName() == path && path != "" }) {
-			errs = append(errs, failure.WithHint(failure.Mark(failure.ErrUsage, fmt.Errorf("restore: --allow-changed %s: no process of the image has that file", path)),
-				fmt.Sprintf("`ckpt inspect %s` lists the files", failure.Quote(s.o.Dir))))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (s *session) allowChanged(path string) bool { return slices.Contains(s.o.AllowChanged, path) }
 
 func (s *session) hostPID(v pidns.VPID) (pidns.HostPID, bool) {
 	if v == pidns.Init && s.root != nil {

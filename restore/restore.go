@@ -29,9 +29,10 @@ import (
 // Options of a restore.
 type Options struct {
 	Dir          string
-	LogFile      *os.File // the container's log, open for appending
-	AllowChanged []string // paths of files that may differ from what they were
-	Groups       []uint32 // kind.Restore.Groups
+	LogFile      *os.File          // the container's log, open for appending
+	AllowChanged []string          // paths of files that may differ from what they were
+	Moves        map[string]string // old and new paths, absolute and clean, see kind.Moved
+	Groups       []uint32          // kind.Restore.Groups
 	Log          *slog.Logger
 	// Commit is called when every process stands ready and none runs yet. If
 	// it fails, so does the restore. May be nil.

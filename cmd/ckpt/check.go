@@ -21,6 +21,7 @@ func newCheckCommand(a *app) *cobra.Command {
 	var asJSON bool
 	var pid hostPID
 	var tcp outside
+	var allowChanged, moves []string
 	cmd := &cobra.Command{
 		Use:   "check [NAME | DIR | --pid PID]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
@@ -36,17 +37,28 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 		Args: args("", "[NAME | DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tree := cmd.Flags().Changed("pid")
+			ofImage := len(allowChanged) > 0 || len(moves) > 0
 			switch {
+			case ofImage && (len(args) == 0 || !isImage(args[0])):
+				return usage(errors.New("check: --allow-changed and --map are for images"), "give the directory of an image, with a slash in it: ckpt check ./DIR")
 			case tree && len(args) > 0:
 				return usage(fmt.Errorf("check: --pid stands instead of a name"), "usage: ckpt check --pid PID")
 			case tree:
 				return checkTree(cmd.Context(), a, int(pid), tcp, asJSON)
-			case tcp != "" && (len(args) == 0 || isDir(args[0])):
+			case tcp != "" && (len(args) == 0 || isImage(args[0])):
 				return usage(fmt.Errorf("check: --tcp is for a container, or --pid"), "usage: ckpt check NAME --tcp keep")
 			case len(args) == 0:
 				return checkKernel(a, append(kernel.Probes(), hold.Probe()), asJSON)
-			case isDir(args[0]):
-				return checkImage(cmd.Context(), a, args[0], asJSON)
+			case isImage(args[0]):
+				allowed, err := absolute("check", allowChanged)
+				if err != nil {
+					return err
+				}
+				moved, err := parseMoves("check", moves)
+				if err != nil {
+					return err
+				}
+				return checkImage(cmd.Context(), a, restore.Options{Dir: args[0], AllowChanged: allowed, Moves: moved}, asJSON)
 			}
 			return checkContainer(cmd.Context(), a, args[0], tcp, asJSON)
 		},
@@ -54,11 +66,13 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().Var(&tcp, "tcp", "as of dump: `keep` or close")
 	cmd.Flags().Var(&pid, "pid", "would the process with this host `PID` dump, and all below it")
+	cmd.Flags().StringArrayVar(&allowChanged, "allow-changed", nil, "of an image: "+allowChangedUsage)
+	cmd.Flags().StringArrayVar(&moves, "map", nil, "of an image: "+mapUsage)
 	return cmd
 }
 
-// isDir tells an image from the name of a container.
-func isDir(arg string) bool { return strings.Contains(arg, "/") || arg == "." || arg == ".." }
+// isImage tells an image from the name of a container.
+func isImage(arg string) bool { return strings.Contains(arg, "/") || arg == "." || arg == ".." }
 
 // The outcomes of a probe.
 const (
@@ -174,19 +188,20 @@ func unseenText(refusals []error, unseen []string) string {
 }
 
 // checkImage tells whether an image would restore here.
-func checkImage(ctx context.Context, a *app, dir string, asJSON bool) error {
+func checkImage(ctx context.Context, a *app, o restore.Options, asJSON bool) error {
 	log, err := a.logger()
 	if err != nil {
 		return err
 	}
-	refusals, m, err := restore.Check(ctx, restore.Options{Dir: dir, Log: log})
+	o.Log = log
+	refusals, m, err := restore.Check(ctx, o)
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		return tellRefusals(a, imageCheckResult{Image: dir, Name: m.GetName(), Restores: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
+		return tellRefusals(a, imageCheckResult{Image: o.Dir, Name: m.GetName(), Restores: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
 	}
-	return tellRefusals(a, nil, refusalText(dir, "restore here", refusals), refusals)
+	return tellRefusals(a, nil, refusalText(o.Dir, "restore here", refusals), refusals)
 }
 
 // tellRefusals prints the answer, as JSON where there is one; the exit code

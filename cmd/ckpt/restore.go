@@ -22,6 +22,7 @@ type restoreOptions struct {
 	lazy         bool
 	attach       bool
 	allowChanged []string
+	moves        []string
 	json         bool
 }
 
@@ -34,7 +35,8 @@ func newRestoreCommand(a *app) *cobra.Command {
 fails, nothing is left behind. The image stays as it is and can be brought back
 again, also several times at once under different names.`,
 		Example: `  ckpt restore ./tonight
-  ckpt restore ./tonight --name try1`,
+  ckpt restore ./tonight --name try1
+  ckpt restore ./tonight --map /home/ann/run=/scratch/run`,
 		Args: args("", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.name == "" && cmd.Flags().Changed("name") {
@@ -47,7 +49,8 @@ again, also several times at once under different names.`,
 	f.StringVar(&o.name, "name", "", "bring it back under the name `NEW`")
 	f.BoolVar(&o.lazy, "lazy", false, "run at once, memory follows")
 	f.BoolVarP(&o.attach, "attach", "a", false, "on this terminal")
-	f.StringArrayVar(&o.allowChanged, "allow-changed", nil, "accept that this `FILE` is not what it was (may be repeated)")
+	f.StringArrayVar(&o.allowChanged, "allow-changed", nil, allowChangedUsage)
+	f.StringArrayVar(&o.moves, "map", nil, mapUsage)
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	return cmd
 }
@@ -71,7 +74,11 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
-	allowed, err := absolute(o.allowChanged)
+	allowed, err := absolute("restore", o.allowChanged)
+	if err != nil {
+		return err
+	}
+	moves, err := parseMoves("restore", o.moves)
 	if err != nil {
 		return err
 	}
@@ -89,7 +96,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	}
 	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
 		Log: int(level), LogJSON: a.global.logFormat == "json",
-		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: allowed, Groups: groups}}, a.err)
+		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: allowed, Moves: moves, Groups: groups}}, a.err)
 	if err != nil {
 		return restoreFailed(err, name, dir)
 	}
@@ -112,21 +119,6 @@ func (a *app) meantContainer(err error, dir string) error {
 		return failure.WithHint(err, fmt.Sprintf("the container %s was saved elsewhere: ckpt restore %s", c.Name, failure.Quote(m.Image)))
 	}
 	return err
-}
-
-// absolute are the paths as an image has them.
-func absolute(paths []string) (out []string, err error) {
-	for _, path := range paths {
-		if path == "" {
-			return nil, usage(errors.New("restore: --allow-changed is empty"), "give the path of a file")
-		}
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, abs)
-	}
-	return out, nil
 }
 
 func supplementaryGroups() ([]uint32, error) {
@@ -189,7 +181,7 @@ func restoreFailed(err error, name, dir string) error {
 
 // makeRestored is the restoring half of a container.Maker.
 func makeRestored(ctx context.Context, req *container.Request, logFile *os.File, log *slog.Logger, commit func(*container.Made) error) error {
-	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Groups: req.Restore.Groups, Log: log,
+	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, Groups: req.Restore.Groups, Log: log,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

@@ -44,6 +44,7 @@ func Kind() kind.File {
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, err := look(f, d, desc); return err },
 		Dump:    func(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) { return dump(f, d, desc) },
+		Move:    move,
 		Restore: restore,
 		Link:    addAll,
 		Limits: "what happens between dump and restore is not reported, what ckpt itself does to marked mounts and file systems is; " +

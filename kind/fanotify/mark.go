@@ -148,6 +148,16 @@ func (m *mark) entry(id uint32) *fsnotify.FanotifyMarkEntry {
 	return e
 }
 
+func move(e *fdinfo.FileEntry, to func(string) string) error {
+	for _, m := range e.GetFfy().GetMark() {
+		watched.Move(m.GetIe().GetFHandle(), to)
+		if m.GetMe() != nil {
+			m.Me.Path = proto.String(to(m.GetMe().GetPath()))
+		}
+	}
+	return nil
+}
+
 // addAll adds the marks when all files are made, so that the group is not told
 // of that; those on mounts and file systems last.
 func addAll(r *kind.Restore, e *fdinfo.FileEntry, f *os.File) error {

@@ -44,6 +44,7 @@ func Kind() kind.File {
 		Owns:    func(d *kind.Desc) bool { return d.Link == link || d.Link == "anon_inode:[inotify]" },
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, _, err := watches(f, d, desc); return err },
 		Dump:    func(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) { return dump(f, d, desc) },
+		Move:    move,
 		Restore: restore,
 		Link:    addAll,
 		Limits: "what happens to watched files between dump and restore is not reported, what the restore itself does with them may be; " +
@@ -101,6 +102,13 @@ func dump(f *watched.Finder, d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, 
 		}
 	}
 	return &fdinfo.FileEntry{Ify: e}, nil
+}
+
+func move(e *fdinfo.FileEntry, to func(string) string) error {
+	for _, w := range e.GetIfy().GetWd() {
+		watched.Move(w.GetFHandle(), to)
+	}
+	return nil
 }
 
 func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {

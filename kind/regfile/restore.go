@@ -61,7 +61,7 @@ func (s *restorer) open(r *kind.Restore, reg *regfile.RegFileEntry) (f *os.File,
 	if err := present(r, reg); err != nil {
 		return nil, false, err
 	}
-	f, err = openPath(reg)
+	f, err = openPath(r, reg)
 	if err != nil {
 		return nil, false, err
 	}
@@ -85,24 +85,27 @@ func (s *restorer) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 	// Of a symbolic link that is held itself, not what it leads to.
 	fd, err := unix.Open(reg.GetName(), unix.O_PATH|unix.O_CLOEXEC|int(reg.GetFlags())&unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return openFailed(reg, err)
+		return openFailed(r, reg, err)
 	}
 	f := os.NewFile(uintptr(fd), reg.GetName())
 	defer f.Close()
 	return s.compare(r, f, reg)
 }
 
-func openPath(reg *regfile.RegFileEntry) (*os.File, error) {
+func openPath(r *kind.Restore, reg *regfile.RegFileEntry) (*os.File, error) {
 	// O_NONBLOCK: if a FIFO stands there now, open(2) would wait for ever.
 	fd, err := unix.Open(reg.GetName(), kind.OpenFlags(reg.GetFlags())|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, openFailed(reg, err)
+		return nil, openFailed(r, reg, err)
 	}
 	return kind.NewFile(fd, reg.GetFlags(), reg.GetName())
 }
 
-func openFailed(reg *regfile.RegFileEntry, err error) error {
+func openFailed(r *kind.Restore, reg *regfile.RegFileEntry, err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		if old, ok := r.MovedFrom[reg.GetName()]; ok {
+			return differs("put it there", "%s is missing, to which %s was to have moved: it was %s", reg.GetName(), old, describe(reg))
+		}
 		return differs("put it back", "%s is gone since the dump: it was %s", reg.GetName(), describe(reg))
 	}
 	failed := fmt.Errorf("open %s: %w", reg.GetName(), err)

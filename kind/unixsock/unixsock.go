@@ -41,6 +41,7 @@ func Kind() kind.File {
 		Refuse:  s.refuse,
 		Dump:    s.dump,
 		Finish:  s.finish,
+		Move:    move,
 		Restore: w.restore,
 		Link:    w.link,
 		Limits: "SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair was outside of the container, or inside of a pid namespace made in it and has ended; " +

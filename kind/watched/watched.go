@@ -50,6 +50,14 @@ func (f *File) Entry(path string) *fh.FhEntry {
 	return e
 }
 
+// Move puts what to gives in the place of the path of a handle's entry. e may be
+// nil, and may have none.
+func Move(e *fh.FhEntry, to func(string) string) {
+	if e.GetPath() != "" {
+		e.Path = proto.String(to(e.GetPath()))
+	}
+}
+
 // Parse reads the end of a line of fdinfo, from "fhandle-bytes" on.
 func (f *File) Parse(s string) error {
 	var size int
