@@ -70,6 +70,9 @@ func TestPath(t *testing.T) {
 	if err := errors.Join(os.Link(at("here"), at("linked")), os.Mkdir(at("sub"), 0o700), os.WriteFile(at("sub/far"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.Mknod(at("socket"), unix.S_IFSOCK|0o600, 0); err != nil {
+		t.Fatal(err)
+	}
 	d := &kind.Dump{Home: pidns.HostPID(os.Getpid())}
 	tests := []struct {
 		name, link, file string // file: which one it is; "": one that has no name
@@ -80,10 +83,13 @@ func TestPath(t *testing.T) {
 		{"deleted", "gone (deleted)", "", "gone", true},
 		{"another in its place, it has another name", "replaced", "here", "here", false},
 		{"it has another name", "temporary (deleted)", "linked", "here", false},
-		{"its other name is far away", "gone (deleted)", "sub/far", "gone", true},
-		{"another in its place, and so", "replaced", "sub/far", "replaced", true},
+		{"its other name is far away", "gone (deleted)", "sub/far", "sub/far", false},
+		{"another in its place, and so", "replaced", "sub/far", "sub/far", false},
+		{"its other name is near its directory", "sub/gone (deleted)", "here", "here", false},
+		{"its directory is gone, too", "none/gone (deleted)", "sub/far", "sub/far", false},
+		{"its file has another name, which does not lead to the socket", "gone (deleted)", "socket", "gone", true},
 		{"its name only looks like that", "x (deleted)", "x (deleted)", "x (deleted)", false},
-		{"below a file", "here/f", "here", "here/f", true},
+		{"its directory is a file now", "here/f", "linked", "linked", false},
 	}
 	for _, tt := range tests {
 		desc := &kind.Desc{Link: at(tt.link)}

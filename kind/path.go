@@ -24,56 +24,61 @@ const deleted = " (deleted)"
 // of the container's /proc shows its virtual pid.
 //
 // gone is true when nothing, or another file, is found there. A file that has
-// other names is looked for in the directory of the one that is gone: sem_open(3)
-// makes a file under a name of its own, links it to the real one, and goes on
-// with what it has opened by the first.
+// other names is looked for under these (Search), beside the one that is gone at
+// first: sem_open(3) makes a file under a name of its own, links it to the real
+// one, and goes on with what it has opened by the first. Not so a directory,
+// which has one name, or a socket, to which only the one leads by which it was bound.
 func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 	name = desc.Link
 	if !strings.HasPrefix(name, "/") {
 		return "", false, failure.Unsupportedf("%s is no path of the container", name)
 	}
-	same, err := d.leadsTo(d.rootOf(desc), name, &desc.Stat)
+	by := d.rootOf(desc)
+	same, err := d.leadsTo(by, name, &desc.Stat)
 	if err != nil || same {
 		return name, !same, err
 	}
 	name = strings.TrimSuffix(name, deleted)
-	if desc.Stat.Nlink == 0 || desc.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
+	switch mode := desc.Stat.Mode & unix.S_IFMT; {
+	case desc.Stat.Nlink == 0, mode == unix.S_IFDIR, mode == unix.S_IFSOCK:
 		return name, true, nil
 	}
-	other, err := d.otherName(d.rootOf(desc), name, func(st *unix.Stat_t) bool { return st.Dev == desc.Stat.Dev && st.Ino == desc.Stat.Ino })
-	if err != nil || other == "" {
-		return name, true, err
+	other, err := d.OtherName(by, path.Dir(name), &desc.Stat)
+	if err != nil {
+		return "", false, fmt.Errorf("look for another name of %s: %w", name, err)
+	}
+	if other == "" {
+		return name, true, nil
 	}
 	return other, false, nil
 }
 
-// OtherName looks in the directory of path for a name of a regular file; "":
-// there is none.
-func (d *Dump) OtherName(name string, is func(*unix.Stat_t) bool) (string, error) {
-	return d.otherName(d.Home, name, is)
+// OtherName is Search for a file that has lost its name in the directory from: of
+// what stat(2) tells of it, device, inode number and sort count. It is looked
+// for once.
+func (d *Dump) OtherName(by pidns.HostPID, from string, st *unix.Stat_t) (string, error) {
+	k := lost{by, inodeOf(st)}
+	name, known := d.names[k]
+	if known {
+		return name, nil
+	}
+	name, err := d.Search(by, from, st.Dev, func(_ string, o *unix.Stat_t) bool {
+		return inodeOf(o) == inodeOf(st) && o.Mode&unix.S_IFMT == st.Mode&unix.S_IFMT
+	})
+	if err != nil {
+		return "", err
+	}
+	if d.names == nil {
+		d.names = map[lost]string{}
+	}
+	d.names[k] = name
+	return name, nil
 }
 
-func (d *Dump) otherName(root pidns.HostPID, name string, is func(*unix.Stat_t) bool) (string, error) {
-	fd, err := d.open(root, path.Dir(name), unix.O_RDONLY|unix.O_DIRECTORY)
-	if absent(err) || errors.Is(err, unix.EACCES) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("look for another name of %s: %w", name, err)
-	}
-	dir := os.NewFile(uintptr(fd), path.Dir(name))
-	defer dir.Close()
-	all, err := dir.ReadDir(-1)
-	if err != nil {
-		return "", fmt.Errorf("look for another name of %s: %w", name, err)
-	}
-	for _, e := range all {
-		var st unix.Stat_t
-		if e.Type().IsRegular() && unix.Fstatat(fd, e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) == nil && is(&st) {
-			return path.Join(path.Dir(name), e.Name()), nil
-		}
-	}
-	return "", nil
+// lost is a file without the name it was opened by, as a process sees it.
+type lost struct {
+	by pidns.HostPID
+	inode
 }
 
 // rootOf is a process that finds the file of desc under its name.

@@ -38,6 +38,8 @@ var programs = []program{
 	{source: "timers.c"},
 	{source: "cputime.c"},
 	{source: "files.c"},
+	{source: "names.c"},
+	{source: "names.c", args: []string{"root"}, root: true},
 	{source: "leases.c"},
 	{source: "nsfiles.c"},
 	{source: "nsfiles.c", flags: []string{"--no-init"}},

@@ -19,10 +19,11 @@ import (
 
 // Restorer makes each such file once.
 type Restorer struct {
-	of   map[uint32]uint32   // ghost id by entry of files.img; nil: not read yet
-	made map[uint32]*os.File // by ghost id, ckpt's own description
-	own  map[uint32]bool     // its description made it with O_TMPFILE and is nobody's yet
-	left map[uint32]int      // entries still to be made, by ghost id
+	of    map[uint32]uint32   // ghost id by entry of files.img; nil: not read yet
+	made  map[uint32]*os.File // by ghost id, ckpt's own description
+	own   map[uint32]bool     // its description made it with O_TMPFILE and is nobody's yet
+	links map[uint32]bool     // symbolic links, by ghost id
+	left  map[uint32]int      // entries still to be made, by ghost id
 }
 
 // Open makes the description of entry regID, which was found as path, if it
@@ -54,24 +55,30 @@ func (x *Restorer) Holds(r *kind.Restore, regID uint32) (bool, error) {
 }
 
 // describe makes a description of f. That of a file made with O_TMPFILE is
-// the one that made it, so that F_GETFL tells the next dump, too.
+// the one that made it, so that F_GETFL tells the next dump, too. All of a
+// symbolic link are one, which has nothing of its own but O_NOFOLLOW: opened
+// anew it would lose that.
 func (x *Restorer) describe(r *kind.Restore, id uint32, f *os.File, flags uint32) (*os.File, error) {
-	if flags&tmpfile != 0 && flags&unix.O_ACCMODE == unix.O_RDWR && x.own[id] {
+	switch {
+	case flags&tmpfile != 0 && x.own[id]:
 		delete(x.own, id)
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
-		}
-		return kind.NewFile(fd, flags, f.Name())
+	case flags&unix.O_PATH != 0 && flags&unix.O_NOFOLLOW != 0 && x.links[id]:
+	default:
+		return r.Reopen(f, flags)
 	}
-	return r.Reopen(f, flags)
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	return kind.NewFile(fd, flags, f.Name())
 }
 
 func (x *Restorer) read(r *kind.Restore) error {
 	if x.of != nil {
 		return nil
 	}
-	x.of, x.made, x.left, x.own = map[uint32]uint32{}, map[uint32]*os.File{}, map[uint32]int{}, map[uint32]bool{}
+	x.of, x.made, x.left = map[uint32]uint32{}, map[uint32]*os.File{}, map[uint32]int{}
+	x.own, x.links = map[uint32]bool{}, map[uint32]bool{}
 	return image.Each(r.In, image.RemapFpath, "", func(e *remap.RemapFilePathEntry, _ func(int) ([]byte, error)) error {
 		if e.GetRemapType() != remap.RemapType_GHOST {
 			if _, ours := r.Entries[e.GetOrigId()]; !ours {
@@ -104,10 +111,14 @@ func (x *Restorer) base(r *kind.Restore, id uint32, path string, flags uint32, e
 		return nil, fmt.Errorf("read what the deleted file was: %w", err)
 	}
 	path = filepath.Clean("/" + path)
+	target, err := readTarget(&e, d)
+	if err != nil {
+		return nil, err
+	}
 	f := createTmp(path, e.GetMode(), flags)
 	if f != nil {
 		x.own[id] = true
-	} else if f, err = create(path, id, e.GetMode()); err != nil {
+	} else if f, err = create(path, id, &e, target); err != nil {
 		return nil, err
 	}
 	if err := fill(r, f, &e, extra, d); err != nil {
@@ -115,96 +126,8 @@ func (x *Restorer) base(r *kind.Restore, id uint32, path string, flags uint32, e
 		return nil, err
 	}
 	x.made[id] = f
+	x.links[id] = e.GetMode()&unix.S_IFMT == unix.S_IFLNK
 	return f, nil
-}
-
-// tmpfile is the bit of O_TMPFILE that F_GETFL shows beside O_DIRECTORY's.
-const tmpfile = unix.O_TMPFILE &^ unix.O_DIRECTORY
-
-// createTmp makes a file that could get a name by linkat(2), and still can;
-// nil where the file system has no such files, or the old one was none.
-func createTmp(path string, mode, flags uint32) *os.File {
-	if flags&tmpfile == 0 || mode&unix.S_IFMT != unix.S_IFREG {
-		return nil
-	}
-	fd, err := unix.Open(filepath.Dir(path), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil
-	}
-	return os.NewFile(uintptr(fd), path)
-}
-
-// create makes an empty file that nothing leads to. Its name is the old one
-// for the instant between making and unlinking, since links in /proc go on
-// showing it; where that is taken it is one beside it, and in the nearest
-// directory above that still exists.
-func create(path string, id, mode uint32) (*os.File, error) {
-	name := path
-	for tries := 0; ; {
-		fd, err := createAt(name, mode)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), path), nil
-		case errors.Is(err, unix.EEXIST) && tries < 100:
-			tries++
-			name = filepath.Join(filepath.Dir(name), fmt.Sprintf(".ckpt-ghost-%d-%d-%d", os.Getpid(), id, tries))
-		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) && filepath.Dir(name) != "/":
-			name = filepath.Join(filepath.Dir(filepath.Dir(name)), filepath.Base(name))
-		case mode&unix.S_IFMT == unix.S_IFREG && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)):
-			return createMemfd(path)
-		default:
-			return nil, failure.WithHint(fmt.Errorf("make the deleted file %s again: %w", path, err),
-				"let ckpt write into "+filepath.Dir(name)+", if only for an instant")
-		}
-	}
-}
-
-// createMemfd makes a file where no directory can be written to, such as that
-// of a library for an ordinary user. Only its link in /proc shows the difference.
-func createMemfd(path string) (*os.File, error) {
-	name := filepath.Base(path)
-	name = name[:min(len(name), 249)] // memfd_create(2)
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
-	if errors.Is(err, unix.EINVAL) { // before 6.3
-		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make the deleted file %s again (memfd_create): %w", path, err)
-	}
-	return os.NewFile(uintptr(fd), path), nil
-}
-
-func createAt(name string, mode uint32) (fd int, err error) {
-	const always = unix.O_NOFOLLOW | unix.O_CLOEXEC
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		fd, err = unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|always, 0o600)
-		if err != nil {
-			return 0, err
-		}
-		return fd, removeOr(fd, unix.Unlink(name))
-	case unix.S_IFIFO:
-		if err := unix.Mkfifo(name, 0o600); err != nil {
-			return 0, err
-		}
-		fd, err = unix.Open(name, unix.O_RDWR|unix.O_NONBLOCK|always, 0)
-		return fd, errors.Join(err, removeOr(fd, unix.Unlink(name)))
-	case unix.S_IFDIR:
-		if err := unix.Mkdir(name, 0o700); err != nil {
-			return 0, err
-		}
-		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|always, 0)
-		return fd, errors.Join(err, removeOr(fd, unix.Rmdir(name)))
-	}
-	return 0, failure.Damagedf("a deleted file of mode %#o", mode)
-}
-
-// removeOr closes fd when the file could not be unlinked again.
-func removeOr(fd int, err error) error {
-	if err != nil && fd >= 0 {
-		unix.Close(fd)
-	}
-	return err
 }
 
 // fill writes contents, owner, permissions, attributes and times.
@@ -220,7 +143,11 @@ func fill(r *kind.Restore, f *os.File, e *ghostfile.GhostFileEntry, extra *image
 	if err != nil {
 		return fmt.Errorf("write the contents of %s: %w", f.Name(), err)
 	}
-	if err := kind.SetInode(f, &image.Inode{Mode: e.GetMode(), Uid: e.GetUid(), Gid: e.GetGid()}); err != nil {
+	set := kind.SetInode
+	if device(e.GetMode()) || e.GetMode()&unix.S_IFMT == unix.S_IFSOCK || e.GetMode()&unix.S_IFMT == unix.S_IFLNK {
+		set = func(f *os.File, i *image.Inode) error { return setPathInode(r, f, i) }
+	}
+	if err := set(f, &image.Inode{Mode: e.GetMode(), Uid: e.GetUid(), Gid: e.GetGid()}); err != nil {
 		return err
 	}
 	// Those that say who may do what are no good before owner and permissions.
@@ -235,6 +162,26 @@ func fill(r *kind.Restore, f *os.File, e *ghostfile.GhostFileEntry, extra *image
 		written = unix.NsecToTimespec(ns)
 	}
 	return r.SetTimes(f, timespec(e.Atim), written)
+}
+
+// setPathInode is kind.SetInode for what is held by O_PATH.
+func setPathInode(r *kind.Restore, f *os.File, i *image.Inode) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %s: %w", f.Name(), err)
+	}
+	if st.Uid != i.GetUid() || st.Gid != i.GetGid() {
+		if err := unix.Fchownat(int(f.Fd()), "", int(i.GetUid()), int(i.GetGid()), unix.AT_EMPTY_PATH); err != nil {
+			return fmt.Errorf("give %s to user %d, group %d: %w", f.Name(), i.GetUid(), i.GetGid(), err)
+		}
+	}
+	if i.GetMode()&unix.S_IFMT == unix.S_IFLNK { // has no permissions of its own
+		return nil
+	}
+	if err := unix.Fchmodat(int(r.HostProc.Fd()), fmt.Sprintf("thread-self/fd/%d", f.Fd()), i.GetMode()&^unix.S_IFMT, 0); err != nil {
+		return fmt.Errorf("set the permissions of %s: %w", f.Name(), err)
+	}
+	return nil
 }
 
 func timespec(t *timeimg.Timeval) unix.Timespec {

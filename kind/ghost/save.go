@@ -1,9 +1,10 @@
-// Package ghost is what regular files, directories and FIFOs have in common
-// when nothing leads to them any more but descriptors and mappings: their
-// contents travel in the image (ghost-file-N.img, remap-fpath.img).
+// Package ghost is what files of any sort have in common when nothing leads to
+// them any more but descriptors and mappings: their contents travel in the image
+// (ghost-file-N.img, remap-fpath.img). Those of a symbolic link are where it leads.
 package ghost
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,27 +26,20 @@ type Saver struct{ ids map[inode]uint32 }
 
 type inode struct{ dev, ino uint64 }
 
-// Refuse tells what cannot be saved: a file that still has a name, but not
-// the one it was opened by, since the kernel does not tell the other; a
-// device or symbolic link without one.
+// Refuse tells what cannot be saved: a file that still has a name, under which
+// it was not found.
 func Refuse(desc *kind.Desc, path string) error {
 	if desc.Stat.Nlink > 0 && desc.Stat.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return failure.WithHint(
-			failure.Unsupportedf("%s was deleted or replaced, and the open file still has another name, which nothing tells", path),
+			failure.Unsupportedf("%s was deleted, replaced or hidden by a mount, and the open file still has a name, which was not found", path),
 			"put the file back under its name with a hard link, or let the program close it")
 	}
-	switch desc.Stat.Mode & unix.S_IFMT {
-	case unix.S_IFREG, unix.S_IFIFO:
-		return nil
-	case unix.S_IFDIR:
-		if desc.Stat.Nlink == 0 {
-			return nil
-		}
+	if desc.Stat.Mode&unix.S_IFMT == unix.S_IFDIR && desc.Stat.Nlink > 0 {
 		return failure.WithHint(
 			failure.Unsupportedf("the directory %s is not found where it was opened: it is hidden by a mount, or its mount is gone", path),
 			"unmount what hides it, or let the program leave it")
 	}
-	return failure.Unsupportedf("%s was deleted, and it is neither a file nor a directory nor a FIFO", path)
+	return nil
 }
 
 // Save writes the file behind desc, and that the entry regID of files.img
@@ -79,16 +73,27 @@ func save(d *kind.Dump, desc *kind.Desc, id uint32) error {
 		Dev: proto.Uint32(unix.Major(st.Dev)<<20 | unix.Minor(st.Dev)), Ino: proto.Uint64(st.Ino),
 		Atim: timeval(st.Atim), Mtim: timeval(st.Mtim),
 	}
-	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
-	if regular {
+	var target []byte
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
 		e.Chunks, e.Size = proto.Bool(true), proto.Uint64(uint64(st.Size))
+	case unix.S_IFCHR, unix.S_IFBLK:
+		e.Rdev = proto.Uint32(uint32(st.Rdev))
+	case unix.S_IFLNK:
+		if target, err = targetOf(desc); err != nil {
+			return err
+		}
+		e.Chunks, e.Size = proto.Bool(true), proto.Uint64(uint64(len(target)))
 	}
 	out, err := d.Out.Raw(image.GhostFile, image.GhostFile.ID(uint64(id)), e)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	if !regular || st.Size == 0 {
+	switch {
+	case target != nil:
+		return writeChunk(out, 0, bytes.NewReader(target), int64(len(target)))
+	case st.Mode&unix.S_IFMT != unix.S_IFREG, st.Size == 0:
 		return nil
 	}
 	// A description of ckpt's own: seeking in the program's would move it.
@@ -101,6 +106,16 @@ func save(d *kind.Dump, desc *kind.Desc, id uint32) error {
 	}
 	defer in.Close()
 	return copyData(out, in, st.Size)
+}
+
+// targetOf is where a symbolic link that is held itself leads.
+func targetOf(desc *kind.Desc) ([]byte, error) {
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(desc.File.Fd()), "", b)
+	if err != nil {
+		return nil, fmt.Errorf("read where it leads: %w", err)
+	}
+	return b[:n], nil
 }
 
 func timeval(t unix.Timespec) *timeimg.Timeval {
@@ -122,20 +137,29 @@ func copyData(out, in *os.File, size int64) error {
 			return fmt.Errorf("find a hole (SEEK_HOLE): %w", err)
 		}
 		to = min(to, size)
-		b, err := image.AppendEntry(nil, &ghostfile.GhostChunkEntry{Off: proto.Uint64(uint64(from)), Len: proto.Uint64(uint64(to - from))})
-		if err != nil {
-			return err
-		}
-		if _, err := out.Write(b); err != nil {
-			return fmt.Errorf("write its contents: %w", err)
-		}
 		if _, err := in.Seek(from, io.SeekStart); err != nil {
 			return fmt.Errorf("read its contents: %w", err)
 		}
-		if _, err := io.CopyN(out, in, to-from); err != nil {
-			return fmt.Errorf("copy its contents: %w", err)
+		if err := writeChunk(out, from, in, to-from); err != nil {
+			return err
 		}
 		at = to
+	}
+	return nil
+}
+
+// writeChunk writes the next n bytes of in, which stand at off in the file,
+// behind their entry.
+func writeChunk(out io.Writer, off int64, in io.Reader, n int64) error {
+	b, err := image.AppendEntry(nil, &ghostfile.GhostChunkEntry{Off: proto.Uint64(uint64(off)), Len: proto.Uint64(uint64(n))})
+	if err != nil {
+		return err
+	}
+	if _, err := out.Write(b); err != nil {
+		return fmt.Errorf("write its contents: %w", err)
+	}
+	if _, err := io.CopyN(out, in, n); err != nil {
+		return fmt.Errorf("copy its contents: %w", err)
 	}
 	return nil
 }

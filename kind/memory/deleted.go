@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -122,14 +123,24 @@ func copyPages(f *os.File, w window, start, end uint64) error {
 	return nil
 }
 
-// otherName opens a deleted mapped file by another name that it has.
+// otherName opens a deleted mapped file by another name that it has. How many it
+// has nobody tells.
 func otherName(d *kind.Dump, p *kind.Proc, m *procfs.Map, flags int) (*os.File, error) {
 	if !strings.HasPrefix(m.Path, "/") {
 		return nil, nil
 	}
-	name, err := d.OtherName(m.Path, func(st *unix.Stat_t) bool { return st.Ino == m.Ino && sameDev(st.Dev, m.Dev) })
-	if err != nil || name == "" {
-		return nil, err
+	name := d.SearchNear(func(name string, st *unix.Stat_t) bool {
+		same := st.Dev == m.Dev || sameDev(st.Dev, m.Dev) && path.Dir(name) == path.Dir(m.Path)
+		return same && st.Ino == m.Ino && st.Mode&unix.S_IFMT == unix.S_IFREG
+	})
+	if name == "" && m.Shared { // what is written to it has to get there
+		var err error
+		if name, err = d.OtherName(d.Home, path.Dir(m.Path), &unix.Stat_t{Dev: m.Dev, Ino: m.Ino, Mode: unix.S_IFREG}); err != nil {
+			return nil, err
+		}
+	}
+	if name == "" {
+		return nil, nil
 	}
 	f, err := p.FS.OpenFile("root"+name, flags)
 	if err != nil {

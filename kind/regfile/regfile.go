@@ -7,11 +7,13 @@
 // (fdinfo), stat(2).
 //
 // What is saved: path, flags, position, owner (F_SETOWN), and of a regular
-// file the size, so that a restore notices a file that has changed. Contents
-// only where no path leads to the file any more.
+// file the size, so that a restore notices a file that has changed. Where the
+// path that the kernel shows does not lead to the file any more and the file has
+// others, one of these (Dump.Path). What it is and what is in it only where no
+// path leads to it any more.
 //
-// What is lost: see Limits. Refused are files that are found neither by
-// their path nor are deleted altogether, devices with state, leases.
+// What is lost: see Limits. Refused are files that have a name under which they
+// are not found, and devices with state.
 //
 // Needs: openat2(2), Linux 5.6.
 package regfile
@@ -47,7 +49,9 @@ func Kind() kind.File {
 		Check:    r.check,
 		Inside:   inside,
 		Limits: "a file of /proc is read on from the saved position in its new text, and one of a process that has ended, read in part, ends there; " +
-			"directory notification (F_NOTIFY) is not seen",
+			"directory notification (F_NOTIFY), advice (posix_fadvise, readahead) and the write hint of a deleted file are not seen; " +
+			"a file that was opened by another name, lost since, is shown by one that it has, and a deleted one whose name another file has, by one beside it; " +
+			"of a deleted file O_NOFOLLOW, and space kept beyond its end (fallocate), are lost",
 	}
 }
 

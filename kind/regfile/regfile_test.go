@@ -269,15 +269,19 @@ func TestOtherName(t *testing.T) {
 	}
 }
 
+// A socket's file is found by no other name: none but the one it was bound by
+// leads to the socket.
 func TestRefused(t *testing.T) {
-	path := file(t, "x")
-	linked := open(t, path, unix.O_RDONLY)
-	far := filepath.Join(t.TempDir(), "far") // in the same directory it would be found
-	if err := errors.Join(os.Link(path, far), os.Remove(path)); err != nil {
+	path := filepath.Join(t.TempDir(), "socket")
+	if err := unix.Mknod(path, unix.S_IFSOCK|0o600, 0); err != nil {
+		t.Fatal(err)
+	}
+	linked := open(t, path, unix.O_PATH)
+	if err := errors.Join(os.Link(path, path+"2"), os.Remove(path)); err != nil {
 		t.Fatal(err)
 	}
 	err := kindtest.Refused(t, regfile.Kind, linked)
-	if !errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), "still has another name") || len(failure.Hints(err)) == 0 {
+	if !errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), "still has a name, which was not found") || len(failure.Hints(err)) == 0 {
 		t.Errorf("%v, hints %q", err, failure.Hints(err))
 	}
 }

@@ -99,7 +99,6 @@ func (p Place) With(r *kind.Restore, do func(path string, follow bool) error) (e
 // Finder finds files, of one dump.
 type Finder struct {
 	roots map[uint32][]*os.File // of mounts, by device
-	noisy map[inode]bool        // directories whose listing somebody would be told of
 }
 
 type inode struct {
@@ -118,7 +117,7 @@ func (f *Finder) Close() {
 			d.Close()
 		}
 	}
-	f.roots, f.noisy = nil, nil
+	f.roots = nil
 }
 
 // Find gives the place of each file. It runs on a thread with a working
