@@ -12,7 +12,7 @@
 #define FAR ((3LL << 30) + 12345)
 
 static int tmp_writer, linked, linked_far, linked_fifo, moved, sparse, beyond, link_fd, socket_fd, fifo_fd, device, device_path = -1, in_deleted, deleted_dir, half_read;
-static char *mapped_far, *mapped_gone;
+static char *mapped_far, *mapped_gone, *own_gone;
 static pid_t child;
 static DIR *dir;
 static char shm[64];
@@ -83,6 +83,7 @@ static void look(void)
 	expect(fd >= 0 && pread(fd, text, 1, 2) == 1 && text[0] == mapped_far[2], "far/away/mapped does not have what was written into its mapping");
 	close(fd);
 	fact("deleted and mapped", "%s", mapped_gone);
+	fact("deleted and mapped, private", "%s, %s", own_gone, own_gone + 2 * PAGE);
 	fact_fd("moved", moved);
 	fact_fd("sparse", sparse);
 	fact("sparse, layout", "%s", layout(sparse));
@@ -146,6 +147,13 @@ static void make_linked(void)
 	to_far("near/mapped", "far/away/mapped");
 	mapped_gone = map("near/gone");
 	unlink("near/gone");
+	int fd = make("near/own", "mapped", O_RDWR);
+	check(ftruncate(fd, 3 * PAGE) == 0, "ftruncate");
+	own_gone = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	check(own_gone != MAP_FAILED, "mmap");
+	strcpy(own_gone + 2 * PAGE, "its own");
+	close(fd);
+	unlink("near/own");
 	moved = make("near/before", "text", O_RDONLY);
 	check(rename("near/before", "far/after") == 0, "rename");
 }

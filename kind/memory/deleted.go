@@ -89,6 +89,9 @@ func copySeen(f *os.File, w window) error {
 			if err := copyPages(f, w, at, r.Start); err != nil {
 				return err
 			}
+			if err := reach(f, w.off+r.End-w.m.Start); err != nil {
+				return err
+			}
 			at = r.End
 		}
 		if err := copyPages(f, w, at, next); err != nil {
@@ -97,6 +100,16 @@ func copySeen(f *os.File, w window) error {
 		at = next
 	}
 	return nil
+}
+
+// reach makes f as long as a page that a private mapping has as its own: it was
+// of the file, too, and could not be written to again behind the end.
+func reach(f *os.File, size uint64) error {
+	st, err := f.Stat()
+	if err != nil || uint64(st.Size()) >= size {
+		return err
+	}
+	return f.Truncate(int64(size))
 }
 
 func copyPages(f *os.File, w window, start, end uint64) error {
@@ -119,6 +132,29 @@ func copyPages(f *os.File, w window, start, end uint64) error {
 			return err
 		}
 		at += uint64(len(b))
+	}
+	return nil
+}
+
+// executed opens a mapped file that is somebody's executable, to which a link
+// of /proc leads its owner.
+func executed(d *kind.Dump, m *procfs.Map, flags int) *os.File {
+	for _, p := range d.Procs {
+		if p.Zombie {
+			continue
+		}
+		if link, err := p.FS.Link("exe"); err != nil || strings.TrimSuffix(link, " (deleted)") != m.Path {
+			continue
+		}
+		f, err := p.FS.OpenFile("exe", flags)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstat(int(f.Fd()), &st) == nil && st.Ino == m.Ino && sameDev(st.Dev, m.Dev) {
+			return f
+		}
+		f.Close()
 	}
 	return nil
 }

@@ -183,6 +183,9 @@ func (s *saver) openMapped(d *kind.Dump, p *kind.Proc, m *procfs.Map) (*os.File,
 			}
 		}
 	}
+	if f := executed(d, m, flags); f != nil {
+		return f, nil
+	}
 	if !m.Deleted {
 		return nil, failure.WithHint(failure.Unsupportedf("another file stands under its name"), "run ckpt as root")
 	}
