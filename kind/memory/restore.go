@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -286,7 +287,7 @@ func (b *space) fill() {
 		b.s.Note(step, "read the pages of memory")
 		b.t.Check = append(b.t.Check, func() error {
 			if n, err := b.s.Result(step); err != nil || n != total {
-				return fmt.Errorf("read pages of memory: %d bytes of %d: %w", n, total, err)
+				return fmt.Errorf("read pages of memory: %d bytes of %d: %w", n, total, cmp.Or(err, error(unix.EFAULT))) // else it stopped where it could not write
 			}
 			return nil
 		})

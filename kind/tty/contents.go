@@ -2,9 +2,11 @@ package tty
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -255,7 +257,7 @@ func (x *transfer) taken() ([]byte, error) {
 		}
 		out = append(out, x.s.Bytes(p.addr, int(n))...)
 		if w, err := x.s.Result(p.write); err != nil || w != n {
-			return nil, fmt.Errorf("put back what waits in it: %d bytes of %d: %w", w, n, err)
+			return nil, fmt.Errorf("put back what waits in it: %d bytes of %d: %w", w, n, cmp.Or(err, io.ErrShortWrite))
 		}
 	}
 	return out, nil
