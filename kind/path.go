@@ -11,6 +11,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/pidns"
+	"ckpt/procfs"
 )
 
 // deleted is what d_path() of the kernel adds to the name of a file that has
@@ -43,7 +44,11 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 	case desc.Stat.Nlink == 0, mode == unix.S_IFDIR, mode == unix.S_IFSOCK:
 		return name, true, nil
 	}
-	other, err := d.OtherName(by, path.Dir(name), &desc.Stat)
+	mount := 0
+	if desc.Info != nil {
+		mount = desc.Info.MntID
+	}
+	other, err := d.OtherName(by, path.Dir(name), &desc.Stat, mount)
 	if err != nil {
 		return "", false, fmt.Errorf("look for another name of %s: %w", name, err)
 	}
@@ -54,15 +59,25 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 }
 
 // OtherName is Search for a file that has lost its name in the directory from: of
-// what stat(2) tells of it, device, inode number and sort count. It is looked
-// for once.
-func (d *Dump) OtherName(by pidns.HostPID, from string, st *unix.Stat_t) (string, error) {
+// what stat(2) tells of it, device, inode number and sort count. mount is the id
+// of the mount that it was opened through; 0: not known. It is looked for once.
+func (d *Dump) OtherName(by pidns.HostPID, from string, st *unix.Stat_t, mount int) (string, error) {
 	k := lost{by, inodeOf(st)}
 	name, known := d.names[k]
 	if known {
 		return name, nil
 	}
-	name, err := d.Search(by, from, st.Dev, func(_ string, o *unix.Stat_t) bool {
+	mounts, err := procfs.Mounts(int(by))
+	if err != nil {
+		return "", err
+	}
+	devs := []uint64{st.Dev}
+	for i := range mounts {
+		if mounts[i].ID == mount {
+			devs = append(devs, mounts[i].Dev)
+		}
+	}
+	name, err = d.Search(by, from, devs, func(_ string, o *unix.Stat_t) bool {
 		return inodeOf(o) == inodeOf(st) && o.Mode&unix.S_IFMT == st.Mode&unix.S_IFMT
 	})
 	if err != nil {

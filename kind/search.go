@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +22,8 @@ const mostFiles = 50000
 type search struct {
 	root string // of the process that sees the file, in /proc
 	is   func(name string, st *unix.Stat_t) bool
-	dev  uint64 // of the file system; directories of others are left alone
-	left int    // files that may still be looked at
+	devs []uint64 // directories of others are left alone; nil: none is
+	left int      // files that may still be looked at
 	// below are the directories in those that have been listed.
 	below map[inode][]string
 	// noisy are the directories that somebody in the container watches for
@@ -34,19 +35,20 @@ type inode struct{ dev, ino uint64 }
 
 func inodeOf(st *unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
-// Search looks for a file of the file system dev, as stat(2) has it, by what
-// is tells: beside the open and mapped files of the container and in its working
+// Search looks for a file of a file system by what is tells. Devs are the devices
+// that stat(2) or mountinfo give for it and its directories: those of an overlay,
+// or of a part of btrfs, are several. It looks beside the open and mapped files of the container and in its working
 // directories, then below the directory from, which may be "", and those above
 // it, then below all of these, at last below each mount of that file system. It
 // gives up with "" when it has looked at 50,000 files. by is a process with the
 // root of the mount namespace that the file was opened in; paths are as it sees
 // them.
-func (d *Dump) Search(by pidns.HostPID, from string, dev uint64, is func(name string, st *unix.Stat_t) bool) (string, error) {
-	points, err := mountPoints(by, dev)
+func (d *Dump) Search(by pidns.HostPID, from string, devs []uint64, is func(name string, st *unix.Stat_t) bool) (string, error) {
+	points, err := mountPoints(by, devs)
 	if err != nil {
 		return "", err
 	}
-	s := &search{root: fmt.Sprintf("/proc/%d/root", by), is: is, dev: dev, left: mostFiles, below: map[inode][]string{}, noisy: d.noisy()}
+	s := &search{root: fmt.Sprintf("/proc/%d/root", by), is: is, devs: devs, left: mostFiles, below: map[inode][]string{}, noisy: d.noisy()}
 	near := d.near()
 	if from != "" {
 		near = append([]string{from}, near...)
@@ -103,7 +105,7 @@ func (s *search) under(dirs []string) string {
 func (s *search) list(dir string, keep bool) (found string, below []string) {
 	s.left--
 	var st unix.Stat_t
-	if s.left < 0 || unix.Lstat(s.root+dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || s.dev != 0 && st.Dev != s.dev {
+	if s.left < 0 || unix.Lstat(s.root+dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || s.devs != nil && !slices.Contains(s.devs, st.Dev) {
 		return "", nil
 	}
 	if s.is(dir, &st) {
@@ -129,7 +131,7 @@ func (s *search) list(dir string, keep bool) (found string, below []string) {
 	s.left -= len(all)
 	for _, e := range all {
 		name := path.Join(dir, e.Name())
-		if unix.Fstatat(int(f.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) != nil || s.dev != 0 && st.Dev != s.dev {
+		if unix.Fstatat(int(f.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 			continue
 		}
 		if s.is(name, &st) {
@@ -177,10 +179,10 @@ func (d *Dump) near() (out []string) {
 }
 
 // mountPoints are those of a file system, as the process by sees them.
-func mountPoints(by pidns.HostPID, dev uint64) (out []string, err error) {
+func mountPoints(by pidns.HostPID, devs []uint64) (out []string, err error) {
 	mounts, err := procfs.Mounts(int(by))
 	for _, m := range mounts {
-		if m.Dev == dev {
+		if slices.Contains(devs, m.Dev) {
 			out = append(out, m.Point)
 		}
 	}

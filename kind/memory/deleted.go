@@ -171,7 +171,7 @@ func otherName(d *kind.Dump, p *kind.Proc, m *procfs.Map, flags int) (*os.File, 
 	})
 	if name == "" && m.Shared { // what is written to it has to get there
 		var err error
-		if name, err = d.OtherName(d.Home, path.Dir(m.Path), &unix.Stat_t{Dev: m.Dev, Ino: m.Ino, Mode: unix.S_IFREG}); err != nil {
+		if name, err = d.OtherName(d.Home, path.Dir(m.Path), &unix.Stat_t{Dev: m.Dev, Ino: m.Ino, Mode: unix.S_IFREG}, 0); err != nil {
 			return nil, err
 		}
 	}

@@ -33,7 +33,7 @@ func (f *Finder) find(d *kind.Dump, w *File) (Place, error) {
 		return Place{}, refusef("%s is of a file that has been deleted, and that no process has open", w.What)
 	}
 	dev := unix.Mkdev(w.Dev>>20, w.Dev&(1<<20-1))
-	path, err := d.Search(d.Home, "", dev, func(_ string, st *unix.Stat_t) bool { return inodeOf(st) == inode{w.Dev, w.Ino} })
+	path, err := d.Search(d.Home, "", []uint64{dev}, func(_ string, st *unix.Stat_t) bool { return inodeOf(st) == inode{w.Dev, w.Ino} })
 	if path != "" || err != nil {
 		return Place{Path: path}, err
 	}
