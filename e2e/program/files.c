@@ -164,6 +164,9 @@ static void make_others(void)
 	keep("full", open("/dev/full", O_WRONLY));
 	keep("random", open("/dev/random", O_RDONLY));
 	keep("urandom", open("/dev/urandom", O_RDONLY | O_NONBLOCK));
+	int log = open("/dev/kmsg", O_WRONLY);
+	if (log >= 0) /* root's */
+		keep("kernel log", log);
 	keep("proc", open("/proc/self/status", O_RDONLY));
 	char some[100];
 	check(read(get("proc"), some, sizeof(some)) == sizeof(some), "read");

@@ -154,16 +154,19 @@ func pseudoOf(desc *kind.Desc) (string, error) {
 const ofProc = "a file of /proc that its process does not show any more, or not of the container's /proc"
 
 // Devices whose driver keeps nothing for an open file (drivers/char/mem.c,
-// Documentation/admin-guide/devices.txt): null, zero, full, random, urandom.
+// Documentation/admin-guide/devices.txt): null, zero, full, random, urandom; of
+// kmsg only a reader's place in the log (kernel/printk/printk.c).
 const memMajor = 1
 
-func stateless(rdev uint64) bool {
-	if unix.Major(rdev) != memMajor {
+func stateless(desc *kind.Desc) bool {
+	if unix.Major(desc.Stat.Rdev) != memMajor {
 		return false
 	}
-	switch unix.Minor(rdev) {
+	switch unix.Minor(desc.Stat.Rdev) {
 	case 3, 5, 7, 8, 9:
 		return true
+	case 11:
+		return desc.Info.Flags&unix.O_ACCMODE == unix.O_WRONLY
 	}
 	return false
 }
@@ -172,7 +175,7 @@ func refuseDevice(desc *kind.Desc) error {
 	what := ""
 	switch desc.Stat.Mode & unix.S_IFMT {
 	case unix.S_IFCHR:
-		if stateless(desc.Stat.Rdev) {
+		if stateless(desc) {
 			return nil
 		}
 		what = "character"
