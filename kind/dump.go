@@ -107,9 +107,9 @@ type Dump struct {
 	// replaces by the new container's.
 	IsLog func(unix.Stat_t) bool
 
-	ids    *idMaps         // read once, see Inode
-	clocks *Clocks         // read once, see ClockOffset
-	names  map[lost]string // found once, see Path; "": not found
+	ids      *idMaps // read once, see Inode
+	clocks   *Clocks // read once, see ClockOffset
+	searches map[searched]*search
 }
 
 // Proc is a process being saved. Kinds fill its messages; the driver writes them.

@@ -48,7 +48,7 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 	if desc.Info != nil {
 		mount = desc.Info.MntID
 	}
-	other, err := d.OtherName(by, path.Dir(name), &desc.Stat, mount)
+	other, err := d.OtherName(by, path.Dir(name), desc.Stat.Dev, desc.Stat.Ino, mount)
 	if err != nil {
 		return "", false, fmt.Errorf("look for another name of %s: %w", name, err)
 	}
@@ -58,42 +58,20 @@ func (d *Dump) Path(desc *Desc) (name string, gone bool, err error) {
 	return other, false, nil
 }
 
-// OtherName is Search for a file that has lost its name in the directory from: of
-// what stat(2) tells of it, device, inode number and sort count. mount is the id
-// of the mount that it was opened through; 0: not known. It is looked for once.
-func (d *Dump) OtherName(by pidns.HostPID, from string, st *unix.Stat_t, mount int) (string, error) {
-	k := lost{by, inodeOf(st)}
-	name, known := d.names[k]
-	if known {
-		return name, nil
-	}
+// OtherName is Search for a file that has lost its name in the directory from.
+// mount is the id of the mount that it was opened through; 0: not known.
+func (d *Dump) OtherName(by pidns.HostPID, from string, dev, ino uint64, mount int) (string, error) {
 	mounts, err := procfs.Mounts(int(by))
 	if err != nil {
 		return "", err
 	}
-	devs := []uint64{st.Dev}
+	var devs []uint64
 	for i := range mounts {
 		if mounts[i].ID == mount {
 			devs = append(devs, mounts[i].Dev)
 		}
 	}
-	name, err = d.Search(by, from, devs, func(_ string, o *unix.Stat_t) bool {
-		return inodeOf(o) == inodeOf(st) && o.Mode&unix.S_IFMT == st.Mode&unix.S_IFMT
-	})
-	if err != nil {
-		return "", err
-	}
-	if d.names == nil {
-		d.names = map[lost]string{}
-	}
-	d.names[k] = name
-	return name, nil
-}
-
-// lost is a file without the name it was opened by, as a process sees it.
-type lost struct {
-	by pidns.HostPID
-	inode
+	return d.Search(by, from, dev, ino, devs...)
 }
 
 // rootOf is a process that finds the file of desc under its name.

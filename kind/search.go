@@ -2,6 +2,7 @@ package kind
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -13,18 +14,20 @@ import (
 	"ckpt/procfs"
 )
 
-// mostFiles is how many files are looked at in search of one, which takes some
-// 100 ms.
+// mostFiles is how many files of one file system are looked at in search of
+// some, which takes some 100 ms.
 const mostFiles = 50000
 
-// search looks for a file of the container by what stat(2) tells of it. The
-// kernel keeps no list of a file's names.
+// search looks for files of one file system by their inodes, since the kernel
+// keeps no list of a file's names. It remembers what it has come by.
 type search struct {
-	root string // of the process that sees the file, in /proc
-	is   func(name string, st *unix.Stat_t) bool
-	devs []uint64 // directories of others are left alone; nil: none is
-	left int      // files that may still be looked at
-	// below are the directories in those that have been listed.
+	root   string           // of the process that sees the files, in /proc
+	devs   []uint64         // directories of others are left alone; nil: none is
+	left   int              // files that may still be looked at
+	name   map[inode]string // of each file
+	listed map[inode]bool
+	// below are the directories in those that have been listed, so far as they
+	// have not been gone into.
 	below map[inode][]string
 	// noisy are the directories that somebody in the container watches for
 	// being listed, and so are not.
@@ -35,98 +38,134 @@ type inode struct{ dev, ino uint64 }
 
 func inodeOf(st *unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
-// Search looks for a file of a file system by what is tells. Devs are the devices
-// that stat(2) or mountinfo give for it and its directories: those of an overlay,
-// or of a part of btrfs, are several. It looks beside the open and mapped files of the container and in its working
-// directories, then below the directory from, which may be "", and those above
-// it, then below all of these, at last below each mount of that file system. It
-// gives up with "" when it has looked at 50,000 files. by is a process with the
-// root of the mount namespace that the file was opened in; paths are as it sees
-// them.
-func (d *Dump) Search(by pidns.HostPID, from string, devs []uint64, is func(name string, st *unix.Stat_t) bool) (string, error) {
+// Search looks for a name of the file that stat(2) gives dev and ino for, and
+// gives "" where it has found none. Devs are the devices that stat(2) and
+// mountinfo give for its file system: those of an overlay, or of a part of btrfs,
+// are several. It looks beside the open files of the container and in its
+// working directories, then below the directory from, which may be "", and those
+// above it, then below all of these, at last below each mount of that file
+// system, at no more than 50,000 files in all searches of one. by is a process
+// with the root of the mount namespace that the file was opened in; paths are as
+// it sees them.
+func (d *Dump) Search(by pidns.HostPID, from string, dev, ino uint64, devs ...uint64) (string, error) {
+	devs = append(devs, dev)
+	s := d.searches[searched{by, dev}]
+	if s == nil {
+		s = d.newSearch(by, devs)
+		if d.searches == nil {
+			d.searches = map[searched]*search{}
+		}
+		d.searches[searched{by, dev}] = s
+	}
 	points, err := mountPoints(by, devs)
 	if err != nil {
 		return "", err
 	}
-	s := &search{root: fmt.Sprintf("/proc/%d/root", by), is: is, devs: devs, left: mostFiles, below: map[inode][]string{}, noisy: d.noisy()}
 	near := d.near()
 	if from != "" {
 		near = append([]string{from}, near...)
 	}
-	if found := s.beside(near); found != "" {
-		return found, nil
+	want := inode{dev, ino}
+	if s.beside(near, want) {
+		return s.name[want], nil
 	}
 	var begin [][]string
 	for dir := from; strings.HasPrefix(dir, "/") && dir != "/"; dir = path.Dir(dir) {
 		begin = append(begin, []string{dir})
 	}
 	for _, dirs := range append(begin, near, points) {
-		if found := s.under(dirs); found != "" {
-			return found, nil
+		if s.under(dirs, want) {
+			break
 		}
 	}
-	return "", nil
+	return s.name[want], nil
 }
 
-// SearchNear is Search in the first of these places only, on any file system.
-func (d *Dump) SearchNear(is func(name string, st *unix.Stat_t) bool) string {
-	s := &search{root: fmt.Sprintf("/proc/%d/root", d.Home), is: is, left: mostFiles, below: map[inode][]string{}, noisy: d.noisy()}
-	return s.beside(d.near())
+// searched is what one search is of: a file system, as a process sees it.
+type searched struct {
+	by  pidns.HostPID
+	dev uint64
 }
 
-func (s *search) beside(dirs []string) string {
-	for _, dir := range dirs {
-		if found, _ := s.list(dir, true); found != "" {
-			return found
+// SearchNear is Search in the first of these places only, on any file system,
+// for a name that is of what is sought.
+func (d *Dump) SearchNear(is func(name string, dev, ino uint64) bool) string {
+	s := d.newSearch(d.Home, nil)
+	s.beside(d.near(), inode{})
+	for at, name := range s.name {
+		if is(name, at.dev, at.ino) {
+			return name
 		}
 	}
 	return ""
+}
+
+func (d *Dump) newSearch(by pidns.HostPID, devs []uint64) *search {
+	return &search{root: fmt.Sprintf("/proc/%d/root", by), devs: devs, left: mostFiles, name: map[inode]string{}, listed: map[inode]bool{}, below: map[inode][]string{}, noisy: d.noisy()}
+}
+
+func (s *search) has(want inode) bool { _, ok := s.name[want]; return ok }
+
+func (s *search) note(at inode, name string) {
+	if !s.has(at) {
+		s.name[at] = name
+	}
+}
+
+func (s *search) beside(dirs []string, want inode) bool {
+	for _, dir := range dirs {
+		if s.has(want) {
+			break
+		}
+		s.list(dir)
+	}
+	return s.has(want)
 }
 
 // under goes down from dirs, all of one depth before the next.
-func (s *search) under(dirs []string) string {
+func (s *search) under(dirs []string, want inode) bool {
+	gone := map[inode][]string{} // into
 	for len(dirs) > 0 && s.left > 0 {
 		var next []string
 		for _, dir := range dirs {
-			found, below := s.list(dir, false)
-			if found != "" {
-				return found
+			at := s.list(dir)
+			if s.has(want) {
+				maps.Copy(s.below, gone) // not into all of these
+				return true
 			}
-			next = append(next, below...)
+			if below := s.below[at]; len(below) > 0 {
+				next = append(next, below...)
+				gone[at] = below
+				delete(s.below, at)
+			}
 		}
 		dirs = next
 	}
-	return ""
+	return false
 }
 
-// list looks at a directory and at all in it: whether one of them is the file,
-// and which are directories, which are given once. keep: they are for whoever
-// comes next.
-func (s *search) list(dir string, keep bool) (found string, below []string) {
+// list looks at a directory and at all in it, once. It gives the directory's
+// inode.
+func (s *search) list(dir string) inode {
 	s.left--
 	var st unix.Stat_t
 	if s.left < 0 || unix.Lstat(s.root+dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || s.devs != nil && !slices.Contains(s.devs, st.Dev) {
-		return "", nil
-	}
-	if s.is(dir, &st) {
-		return dir, nil
+		return inode{}
 	}
 	at := inodeOf(&st)
-	if below, known := s.below[at]; known || s.noisy[at] {
-		if !keep {
-			s.below[at] = nil
-		}
-		return "", below
+	s.note(at, dir)
+	if s.listed[at] || s.noisy[at] {
+		return at
 	}
-	s.below[at] = nil
+	s.listed[at] = true
 	f, err := os.Open(s.root + dir)
 	if err != nil {
-		return "", nil
+		return at
 	}
 	defer f.Close()
 	all, err := f.ReadDir(-1)
 	if err != nil {
-		return "", nil
+		return at
 	}
 	s.left -= len(all)
 	for _, e := range all {
@@ -134,17 +173,12 @@ func (s *search) list(dir string, keep bool) (found string, below []string) {
 		if unix.Fstatat(int(f.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 			continue
 		}
-		if s.is(name, &st) {
-			return name, nil
-		}
+		s.note(inodeOf(&st), name)
 		if e.IsDir() {
-			below = append(below, name)
+			s.below[at] = append(s.below[at], name)
 		}
 	}
-	if keep {
-		s.below[at] = below
-	}
-	return "", below
+	return at
 }
 
 // near are the working directories of the container's processes, and those of

@@ -165,13 +165,12 @@ func otherName(d *kind.Dump, p *kind.Proc, m *procfs.Map, flags int) (*os.File, 
 	if !strings.HasPrefix(m.Path, "/") {
 		return nil, nil
 	}
-	name := d.SearchNear(func(name string, st *unix.Stat_t) bool {
-		same := st.Dev == m.Dev || sameDev(st.Dev, m.Dev) && path.Dir(name) == path.Dir(m.Path)
-		return same && st.Ino == m.Ino && st.Mode&unix.S_IFMT == unix.S_IFREG
+	name := d.SearchNear(func(name string, dev, ino uint64) bool {
+		return ino == m.Ino && (dev == m.Dev || sameDev(dev, m.Dev) && path.Dir(name) == path.Dir(m.Path))
 	})
 	if name == "" && m.Shared { // what is written to it has to get there
 		var err error
-		if name, err = d.OtherName(d.Home, path.Dir(m.Path), &unix.Stat_t{Dev: m.Dev, Ino: m.Ino, Mode: unix.S_IFREG}, 0); err != nil {
+		if name, err = d.OtherName(d.Home, path.Dir(m.Path), m.Dev, m.Ino, 0); err != nil {
 			return nil, err
 		}
 	}

@@ -32,8 +32,7 @@ func (f *Finder) find(d *kind.Dump, w *File) (Place, error) {
 	if told {
 		return Place{}, refusef("%s is of a file that has been deleted, and that no process has open", w.What)
 	}
-	dev := unix.Mkdev(w.Dev>>20, w.Dev&(1<<20-1))
-	path, err := d.Search(d.Home, "", []uint64{dev}, func(_ string, st *unix.Stat_t) bool { return inodeOf(st) == inode{w.Dev, w.Ino} })
+	path, err := d.Search(d.Home, "", unix.Mkdev(w.Dev>>20, w.Dev&(1<<20-1)), w.Ino)
 	if path != "" || err != nil {
 		return Place{Path: path}, err
 	}
