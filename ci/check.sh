@@ -8,14 +8,15 @@ formatted() {
 	[ -z "$bad" ] || { echo "not gofmt'ed (gofmt -w does it):"; echo "$bad"; return 1; }
 }
 
-# The committed .pb.go files are what protoc makes of the .proto files.
+# The committed .pb.go files are what protoc makes of the .proto files, and
+# docs/kinds.md is what the kinds say.
 generated() {
 	local dir bad=0
 	dir=$(mktemp -d)
 	./ci/generate.sh "$dir" || bad=1
 	while read -r f; do
 		diff -u "${f#"$dir"/}" "$f" || bad=1
-	done < <(find "$dir" -name '*.pb.go')
+	done < <(find "$dir" -type f)
 	rm -rf "$dir"
 	[ $bad = 0 ] || { echo "generated code is out of date: make generate"; return 1; }
 }

@@ -70,8 +70,11 @@ type File struct {
 	// For what the kernel records by the caller's descriptor number or
 	// identity (epoll). May be nil.
 	Inside func(r *Restore, e *fdinfo.FileEntry, fd int, s *tracee.Script) error
-	// Limits is one sentence on what is not kept, "" if all is.
-	Limits string
+	// Saves, Refuses, Limits and Needs are what a user is told of the kind
+	// (ckpt check --kinds, docs/kinds.md), each a sentence or "": what comes
+	// back; what Refuse, Dump or Finish refuses; what is not kept; the kernel or
+	// the rights that it takes beyond what ckpt needs at all.
+	Saves, Refuses, Limits, Needs string
 	// Unseen is what Dump or Finish may refuse and Refuse cannot see, as a check
 	// names it to the user; "": nothing that programs ordinarily have.
 	Unseen string
@@ -117,9 +120,10 @@ type Process struct {
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	// Check is as File.Check. May be nil.
-	Check  func(*Restore, *Target) error
-	Limits string
-	Unseen string // by Observe, see File.Unseen
+	Check func(*Restore, *Target) error
+	// Saves and the like: see File.Saves.
+	Saves, Refuses, Limits, Needs string
+	Unseen                        string // by Observe, see File.Unseen
 }
 
 // Thread is one sort of state that every thread has. As Process, a thread each.
@@ -149,7 +153,8 @@ type Thread struct {
 	// who then ends in its place. May be nil.
 	ObserveDead func(*Dump, *Proc, *Task) error
 	RestoreDead func(*Restore, *Target, *TargetThread) error
-	Limits      string
+	// Saves and the like: see File.Saves.
+	Saves, Refuses, Limits, Needs string
 }
 
 // Namespace is the contents of one sort of namespace of the container.
@@ -175,6 +180,7 @@ type Namespace struct {
 	// Finish runs after every process has been rebuilt, still before any
 	// runs: what their rebuilding could have changed. May be nil.
 	Finish func(*Restore) error
-	Limits string
-	Unseen string // while the processes run, see File.Unseen
+	// Saves and the like: see File.Saves.
+	Saves, Refuses, Limits, Needs string
+	Unseen                        string // while the processes run, see File.Unseen
 }

@@ -18,12 +18,12 @@ import (
 )
 
 func newCheckCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var asJSON, kinds bool
 	var pid hostPID
 	var tcp outside
 	var allowChanged, moves []string
 	cmd := &cobra.Command{
-		Use:   "check [NAME | DIR | --pid PID]",
+		Use:   "check [NAME | DIR | --pid PID | --kinds]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
 		Long: `Without an argument, try every feature of the kernel that ckpt uses. With the
 name of a container, tell what stands in the way of dumping it; the container
@@ -31,7 +31,8 @@ is not stopped, so what only stopped processes show is not looked at, and said t
 be so: a dump may still refuse it, and leaves all as it was. With --pid PID, the
 same of a process that ckpt did not start and all that descend from it. With an image (an argument with a slash), tell what would keep
 it from being restored here; nothing is made, so what only shows by that (a port
-that is taken, a lease) is not seen.
+that is taken, a lease) is not seen. With --kinds, tell of every kind of kernel object what
+ckpt keeps of it, what it refuses, what is lost, and what that needs.
 
 Exits with 3 if something required is missing, or something stands in the way.`,
 		Args: args("", "[NAME | DIR]"),
@@ -41,6 +42,10 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 			switch {
 			case ofImage && (len(args) == 0 || !isImage(args[0])):
 				return usage(errors.New("check: --allow-changed and --map are for images"), "give the directory of an image, with a slash in it: ckpt check ./DIR")
+			case kinds && (tree || len(args) > 0):
+				return usage(fmt.Errorf("check: --kinds tells of ckpt itself, not of a container"), "usage: ckpt check --kinds")
+			case kinds:
+				return checkKinds(a, asJSON)
 			case tree && len(args) > 0:
 				return usage(fmt.Errorf("check: --pid stands instead of a name"), "usage: ckpt check --pid PID")
 			case tree:
@@ -65,6 +70,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().Var(&tcp, "tcp", "as of dump: `keep` or close")
+	cmd.Flags().BoolVar(&kinds, "kinds", false, "what ckpt keeps of every kind of kernel object")
 	cmd.Flags().Var(&pid, "pid", "would the process with this host `PID` dump, and all below it")
 	cmd.Flags().StringArrayVar(&allowChanged, "allow-changed", nil, "of an image: "+allowChangedUsage)
 	cmd.Flags().StringArrayVar(&moves, "map", nil, "of an image: "+mapUsage)

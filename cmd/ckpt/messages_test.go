@@ -127,7 +127,7 @@ func TestUsage(t *testing.T) {
 		{"inspect main.go/img", 1, "ckpt: error: read the image main.go/img: it is not a directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
 		{"inspect", 2, "ckpt: error: inspect: DIR is missing\nckpt: hint: usage: ckpt inspect DIR\n"},
 		{"verify", 2, "ckpt: error: verify: DIR is missing\nckpt: hint: usage: ckpt verify DIR\n"},
-		{"check a b", 2, "ckpt: error: check: there is no use for \"b\"\nckpt: hint: usage: ckpt check [NAME | DIR | --pid PID]\n"},
+		{"check a b", 2, "ckpt: error: check: there is no use for \"b\"\nckpt: hint: usage: ckpt check [NAME | DIR | --pid PID | --kinds]\n"},
 		{"check x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"version x", 2, "ckpt: error: version: there is no use for \"x\"\nckpt: hint: usage: ckpt version\n"},
 		{"ps --log-level loud", 2, "ckpt: error: --log-level \"loud\" is not a level\nckpt: hint: levels are debug, info, warn and error\n"},

@@ -37,6 +37,9 @@ const prefix = "anon_inode:"
 func Kind() kind.File {
 	return kind.File{
 		Name:    "pidfd and other descriptors without a file",
+		Saves:   "pidfds of processes and threads of the container, also of those that have ended",
+		Refuses: "pidfds of processes outside; io_uring, userfaultfd, perf, BPF, seccomp listeners, KVM, VFIO, DMA buffers, Landlock rulesets, fsopen, and whatever else has no file; sockets of other families (vsock, AF_ALG, XDP, ...)",
+		Needs:   "pidfd_open(2) (5.3), for threads 6.9, for how one ended 6.15",
 		Type:    fdinfo.FdTypes_EXT,
 		Owns:    owns,
 		Refuse:  refuse,

@@ -60,6 +60,7 @@ func New() (kind.Process, kind.Thread) {
 	d, m := &saver{}, &maker{}
 	process := kind.Process{
 		Name:    "dumpable",
+		Saves:   "whether a process may be looked into (PR_SET_DUMPABLE)",
 		Observe: d.observeProcess,
 		Ask:     askDumpable,
 		Leave:   m.leave,
@@ -68,6 +69,9 @@ func New() (kind.Process, kind.Thread) {
 	}
 	thread := kind.Thread{
 		Name:        "credentials",
+		Saves:       "of each thread user and group ids, groups, capability sets with the ambient one, securebits, no_new_privs, the parent-death signal",
+		Refuses:     "confinement by a security module; ids that have no number in the container",
+		Needs:       "root, for ids other than one's own",
 		Observe:     d.observe,
 		Ask:         ask,
 		Restore:     m.restore,

@@ -42,6 +42,9 @@ const (
 func Kind() kind.File {
 	return kind.File{
 		Name:    "epoll",
+		Saves:   "every watch, also of a closed or duplicated descriptor and of another epoll; EPOLLONESHOT, EPOLLET, EPOLLEXCLUSIVE; busy polling",
+		Refuses: "a file that no process holds any more",
+		Needs:   "CONFIG_KCMP",
 		Type:    fdinfo.FdTypes_EVENTPOLL,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
 		Refuse:  refuse,

@@ -34,6 +34,7 @@ const link = "anon_inode:[eventfd]"
 func Kind() kind.File {
 	return kind.File{
 		Name:    "eventfd",
+		Saves:   "counter, EFD_SEMAPHORE, flags, owner",
 		Type:    fdinfo.FdTypes_EVENTFD,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
 		Refuse:  refuse,

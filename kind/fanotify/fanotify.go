@@ -40,6 +40,9 @@ func Kind() kind.File {
 	f := &watched.Finder{}
 	return kind.File{
 		Name:    "fanotify",
+		Saves:   "groups that are told of events, with their marks on files, mounts and file systems",
+		Refuses: "events that wait to be read; groups that are asked for permission",
+		Needs:   "CAP_SYS_ADMIN, but for groups with FAN_REPORT_FID and marks on files",
 		Type:    fdinfo.FdTypes_FANOTIFY,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, err := look(f, d, desc); return err },

@@ -39,6 +39,8 @@ func Kind() kind.File {
 	r := &restorer{}
 	return kind.File{
 		Name:    "FIFO",
+		Saves:   "as a pipe; one that was deleted, too",
+		Refuses: "an end outside the container",
 		Type:    fdinfo.FdTypes_FIFO,
 		Owns:    owns,
 		Refuse:  s.refuse,

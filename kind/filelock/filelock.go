@@ -51,6 +51,9 @@ func Kind() kind.Process {
 	r := &restorer{}
 	return kind.Process{
 		Name:    "file locks",
+		Saves:   "locks of fcntl(2), of open file descriptions and of flock(2); leases",
+		Refuses: "a lease that ckpt would break by reading the file; delegations",
+		Needs:   "lock lines in fdinfo (4.1)",
 		Observe: s.observe,
 		Restore: r.restore,
 		Check:   r.check,

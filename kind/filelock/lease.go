@@ -23,6 +23,7 @@ const broken = 4
 func Leases() kind.Namespace {
 	return kind.Namespace{
 		Name:    "leases being broken",
+		Saves:   "leases that somebody waits to be given up",
 		Dump:    func(*kind.Dump) error { return nil }, // saved with the locks
 		Restore: func(*kind.Restore) error { return nil },
 		Finish:  breakAgain,

@@ -35,7 +35,13 @@ import (
 
 // Kind is working directory, root and umask.
 func Kind() kind.Process {
-	return kind.Process{Name: "working directory", Observe: observe, Ask: ask, Restore: restore}
+	return kind.Process{
+		Name:    "working directory",
+		Saves:   "working directory, root directory and umask, also of deleted directories, and shared by processes (CLONE_FS)",
+		Refuses: "a directory outside the container's mounts",
+		Needs:   "Umask in /proc/PID/status (4.7)",
+		Observe: observe, Ask: ask, Restore: restore,
+	}
 }
 
 func observe(d *kind.Dump, p *kind.Proc) error {

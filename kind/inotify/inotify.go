@@ -40,6 +40,9 @@ func Kind() kind.File {
 	f := &watched.Finder{}
 	return kind.File{
 		Name:    "inotify",
+		Saves:   "every watch with its number, also of files that were moved or deleted",
+		Refuses: "events that wait to be read; a file that is not found",
+		Needs:   "CAP_DAC_READ_SEARCH to open files by handle; without it they are searched for",
 		Type:    fdinfo.FdTypes_INOTIFY,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link || d.Link == "anon_inode:[inotify]" },
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, _, err := watches(f, d, desc); return err },

@@ -41,7 +41,9 @@ const (
 func New() (kind.Process, kind.Thread) {
 	s := &saver{}
 	process := kind.Process{
-		Name: "keyrings", Ask: s.ask, Unseen: "keyrings",
+		Name:    "keyrings",
+		Refuses: "a keyring of a thread, a process, or a session keyring joined inside",
+		Ask:     s.ask, Unseen: "keyrings",
 		Limits: "session keyrings made inside are noticed by root alone; a restored container has the session keyring, and the users' keyrings, that are there where it is restored",
 	}
 	return process, kind.Thread{Name: "keyrings", Ask: askThread}

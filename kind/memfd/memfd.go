@@ -43,6 +43,8 @@ func Kind() kind.File {
 	r := &restorer{}
 	return kind.File{
 		Name:    "memfd",
+		Saves:   "name, contents with their holes, seals, size of huge pages, owner and permissions, time of the last change",
+		Refuses: "a lease on one",
 		Type:    fdinfo.FdTypes_MEMFD,
 		Owns:    owns,
 		Refuse:  refuse,

@@ -189,7 +189,8 @@ func seal(f *os.File, seals uint32) error {
 func Seals() kind.Process {
 	var keep []*os.File // until the calls have run
 	return kind.Process{
-		Name: "seals of memfds",
+		Name:  "seals of memfds",
+		Saves: "seals (F_ADD_SEALS), set once everything is mapped",
 		Restore: func(r *kind.Restore, t *kind.Target) error {
 			if t != first(r.Targets) {
 				return nil

@@ -68,6 +68,9 @@ func New() (kind.Process, kind.Namespace) {
 	m := &maker{at: map[uint64]kind.Range{}}
 	space := kind.Process{
 		Name:     "memory",
+		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*); huge pages by advice and private ones of hugetlbfs; guard pages; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
+		Refuses:  "memory with userfaultfd, of devices, with a protection key, a shadow stack or a uprobe; hugetlbfs memory that is shared or of a file; System V segments of the host",
+		Needs:    "PR_SET_MM_MAP (3.18)",
 		Observe:  observe,
 		Ask:      s.ask,
 		Bulk:     s.bulk,
@@ -77,6 +80,7 @@ func New() (kind.Process, kind.Namespace) {
 	}
 	shared := kind.Namespace{
 		Name:    "shared memory",
+		Saves:   "anonymous memory that processes share, once",
 		Dump:    func(*kind.Dump) error { return nil }, // saved with the first process that maps it
 		Restore: m.makeShared,
 		Finish:  m.dropShared,

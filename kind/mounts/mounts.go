@@ -37,7 +37,9 @@ import (
 func Kind() kind.Process {
 	done := map[uint32]bool{}
 	return kind.Process{
-		Name: "mounts",
+		Name:    "mounts",
+		Saves:   "in mount namespaces made inside a /proc, a /dev/pts and a /dev/mqueue",
+		Refuses: "what else was mounted inside, or mounted anew with other options",
 		Observe: func(d *kind.Dump, p *kind.Proc) error {
 			id := p.IDs.GetMntNsId()
 			if done[id] {

@@ -70,13 +70,26 @@ func New() (files kind.File, queues kind.Namespace, notices kind.Process) {
 	w := &world{}
 	m := &maker{files: map[uint32]*os.File{}, opened: map[uint32]*os.File{}}
 	return kind.File{
-			Name: "message queue", Type: fdinfo.FdTypes_EXT, Restores: restores,
+			Name:    "message queue",
+			Saves:   "descriptors of POSIX message queues, also of deleted ones",
+			Refuses: "a queue of another ipc namespace",
+			Type:    fdinfo.FdTypes_EXT, Restores: restores,
 			Owns: owns, Refuse: w.refuse, Dump: w.dumpFile, Restore: m.open,
 			Unseen: "message queues, and who is to be notified (mq_notify)",
 			Limits: "a queue counts against the limit (RLIMIT_MSGQUEUE) of whoever restores; its times are new",
 		},
-		kind.Namespace{Name: "message queues", Sort: "ipc", Ask: w.ask, Dump: refuseInner, Restore: m.restore, Finish: m.finish},
-		kind.Process{Name: "message queue notifications", Restore: restoreNotices}
+		kind.Namespace{
+			Name:    "message queues",
+			Saves:   "queues with their limits, messages in their order, owners; also those that nobody has open",
+			Refuses: "messages that may take more than 64 MiB together; queues in an ipc namespace made inside",
+			Sort:    "ipc", Ask: w.ask, Dump: refuseInner, Restore: m.restore, Finish: m.finish,
+		},
+		kind.Process{
+			Name:    "message queue notifications",
+			Saves:   "who is to be notified of a message, and how (mq_notify)",
+			Refuses: "where it cannot be told how: the signal waits already; several netlink sockets may be the one of SIGEV_THREAD",
+			Restore: restoreNotices,
+		}
 }
 
 func owns(d *kind.Desc) bool {

@@ -53,8 +53,11 @@ var link = regexp.MustCompile(`^([a-z]+):\[\d+\]$`)
 // Kind is namespaces held open.
 func Kind() kind.File {
 	return kind.File{
-		Name: "namespace", Type: fdinfo.FdTypes_NS,
-		Owns: owns, Refuse: refuse, Dump: dump, Restore: restore,
+		Name:    "namespace",
+		Saves:   "namespaces held open",
+		Refuses: "one in which no process of the container is",
+		Type:    fdinfo.FdTypes_NS,
+		Owns:    owns, Refuse: refuse, Dump: dump, Restore: restore,
 	}
 }
 

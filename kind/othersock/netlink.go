@@ -40,6 +40,8 @@ import (
 func Kind() kind.File {
 	return kind.File{
 		Name:    "netlink socket",
+		Saves:   "routes, devices, sock_diag, xfrm, uevents, generic, between processes: port, peer, groups, options",
+		Refuses: "messages that wait in one; other protocols (netfilter, audit, connector, ...)",
 		Type:    fdinfo.FdTypes_NETLINKSK,
 		Owns:    owns,
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, err := look(d, desc); return err },

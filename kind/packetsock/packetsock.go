@@ -31,6 +31,9 @@ import (
 func Kind() kind.File {
 	return kind.File{
 		Name:    "packet socket",
+		Saves:   "protocol, interface, memberships, fanout groups, rings with what stands in them, options",
+		Refuses: "a fanout group that a BPF program spreads; a ring of which it cannot be told where the kernel goes on; a part of a ring that is mapped",
+		Needs:   "root, or a network of its own (--net none)",
 		Unseen:  "rings of packet sockets",
 		Type:    fdinfo.FdTypes_PACKETSK,
 		Owns:    owns,

@@ -51,13 +51,14 @@ const (
 	infoSize = 128
 	// signals is how many there are (_NSIG).
 	signals = 64
+	saves   = "signals that wait for a process or a thread, in their order, with their siginfo"
 	limits  = "what a timer overran while its signal was pending is counted anew; a second SIGSTOP that waits for a stopped process is dropped"
 )
 
 // New gives the signals sent to a process and those sent to each thread.
 func New() (shared kind.Process, own kind.Thread) {
-	shared = kind.Process{Name: name, Late: late, Restore: restore, Limits: limits}
-	own = kind.Thread{Name: name, Late: lateThread, Restore: restoreThread, Final: final, Limits: limits}
+	shared = kind.Process{Name: name, Saves: saves, Late: late, Restore: restore, Limits: limits}
+	own = kind.Thread{Name: name, Saves: saves, Late: lateThread, Restore: restoreThread, Final: final, Limits: limits}
 	return shared, own
 }
 

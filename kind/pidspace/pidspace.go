@@ -47,7 +47,12 @@ import (
 // Kind is the pid namespace of a process's children.
 func Kind() kind.Process {
 	r := &restorer{}
-	return kind.Process{Name: "pid namespaces", Observe: observe, Restore: r.restore}
+	return kind.Process{
+		Name:    "pid namespaces",
+		Saves:   "pid namespaces made inside, with a number a level, and for whom of the processes children are born in one",
+		Refuses: "one for the children of a thread that is not alone in its process; one whose first process has ended",
+		Observe: observe, Restore: r.restore,
+	}
 }
 
 func observe(d *kind.Dump, p *kind.Proc) error {

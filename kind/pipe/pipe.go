@@ -36,6 +36,8 @@ func Kind() kind.File {
 	r := &restorer{}
 	return kind.File{
 		Name:    "pipe",
+		Saves:   "contents, capacity, packets, flags, owner",
+		Refuses: "an end outside the container; packets and ordinary bytes at the same time; O_PATH",
 		Type:    fdinfo.FdTypes_PIPE,
 		Owns:    owns,
 		Refuse:  s.refuse,

@@ -40,6 +40,8 @@ func Kind() kind.File {
 	r := &restorer{warned: map[string]bool{}}
 	return kind.File{
 		Name:     "file",
+		Saves:    "files, directories, symbolic links, O_PATH, devices without state: by path, with position, flags, owner (F_SETOWN); deleted ones with their contents",
+		Refuses:  "devices with state; a deleted file that has another name; a file that lies outside the container's mounts; delegations (F_SETDELEG)",
 		Type:     fdinfo.FdTypes_REG,
 		Restores: func(e *fdinfo.FileEntry) bool { return !isName(e.GetReg()) },
 		Owns:     owns,

@@ -46,6 +46,9 @@ func Kind() kind.Thread {
 	k := &threads{clock: newClock(), left: map[*kind.Task]call{}}
 	return kind.Thread{
 		Name:    "registers",
+		Saves:   "general, floating-point and extended registers (AVX-512); the call that was interrupted, with the rest of its time; signal mask, alternate signal stack, robust list, rseq(2), address of set_tid_address(2), name",
+		Refuses: "32-bit code; clock_nanosleep(2) by a clock of CPU time",
+		Needs:   "PTRACE_GET_RSEQ_CONFIGURATION (5.13)",
 		Observe: k.observe,
 		Ask:     ask,
 		Restore: restore,

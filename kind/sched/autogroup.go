@@ -21,7 +21,8 @@ import (
 func Autogroups() (kind.Process, kind.Namespace) {
 	seen := map[pidns.VPID]bool{}
 	return kind.Process{
-			Name: "autogroup",
+			Name:  "autogroup",
+			Saves: "the nice value of a session (/proc/PID/autogroup)",
 			Observe: func(_ *kind.Dump, p *kind.Proc) error {
 				if p.Extra == nil || p.SID == 0 || seen[p.SID] {
 					return nil

@@ -39,6 +39,8 @@ func Kind() kind.Thread {
 	k := &own{}
 	return kind.Thread{
 		Name:    "scheduling",
+		Saves:   "policy (SCHED_DEADLINE, too), priority, nice value, reset on fork, utilisation clamps, CPUs, I/O priority, timer slack",
+		Needs:   "sched_setattr(2) (3.14); CAP_SYS_NICE, or limits that allow it, to raise a priority",
 		Observe: k.observe,
 		Ask:     ask,
 		Restore: restore,

@@ -48,6 +48,9 @@ func Kind() kind.Thread {
 	s, m := &saver{ids: map[link]uint32{}}, &maker{}
 	return kind.Thread{
 		Name:    "seccomp",
+		Saves:   "strict mode and filters, in their order, also shared ones, and whether each logs",
+		Refuses: "a filter that hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)",
+		Needs:   "root, for dump and restore",
 		Observe: s.observe,
 		Late:    s.write,
 		Restore: m.restore,

@@ -46,7 +46,12 @@ const (
 
 // Kind is the table of signal dispositions.
 func Kind() kind.Process {
-	return kind.Process{Name: "signal actions", Ask: ask, Restore: restore}
+	return kind.Process{
+		Name:    "signal actions",
+		Saves:   "handler, flags, restorer and mask of every signal",
+		Refuses: "handlers of 32-bit programs",
+		Ask:     ask, Restore: restore,
+	}
 }
 
 // fixed tells of the signals that have no action.

@@ -30,6 +30,7 @@ const link = "anon_inode:[signalfd]"
 func Kind() kind.File {
 	return kind.File{
 		Name:    "signalfd",
+		Saves:   "the mask, flags, owner",
 		Type:    fdinfo.FdTypes_SIGNALFD,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
 		Refuse:  func(_ *kind.Dump, d *kind.Desc) error { _, err := mask(d); return err },

@@ -33,8 +33,10 @@ type segment struct {
 func Last() kind.Process {
 	l := &last{}
 	return kind.Process{
-		Name: "last pids of System V segments", Restore: l.restore,
-		Limits: "the last pid of a segment (shm_lpid) is not kept where that is a zombie or the dead leader of a group, nor of one of huge pages",
+		Name:    "last pids of System V segments",
+		Saves:   "who attached or detached a segment last (shm_lpid)",
+		Restore: l.restore,
+		Limits:  "the last pid of a segment (shm_lpid) is not kept where that is a zombie or the dead leader of a group, nor of one of huge pages",
 	}
 }
 

@@ -65,7 +65,11 @@ import (
 func Kind() kind.Namespace {
 	m := &maker{}
 	return kind.Namespace{
-		Name: "System V IPC", Sort: "ipc", Dump: dump, Finish: m.finish, Unseen: "System V objects",
+		Name:    "System V IPC",
+		Saves:   "segments, semaphore sets and message queues with ids, keys, owners, contents, the pids of who made and last used them; limits",
+		Refuses: "messages above 512 KiB; objects in an ipc namespace made inside",
+		Needs:   "CONFIG_CHECKPOINT_RESTORE",
+		Sort:    "ipc", Dump: dump, Finish: m.finish, Unseen: "System V objects",
 		Restore: func(r *kind.Restore) error { return restore(m, r) }, Born: m.born,
 		Limits: "times of System V objects are new; messages above 512 KiB are refused",
 	}

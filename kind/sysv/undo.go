@@ -55,7 +55,11 @@ type holder struct {
 func Undo() kind.Process {
 	u := &undo{}
 	return kind.Process{
-		Name: "semaphore undo values", Observe: u.observe, Ask: u.ask, Unseen: "undo values of semaphores (SEM_UNDO)",
+		Name:    "semaphore undo values",
+		Saves:   "what semop(2) with SEM_UNDO is to take back",
+		Refuses: "a list that processes share (CLONE_SYSVSEM), or a thread has for its own; too many semaphores to ask",
+		Needs:   "CONFIG_CHECKPOINT_RESTORE",
+		Observe: u.observe, Ask: u.ask, Unseen: "undo values of semaphores (SEM_UNDO)",
 		Limits: "undo values of more than 63, or fewer if there are many semaphores, are refused; those of a process that may not alter the semaphore any more are not seen",
 	}
 }

@@ -37,6 +37,9 @@ import (
 func New() (kind.Process, kind.Thread) {
 	process := kind.Process{
 		Name:    "process settings",
+		Saves:   "oom_score_adj, coredump_filter, audit login id, PR_SET_CHILD_SUBREAPER, PR_SET_THP_DISABLE, PR_SET_MEMORY_MERGE, PR_SET_MDWE, what is registered with membarrier(2)",
+		Refuses: "a shadow stack; linear address masking; ARCH_SET_CPUID; a local descriptor table; PR_SET_IO_FLUSHER",
+		Needs:   "MEMBARRIER_CMD_GET_REGISTRATIONS (6.3); before it all that the kernel has counts as registered",
 		Observe: observe,
 		Ask:     ask,
 		Restore: restore,
@@ -45,6 +48,8 @@ func New() (kind.Process, kind.Thread) {
 	}
 	thread := kind.Thread{
 		Name:    "thread settings",
+		Saves:   "personality, PR_SET_TSC, PR_MCE_KILL, speculation control, memory policy",
+		Refuses: "core scheduling (PR_SCHED_CORE)",
 		Ask:     askThread,
 		Restore: restoreThread,
 		Limits:  "a memory policy is set only where its nodes exist, and those of parts of memory (mbind(2)) are not carried; speculation control only where the CPU needs it",

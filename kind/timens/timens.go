@@ -52,7 +52,10 @@ type Clocks struct {
 // be in the namespace before its offsets stood.
 func Kind() kind.Namespace {
 	return kind.Namespace{
-		Name: "clocks", Sort: "time", Dump: dump,
+		Name:  "clocks",
+		Saves: "CLOCK_MONOTONIC and CLOCK_BOOTTIME go on where they stood",
+		Needs: "time namespaces (5.6)",
+		Sort:  "time", Dump: dump,
 		Restore: func(*kind.Restore) error { return nil },
 		Limits:  "CLOCK_MONOTONIC and CLOCK_BOOTTIME stand still between dump and restore; the clocks of the day do not",
 	}

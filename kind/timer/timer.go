@@ -65,6 +65,7 @@ func New() (kind.Process, kind.Thread) {
 	s := &saver{asked: map[*kind.Proc]time.Duration{}}
 	timers := kind.Process{
 		Name:    "timers",
+		Saves:   "interval and rest of the three of setitimer(2)",
 		Observe: observe,
 		Ask:     s.ask,
 		Late:    s.late,
@@ -72,7 +73,10 @@ func New() (kind.Process, kind.Thread) {
 		Limits:  "the overrun count of a signal that was already delivered is not kept (timer_getoverrun)",
 	}
 	maker := kind.Thread{
-		Name: "POSIX timers",
+		Name:    "POSIX timers",
+		Saves:   "those of timer_create(2): ids, clocks, whom they signal and how, interval and rest",
+		Refuses: "the clock of a device, or the CPU time of a process that is not in the container",
+		Needs:   "/proc/PID/timers (CONFIG_CHECKPOINT_RESTORE); for any id at once 6.16 (PR_TIMER_CREATE_RESTORE_IDS); CAP_WAKE_ALARM for alarm clocks",
 		Restore: func(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
 			if tt != t.Threads[0] {
 				return nil

@@ -42,6 +42,8 @@ const link = "anon_inode:[timerfd]"
 func Kind() kind.File {
 	return kind.File{
 		Name:    "timerfd",
+		Saves:   "clock, time left or the moment itself, period, expirations not yet read, TFD_TIMER_CANCEL_ON_SET",
+		Needs:   "TFD_IOC_SET_TICKS (CONFIG_CHECKPOINT_RESTORE) where expirations wait; CAP_WAKE_ALARM for alarm clocks",
 		Type:    fdinfo.FdTypes_TIMERFD,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
 		Refuse:  func(_ *kind.Dump, d *kind.Desc) error { _, err := parse(d); return err },

@@ -44,6 +44,9 @@ func New() (kind.File, kind.Process) {
 	c := &control{saver: s, restorer: r}
 	file := kind.File{
 		Name:    "terminal",
+		Saves:   "pseudoterminals with their number, attributes, window size, packet mode, lock, exclusive mode, owner and permissions, what waits to be read at either end",
+		Refuses: "a terminal from outside, or run from there; more than 4 KB under way one way; a change of state that waits in packet mode; another line discipline than the ordinary one",
+		Needs:   "TIOCGPTPEER (4.13)",
 		Unseen:  "what waits in terminals",
 		Type:    fdinfo.FdTypes_TTY,
 		Owns:    owns,
@@ -51,11 +54,16 @@ func New() (kind.File, kind.Process) {
 		Dump:    s.dump,
 		Finish:  s.finish,
 		Restore: r.restore,
-		Limits: "lost are what the master wrote before a slave was first opened, a line that has not ended where attributes are locked (TIOCSLCKTRMIOS) or EXTPROC is set, " +
+		Limits: "what the master wrote before a slave was first opened, a line that has not ended where attributes are locked (TIOCSLCKTRMIOS) or EXTPROC is set, " +
 			"and a stop of the master's own output (tcflow); " +
 			"an open /dev/tty becomes the terminal's own /dev/pts/N where the leader of its session has ended; a slave held outside the container beside one inside is not noticed",
 	}
-	return file, kind.Process{Name: "controlling terminal", Observe: c.observe, Ask: c.ask, Lead: c.lead, Restore: c.restore}
+	return file, kind.Process{
+		Name:    "controlling terminal",
+		Saves:   "which terminal a session has, and its foreground group",
+		Refuses: "a terminal outside the container",
+		Observe: c.observe, Ask: c.ask, Lead: c.lead, Restore: c.restore,
+	}
 }
 
 // Devices (Documentation/admin-guide/devices.txt).

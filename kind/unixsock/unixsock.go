@@ -35,6 +35,9 @@ func Kind() kind.File {
 	w := &world{}
 	return kind.File{
 		Name:    "unix socket",
+		Saves:   "stream, datagram and seqpacket sockets: pairs, connections, names (abstract and in the file system, deleted ones, too), listeners with those who wait to be accepted, what waits to be read with descriptors and credentials, halves that were shut down, options, who the peer is (SO_PEERCRED)",
+		Refuses: "a peer outside the container; data over a connection that is not accepted yet; out-of-band data or an error that waits to be read; an eBPF filter",
+		Needs:   "CONFIG_UNIX_DIAG",
 		Unseen:  "messages that wait in unix sockets, peers of these that have ended",
 		Type:    fdinfo.FdTypes_UNIXSK,
 		Owns:    owns,

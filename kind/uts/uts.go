@@ -44,7 +44,11 @@ const (
 
 // Kind is the uts namespace.
 func Kind() kind.Namespace {
-	return kind.Namespace{Name: "host name", Sort: "uts", Dump: dump, Restore: restore}
+	return kind.Namespace{
+		Name:  "host name",
+		Saves: "host name and NIS domain name",
+		Sort:  "uts", Dump: dump, Restore: restore,
+	}
 }
 
 func dump(d *kind.Dump) error {
