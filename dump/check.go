@@ -95,7 +95,7 @@ func (s *session) check(ctx context.Context) (refused []error, err error) {
 }
 
 // unseen is what the kinds do not look at while the processes run, of those that
-// every process has, and of files that one has.
+// every process has, and of threads and files that one has.
 func (s *session) unseen() (out []string) {
 	add := func(what string) {
 		if what != "" && !slices.Contains(out, what) {
@@ -107,6 +107,15 @@ func (s *session) unseen() (out []string) {
 	}
 	for _, k := range s.kinds.Namespaces {
 		add(k.Unseen)
+	}
+	for _, k := range s.kinds.Threads {
+		for _, p := range s.d.Procs {
+			for _, t := range p.Threads {
+				if k.Unseen != nil {
+					add(k.Unseen(t))
+				}
+			}
+		}
 	}
 	for _, d := range s.files {
 		if k, err := s.kindOf(d); err == nil {

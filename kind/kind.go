@@ -153,6 +153,9 @@ type Thread struct {
 	// who then ends in its place. May be nil.
 	ObserveDead func(*Dump, *Proc, *Task) error
 	RestoreDead func(*Restore, *Target, *TargetThread) error
+	// Unseen is what of a thread that runs Observe and Ask cannot see, and may
+	// refuse, as a check names it; "": nothing. May be nil.
+	Unseen func(*Task) string
 	// Saves and the like: see File.Saves.
 	Saves, Refuses, Limits, Needs string
 }

@@ -57,7 +57,7 @@ func count(d *kind.Desc) (uint64, error) {
 		return 0, fmt.Errorf("read its counter from fdinfo: %w", err)
 	}
 	if n == math.MaxUint64 {
-		return 0, failure.Unsupportedf("its counter has overflowed")
+		return 0, failure.WithHint(failure.Unsupportedf("its counter has overflowed"), "let the program read it before the dump")
 	}
 	return n, nil
 }

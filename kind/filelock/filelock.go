@@ -99,7 +99,7 @@ func parse(line string) (l lock, ok bool, err error) {
 	case f[4] == "WRITE":
 		l.typ = unix.F_WRLCK
 	default:
-		return l, false, failure.Unsupportedf("a lock of type %s %s is not carried", f[3], f[4])
+		return l, false, failure.WithHint(failure.Unsupportedf("a lock of type %s %s is not carried", f[3], f[4]), "let the program unlock the file before the dump")
 	}
 	if l.start, err = strconv.ParseInt(f[7], 10, 64); err != nil {
 		return l, false, fmt.Errorf("%q: %w", line, err)
@@ -187,7 +187,8 @@ func (s *saver) of(d *kind.Dump, p *kind.Proc) (out []*filelock.FileLockEntry, e
 	}
 	for _, k := range order {
 		if at[k] == nil {
-			return nil, failure.Unsupportedf("no descriptor is left by which its POSIX lock could be taken again")
+			return nil, failure.WithHint(failure.Unsupportedf("no descriptor is left by which its POSIX lock could be taken again"),
+				"let the program unlock the file, or open it, before the dump")
 		}
 		out = append(out, k.lock.entry(k.lock.holder(d, p, at[k])))
 	}

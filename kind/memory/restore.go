@@ -70,6 +70,9 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 		return err
 	}
 	b.clear()
+	if err := b.attachAll(); err != nil {
+		return err
+	}
 	if err := b.mapAll(); err != nil {
 		return err
 	}
@@ -211,7 +214,7 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 	var step tracee.Step
 	switch {
 	case status&sysvIPC != 0:
-		return b.attach(v)
+		return nil // attachAll
 	case status&anonShared != 0:
 		o, ok := b.m.at[v.GetShmid()]
 		if !ok {

@@ -75,6 +75,8 @@ func refuse(m *procfs.Map) error {
 		if !m.IsSpecial() {
 			return failure.WithHint(failure.Unsupportedf("memory of a device is not carried"), "let the program unmap the device before the dump")
 		}
+	case isSecret(m):
+		return failure.WithHint(failure.Unsupportedf("secret memory (memfd_secret), which nobody else can read"), "let the program unmap it before the dump")
 	case strings.HasPrefix(m.Path, "anon_inode:"):
 		return failure.WithHint(failure.Unsupportedf("memory of %s is not carried", strings.TrimPrefix(m.Path, "anon_inode:")),
 			"let the program unmap it before the dump")
@@ -102,7 +104,7 @@ func entry(m *procfs.Map, file uint32, opened bool) *vma.VmaEntry {
 	if madv != 0 {
 		e.Madv = proto.Uint64(madv)
 	}
-	if status&(filePrivate|fileShared) != 0 {
+	if status&(filePrivate|fileShared|sysvIPC) != 0 {
 		e.Fdflags = proto.Uint32(uint32(openFlags(m)))
 	}
 	return e
@@ -193,6 +195,7 @@ func anonName(m *procfs.Map) string {
 
 func isAIO(m *procfs.Map) bool    { return m.Path == "/[aio]" }
 func isSysV(m *procfs.Map) bool   { return m.Shared && m.Deleted && strings.HasPrefix(m.Path, "/SYSV") }
+func isSecret(m *procfs.Map) bool { return m.Shared && m.Deleted && m.Path == "/secretmem" }
 func isSocket(m *procfs.Map) bool { return strings.HasPrefix(m.Path, "socket:") }
 func isMemfd(m *procfs.Map) bool  { return m.Deleted && strings.HasPrefix(m.Path, "/memfd:") }
 

@@ -105,7 +105,7 @@ func (s *saver) look(d *kind.Dump) {
 // refusePath: an O_PATH descriptor shows neither contents nor ends.
 func refusePath(d *kind.Desc) error {
 	if d.Info.Flags&unix.O_PATH != 0 {
-		return failure.Unsupportedf("a pipe opened with O_PATH is not carried")
+		return failure.WithHint(failure.Unsupportedf("a pipe opened with O_PATH is not carried"), "let the program close it before the dump")
 	}
 	return nil
 }

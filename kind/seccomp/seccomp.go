@@ -55,8 +55,17 @@ func Kind() kind.Thread {
 		Late:    s.write,
 		Restore: m.restore,
 		Check:   rootOnly,
+		Unseen:  unseen,
 		Limits:  "needs root on both sides",
 	}
+}
+
+// unseen: filters are shown of a thread that is traced.
+func unseen(t *kind.Task) string {
+	if t.Status != nil && t.Status.Seccomp == unix.SECCOMP_MODE_FILTER {
+		return "seccomp filters that ask a supervisor (SECCOMP_RET_USER_NOTIF)"
+	}
+	return ""
 }
 
 // link is a filter in its place: the same program after other filters is
@@ -84,7 +93,7 @@ func (s *saver) observe(d *kind.Dump, _ *kind.Proc, t *kind.Task) error {
 			return failure.WithHint(failure.Unsupportedf("it is under seccomp, which only root can save"), "dump as root")
 		}
 	default:
-		return failure.Unsupportedf("seccomp mode %d is not known", mode)
+		return failure.WithHint(failure.Unsupportedf("seccomp mode %d is not known", mode), "dump with a newer ckpt")
 	}
 	if t.Traced == nil || t.Core == nil {
 		return nil // only checking, or a leader that has exited

@@ -113,7 +113,7 @@ func restore(_ *kind.Restore, t *kind.Target) error {
 		e := t.TC.Sigactions[i]
 		i++
 		if e.GetCompatSigaction() {
-			return failure.Unsupportedf("signal %d is handled by a 32-bit program", sig)
+			return failure.WithHint(failure.Unsupportedf("signal %d is handled by a 32-bit program", sig), "use a 64-bit build of the program")
 		}
 		st := t.Main.Must(unix.SYS_RT_SIGACTION, uint64(sig), t.Main.Data(encode(e)), 0, setSize)
 		t.Main.Note(st, fmt.Sprintf("set the action of signal %d", sig))

@@ -142,11 +142,13 @@ func (u *undo) ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, 
 			continue
 		}
 		if r, err := kernel.Kcmp(int(t.Host), int(p.Lead().Host), kernel.KcmpSysvsem, 0, 0); err != nil || r != 0 {
-			return nil, failure.Unsupportedf("thread %d has an undo list of its own (clone without CLONE_SYSVSEM)", t.VTID)
+			return nil, failure.WithHint(failure.Unsupportedf("thread %d has an undo list of its own (clone without CLONE_SYSVSEM)", t.VTID),
+				"have the program make its threads by pthread_create(3)")
 		}
 	}
 	if u.total > mostSems {
-		return nil, failure.Unsupportedf("there are %d semaphores: whether it has undo values (SEM_UNDO) can be asked for up to %d", u.total, mostSems)
+		return nil, failure.WithHint(failure.Unsupportedf("there are %d semaphores: whether it has undo values (SEM_UNDO) can be asked for up to %d", u.total, mostSems),
+			"remove those that nobody uses (ipcs -s, ipcrm -s)")
 	}
 	steps := min(mostSteps, probes/2/u.total)
 	var reads []func(*tracee.Script) error
@@ -189,7 +191,8 @@ func (u *undo) single(p *kind.Proc) error {
 			return fmt.Errorf("compare undo lists (kcmp): %w", err)
 		}
 		if r == 0 {
-			return failure.Unsupportedf("it shares semaphore undo values with pid %d (CLONE_SYSVSEM)", o.vpid)
+			return failure.WithHint(failure.Unsupportedf("it shares semaphore undo values with pid %d (CLONE_SYSVSEM)", o.vpid),
+				"dump at a moment when neither holds a semaphore with SEM_UNDO")
 		}
 	}
 	u.asked = append(u.asked, holder{p.VPID, p.Lead().Host})

@@ -15,7 +15,8 @@ func askCPUID(s *tracee.Script) tracee.Step { return s.Try(unix.SYS_ARCH_PRCTL, 
 
 func checkCPUID(s *tracee.Script, st tracee.Step) error {
 	if v, err := s.Result(st); err == nil && v == 0 {
-		return failure.Unsupportedf("it switched the cpuid instruction off (ARCH_SET_CPUID)")
+		return failure.WithHint(failure.Unsupportedf("it switched the cpuid instruction off (ARCH_SET_CPUID)"),
+			"end the program that watches it (rr)")
 	}
 	return nil
 }

@@ -77,9 +77,11 @@ func refuse(st *procfs.Status, stat *procfs.Stat) error {
 		return failure.WithHint(failure.Unsupportedf("it has a shadow stack (%s)", st.X86ThreadFeatures),
 			"start it with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
 	case st.UntagMask != 0 && st.UntagMask != 1<<64-1:
-		return failure.Unsupportedf("it uses linear address masking (untag_mask %#x)", st.UntagMask)
+		return failure.WithHint(failure.Unsupportedf("it uses linear address masking (untag_mask %#x)", st.UntagMask),
+			"run the program without tagged addresses (ARCH_ENABLE_TAGGED_ADDR)")
 	case stat.Flags&ioFlusher == ioFlusher:
-		return failure.Unsupportedf("it is part of the way to a disk (PR_SET_IO_FLUSHER)")
+		return failure.WithHint(failure.Unsupportedf("it is part of the way to a disk (PR_SET_IO_FLUSHER)"),
+			"unmount what it serves, and end it, before the dump")
 	}
 	return nil
 }

@@ -22,14 +22,14 @@ func checkClock(d *kind.Dump, clock int32) error {
 		return nil
 	}
 	if clock&clockKind == clockFD {
-		return failure.Unsupportedf("it counts on the clock of a device (clock id %d)", clock)
+		return failure.WithHint(failure.Unsupportedf("it counts on the clock of a device (clock id %d)", clock), "let the program delete it before the dump")
 	}
 	v := ^(clock >> clockShift)
 	if v == 0 {
 		return nil
 	}
 	if _, ok := d.HostPID(pidns.VPID(v)); !ok {
-		return failure.Unsupportedf("it counts the CPU time of process %d, which is not in the container any more", v)
+		return failure.WithHint(failure.Unsupportedf("it counts the CPU time of process %d, which is not in the container any more", v), "let the program delete it before the dump")
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func index(d *kind.Desc) (n uint32, hungUp bool, err error) {
 	}
 	if major := unix.Major(uint64(dev)); major < slaveMajor || major > oldMajors {
 		if hungUp {
-			return 0, true, failure.Unsupportedf("%s of a terminal that is gone", d.Link)
+			return 0, true, failure.WithHint(failure.Unsupportedf("%s of a terminal that is gone", d.Link), "let the program close it before the dump")
 		}
 		return 0, false, failure.WithHint(
 			failure.Unsupportedf("%s is a terminal outside the container", d.Link),
@@ -130,7 +130,8 @@ func (p *pty) see(d *kind.Desc, hungUp bool) error {
 	case !isMaster(d):
 		p.slave, p.hungUp = d, p.hungUp || hungUp
 	case p.master != nil && p.master.ID != d.ID:
-		return failure.Unsupportedf("two terminals have the number %d: those of several devpts file systems are not carried", p.index)
+		return failure.WithHint(failure.Unsupportedf("two terminals have the number %d: those of several devpts file systems are not carried", p.index),
+			"close one of them before the dump")
 	default:
 		p.master = d
 	}
@@ -235,9 +236,14 @@ func (s *saver) check(d *kind.Dump, p *pty, desc *kind.Desc) error {
 		}
 		return outside(d, desc.Link)
 	}
+	if p.hungUp {
+		return failure.WithHint(failure.Unsupportedf("a slave of terminal /dev/pts/%d was hung up (vhangup) while its master is open", p.index),
+			"let the program close it before the dump")
+	}
 	fd := int(p.master.File.Fd())
 	if n, err := unix.IoctlGetInt(fd, unix.TIOCGETD); err != nil || n != 0 {
-		return failure.Unsupportedf("it has line discipline %d (%v): only the ordinary one is carried", n, err)
+		return failure.WithHint(failure.Unsupportedf("it has line discipline %d (%v): only the ordinary one is carried", n, err),
+			"have the program give it the ordinary one (TIOCSETD, N_TTY) before the dump")
 	}
 	if _, err := sessionOf(d, p.master); err != nil {
 		return err
