@@ -20,7 +20,8 @@ static struct {
 
 /* --- System V --- */
 static int shm_key, shm_gone, shm_alone, sem_key, sem_plain, msg_key, msg_full;
-static char *at, *at_ro, *at_gone;
+static char *at, *at_ro, *at_gone, *at_parts, *at_moved;
+static int shm_parts;
 static pid_t helper, undoer, waiter;
 static key_t key;
 
@@ -52,6 +53,51 @@ static void take(int q, long type, const char *want)
 	ssize_t n = msgrcv(q, &m, sizeof(m.text), type, IPC_NOWAIT);
 	expect(n == (ssize_t)strlen(want) && memcmp(m.text, want, n) == 0, "message of type %ld: \"%.20s\" (%zd)", type, m.text, n);
 }
+/*
+ * A segment of which parts are left, one of them moved, with other protections,
+ * and other memory where the rest was.
+ */
+static void parts(void)
+{
+	check((shm_parts = shmget(IPC_PRIVATE, 6 * P, 0600)) >= 0, "shmget");
+	check((at_parts = shmat(shm_parts, NULL, 0)) != (void *)-1, "shmat");
+	fill(at_parts, 6 * P, 4);
+	check(mmap(at_parts, P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at_parts, "mmap");
+	fill(at_parts, P, 9);
+	check(mprotect(at_parts + P, P, PROT_READ) == 0 && munmap(at_parts + 3 * P, P) == 0, "munmap");
+	char *far = mmap(NULL, 3 * P, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(far != MAP_FAILED && mremap(at_parts + 5 * P, P, P, MREMAP_MAYMOVE | MREMAP_FIXED, far + P) == far + P, "mremap");
+	at_moved = far + P;
+	check(shmctl(shm_parts, IPC_RMID, NULL) == 0, "shmctl");
+}
+static void look_parts(void)
+{
+	struct shmid_ds s;
+	works(shmctl(shm_parts, IPC_STAT, &s), "shmctl");
+	fact("shm, in parts: attached", "%lu", s.shm_nattch);
+	expect(same(at_parts, P, 9), "shm, in parts: other memory differs");
+	expect(same(at_parts + P, 2 * P, 5) && same(at_parts + 4 * P, P, 8) && same(at_moved, P, 9), "shm, in parts: contents differ");
+	char *maps = contents("/proc/self/maps"), name[32];
+	sprintf(name, " %d ", shm_parts);
+	int n = 0;
+	for (char *l = strtok(maps, "\n"); l; l = strtok(NULL, "\n"))
+		if (strstr(l, "/SYSV") && strstr(l, name)) {
+			char of[64];
+			sprintf(of, "shm, in parts: %d", n++);
+			fact(of, "%s", l);
+		}
+}
+static void finish_parts(void)
+{
+	struct shmid_ds s;
+	works(mprotect(at_parts + P, P, PROT_READ | PROT_WRITE), "shm, in parts: mprotect");
+	works(shmctl(shm_parts, IPC_STAT, &s), "shmctl");
+	unsigned long before = s.shm_nattch;
+	works(shmdt(at_parts), "shm, in parts: shmdt");
+	works(shmctl(shm_parts, IPC_STAT, &s), "shmctl");
+	expect(before == 4 && s.shm_nattch == 1, "shm, in parts: %lu attached, then %lu", before, s.shm_nattch);
+}
+
 static void sysv(void)
 {
 	key = 0x434b0000 | (getpid() & 0xffff);
@@ -290,6 +336,7 @@ static void finish_locks(void)
 static void look(void)
 {
 	look_sysv();
+	look_parts();
 	look_posix();
 	look_locks();
 }
@@ -297,6 +344,7 @@ static void finish(void)
 {
 	finish_locks();
 	finish_posix();
+	finish_parts();
 	finish_sysv();
 }
 
@@ -327,6 +375,7 @@ int main(void)
 	}
 	check(comes(&sh->waits, 1), "semop");
 	usleep(20000);
+	parts();
 	posix_objects();
 	locks();
 	serve(look, finish);
