@@ -301,7 +301,10 @@ int main(int argc, char **argv)
 	prctl(PR_SET_PDEATHSIG, SIGWINCH);
 	prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0);
 	umask(0135);
-	syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+	/* Where the kernel has no such command, it says so. */
+	for (const int *c = (const int[]){ MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+		     MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0 }; *c; c++)
+		syscall(SYS_membarrier, *c, 0, 0);
 	if (proc) {
 		int fd = open("/proc/self/oom_score_adj", O_WRONLY);
 		check(write(fd, "321", 3) == 3, "oom_score_adj");

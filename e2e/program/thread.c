@@ -6,6 +6,7 @@
 #include <linux/prctl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/rseq.h>
@@ -31,6 +32,7 @@ static struct self {
 	int alt_size;
 	int blocked; /* a signal */
 	int privileged;
+	unsigned long personality;
 	int pdeath;
 
 	pthread_t thread;
@@ -44,8 +46,8 @@ static struct self {
 	{ .name = "batch", .sched = { .policy = SCHED_BATCH, .nice = 5 }, .cpus = 2, .slack = 123456789, .alt_size = 65536,
 	  .alt_flags = 1 << 31 /* SS_AUTODISARM */, .ioprio = 2 << 13 | 3 },
 	{ .name = "idle\n\\", .sched = { .policy = SCHED_IDLE, .nice = 19 }, .ioprio = 3 << 13, .blocked = SIGALRM },
-	{ .name = "nice", .sched = { .nice = 10 }, .ioprio = 2 << 13 | 7 },
-	{ .name = "(reset) on fork", .sched = { .flags = 1, .nice = 3 } },
+	{ .name = "nice", .sched = { .nice = 10 }, .ioprio = 2 << 13 | 7, .personality = READ_IMPLIES_EXEC | SHORT_INODE },
+	{ .name = "(reset) on fork", .sched = { .flags = 1, .nice = 3 }, .personality = PER_LINUX32 | ADDR_COMPAT_LAYOUT | MMAP_PAGE_ZERO },
 	{ .name = "eager", .sched = { .nice = -7 }, .privileged = 1 },
 	{ .name = "fifo", .sched = { .policy = SCHED_FIFO, .priority = 3 }, .privileged = 1, .cpus = 1 },
 	{ .name = "rr", .sched = { .policy = SCHED_RR, .priority = 99, .flags = 1 }, .privileged = 1, .ioprio = 1 << 13 | 4 },
@@ -81,6 +83,8 @@ static void become(struct self *s)
 		sigaddset(&set, s->blocked);
 		pthread_sigmask(SIG_BLOCK, &set, NULL);
 	}
+	if (s->personality)
+		check(personality(s->personality) >= 0, "personality");
 	s->sched.size = sizeof(s->sched);
 	check(syscall(SYS_sched_setattr, 0, &s->sched, 0) == 0 || s->privileged, "sched_setattr for %s", s->name);
 }
@@ -118,6 +122,7 @@ static void look_self(struct self *s)
 	fact(told_as(s, "nice"), "%d", getpriority(PRIO_PROCESS, 0));
 	fact(told_as(s, "timer slack"), "%d", prctl(PR_GET_TIMERSLACK));
 	fact(told_as(s, "ioprio"), "%lx", syscall(SYS_ioprio_get, 1, 0));
+	fact(told_as(s, "personality"), "%x", personality(0xffffffff));
 	stack_t st;
 	works(sigaltstack(NULL, &st), "%s: sigaltstack", s->name);
 	fact(told_as(s, "alternate stack"), "%p, size %zu, flags %x", st.ss_sp, st.ss_size, st.ss_flags);

@@ -44,7 +44,7 @@ func New() (kind.Process, kind.Thread) {
 		Ask:     ask,
 		Restore: restore,
 		Limits: "an oom_score_adj below that of whoever restores takes CAP_SYS_RESOURCE, and the log says where it was not set; " +
-			"PR_SET_PTRACER is not seen; the audit login id only where whoever restores has none",
+			"times used (getrusage(2), times(2)) and the start time begin anew, and so do those of children that have ended; PR_SET_PTRACER is not seen; the audit login id only where whoever restores has none",
 	}
 	thread := kind.Thread{
 		Name:    "thread settings",
