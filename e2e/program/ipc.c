@@ -53,13 +53,17 @@ static void take(int q, long type, const char *want)
 	ssize_t n = msgrcv(q, &m, sizeof(m.text), type, IPC_NOWAIT);
 	expect(n == (ssize_t)strlen(want) && memcmp(m.text, want, n) == 0, "message of type %ld: \"%.20s\" (%zd)", type, m.text, n);
 }
+static void perm(const char *name, struct ipc_perm *p)
+{
+	fact(name, "key %x, owner %d:%d, maker %d:%d, mode %o", p->__key, p->uid, p->gid, p->cuid, p->cgid, p->mode);
+}
 /*
  * A segment of which parts are left, one of them moved, with other protections,
  * and other memory where the rest was.
  */
 static void parts(void)
 {
-	check((shm_parts = shmget(IPC_PRIVATE, 6 * P, 0600)) >= 0, "shmget");
+	check((shm_parts = shmget(key + 2, 6 * P, IPC_CREAT | IPC_EXCL | 0600)) >= 0, "shmget"); /* removed, it shows its key */
 	check((at_parts = shmat(shm_parts, NULL, 0)) != (void *)-1, "shmat");
 	fill(at_parts, 6 * P, 4);
 	check(mmap(at_parts, P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at_parts, "mmap");
@@ -75,6 +79,8 @@ static void look_parts(void)
 	struct shmid_ds s;
 	works(shmctl(shm_parts, IPC_STAT, &s), "shmctl");
 	fact("shm, in parts: attached", "%lu", s.shm_nattch);
+	perm("shm, in parts", &s.shm_perm);
+	expect(shmget(key + 2, 0, 0) == -1, "shm, in parts: found by its key");
 	expect(same(at_parts, P, 9), "shm, in parts: other memory differs");
 	expect(same(at_parts + P, 2 * P, 5) && same(at_parts + 4 * P, P, 8) && same(at_moved, P, 9), "shm, in parts: contents differ");
 	char *maps = contents("/proc/self/maps"), name[32];
@@ -129,10 +135,6 @@ static void sysv(void)
 		memset(text, 'a' + i, 100);
 		put(msg_full, i + 1, text);
 	}
-}
-static void perm(const char *name, struct ipc_perm *p)
-{
-	fact(name, "key %x, owner %d:%d, maker %d:%d, mode %o", p->__key, p->uid, p->gid, p->cuid, p->cgid, p->mode);
 }
 /* Who waits on a semaphore does so again as soon as it has run again. */
 static int waits(void)

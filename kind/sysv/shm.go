@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"strconv"
+	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-shm"
 	"golang.org/x/sys/unix"
@@ -71,8 +72,9 @@ func dumpShm(d *kind.Dump, ns string) (err error) {
 	if err != nil {
 		return err
 	}
+	keys := shownKeys(all, maps, addr)
 	for i, o := range all {
-		err := dumpSegment(d, ns, init, mapAt(maps, addr[i]), o)
+		err := dumpSegment(d, ns, init, mapAt(maps, addr[i]), o, keys[i])
 		if err == nil {
 			err = dumpPids(d, ns, image.SysVPids_SEGMENT, o, pids[i])
 		}
@@ -111,11 +113,34 @@ func mapAt(maps []procfs.Map, start uint64) *procfs.Map {
 	return nil
 }
 
-func dumpSegment(d *kind.Dump, ns string, init *procfs.Proc, m *procfs.Map, o object) error {
+// shownKeys are the keys under which to make the segments again, 0 for none. One
+// that is removed has none any more, but mappings go on to show the one it was
+// made with (ipc/shm.c, newseg); it gets that if no other has it.
+func shownKeys(all []object, maps []procfs.Map, addr []uint64) []uint32 {
+	keys, users := make([]uint32, len(all)), map[uint32]int{}
+	for i, o := range all {
+		keys[i] = o.desc().GetKey()
+		if m := mapAt(maps, addr[i]); m != nil && o.desc().GetMode()&kernel.ShmModeDest != 0 {
+			if k, err := strconv.ParseUint(strings.TrimPrefix(m.Path, "/SYSV"), 16, 32); err == nil {
+				keys[i] = uint32(k)
+			}
+		}
+		users[keys[i]]++
+	}
+	for i, o := range all {
+		if users[keys[i]] > 1 && o.desc().GetMode()&kernel.ShmModeDest != 0 {
+			keys[i] = 0
+		}
+	}
+	return keys
+}
+
+func dumpSegment(d *kind.Dump, ns string, init *procfs.Proc, m *procfs.Map, o object, key uint32) error {
 	if m == nil {
 		return errors.New("ckpt's bare child has attached it, and its maps do not show it")
 	}
 	e := &ipc_shm.IpcShmEntry{Desc: o.desc(), Size: proto.Uint64(o.word(shmSegsz)), InPagemaps: proto.Bool(true)}
+	e.Desc.Key = proto.Uint32(key)
 	if m.Has("ht") {
 		e.HugetlbFlag = proto.Uint32(shmHugetlb | uint32(bits.TrailingZeros64(m.PageSize))<<hugeShift)
 	}
