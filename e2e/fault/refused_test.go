@@ -1,8 +1,15 @@
 package fault
 
 import (
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"ckpt/e2e/harness"
 )
@@ -63,4 +70,84 @@ func TestRefusedThings(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRefused32Bit: a check tells such a program by its file, a dump by its
+// registers.
+func TestRefused32Bit(t *testing.T) {
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			path := e.Join("waits")
+			if err := os.WriteFile(path, elf32(t), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if !runs(t, path) {
+				return // a kernel without CONFIG_IA32_EMULATION
+			}
+			c := e.Start("waits", nil, path)
+			for _, args := range [][]string{{"check", c.Name}, {"dump", c.Name, e.Join("image")}} {
+				r := e.Try(args...)
+				if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "pid 2 (waits): registers: it runs 32-bit code") || !strings.Contains(told, "use a 64-bit build") {
+					t.Errorf("want exit code 3, the reason and a way out: %v", r)
+				}
+			}
+			absent(e, e.Join("image"))
+			untraced(c)
+			if err := c.Alive(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// elf32 is a 32-bit program that calls pause(2) for ever.
+func elf32(t *testing.T) []byte {
+	const base = 0x8048000
+	code := []byte{
+		0xb8, 29, 0, 0, 0, // mov $29, %eax
+		0xcd, 0x80, // int $0x80
+		0xeb, 0xf7, // jmp to the beginning
+	}
+	h := elf.Header32{Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_386), Version: uint32(elf.EV_CURRENT), Phnum: 1}
+	copy(h.Ident[:], elf.ELFMAG)
+	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS32), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)
+	var p elf.Prog32
+	h.Ehsize, h.Phentsize = uint16(binary.Size(h)), uint16(binary.Size(p))
+	h.Phoff = uint32(h.Ehsize)
+	start := uint32(h.Ehsize + h.Phentsize)
+	h.Entry = base + start
+	p = elf.Prog32{Type: uint32(elf.PT_LOAD), Vaddr: base, Filesz: start + uint32(len(code)), Memsz: start + uint32(len(code)), Flags: uint32(elf.PF_R | elf.PF_X), Align: 4096}
+	b, err := binary.Append(nil, binary.LittleEndian, h)
+	if err == nil {
+		b, err = binary.Append(b, binary.LittleEndian, p)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(b, code...)
+}
+
+// runs tells whether this kernel executes a program.
+func runs(t *testing.T, path string) bool {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), path)
+	err := c.Start()
+	if errors.Is(err, unix.ENOEXEC) {
+		return false
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(c.Process.Kill(), ignoreExit(c.Wait())); err != nil {
+		t.Fatal(err)
+	}
+	return true
+}
+
+func ignoreExit(err error) error {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+		return nil
+	}
+	return err
 }

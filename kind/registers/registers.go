@@ -67,6 +67,9 @@ type threads struct {
 
 func (k *threads) observe(_ *kind.Dump, p *kind.Proc, t *kind.Task) error {
 	if t.Traced == nil {
+		if t == p.Lead() {
+			return refuseProgram(p)
+		}
 		return nil // only checking
 	}
 	if err := k.observeRegs(t); err != nil {

@@ -1,6 +1,7 @@
 package registers
 
 import (
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
 
@@ -17,7 +18,7 @@ import (
 // observeRegs reads both register sets, and what the interrupted call is.
 func (k *threads) observeRegs(t *kind.Task) error {
 	if t.Regs.Cs != userCS {
-		return failure.WithHint(failure.Unsupportedf("it runs 32-bit code, which ckpt does not carry"), "use a 64-bit build of the program")
+		return refuse32()
 	}
 	if _, err := t.Traced.LeaveCriticalSection(&t.Regs); err != nil {
 		return err
@@ -33,6 +34,25 @@ func (k *threads) observeRegs(t *kind.Task) error {
 	t.Extra.Restart, t.Extra.RestartNr, t.Extra.SleepLeftNs = uint32(c.code), uint32(c.nr), uint64(c.left)
 	t.Extra.Xstate = x
 	t.Core.ThreadInfo = &core_x86.ThreadInfoX86{ClearTidAddr: proto.Uint64(0), Gpregs: encodeRegs(c.madeAgain(t.Regs)), Fpregs: encodeXState(x, tracee.XComponents())}
+	return nil
+}
+
+func refuse32() error {
+	return failure.WithHint(failure.Unsupportedf("it runs 32-bit code, which ckpt does not carry"), "use a 64-bit build of the program")
+}
+
+// refuseProgram tells a 32-bit program while it runs, when nobody sees its
+// registers, by its file. A dump tells by the registers.
+func refuseProgram(p *kind.Proc) error {
+	f, err := p.FS.OpenLink("exe", unix.O_RDONLY)
+	if err != nil {
+		return nil // it may be executed by who may not read it
+	}
+	defer f.Close()
+	var ident [elf.EI_NIDENT]byte
+	if _, err := f.ReadAt(ident[:], 0); err == nil && elf.Class(ident[elf.EI_CLASS]) == elf.ELFCLASS32 {
+		return refuse32()
+	}
 	return nil
 }
 

@@ -23,3 +23,5 @@ func setTIDAddress(*criu_core.CoreEntry, uint64)            {}
 func tidAddress(*criu_core.CoreEntry) uint64                { return 0 }
 func extended(*kind.TargetThread) ([]byte, error)           { return nil, unsupported() }
 func finalRegs(tracee.Site, *kind.TargetThread) error       { return unsupported() }
+
+func refuseProgram(*kind.Proc) error { return nil }
