@@ -47,7 +47,7 @@ func Kind() kind.Thread {
 	return kind.Thread{
 		Name:    "registers",
 		Saves:   "general, floating-point and extended registers (AVX-512); the call that was interrupted, with the rest of its time; signal mask, alternate signal stack, robust list, rseq(2), address of set_tid_address(2), name",
-		Refuses: "32-bit code; clock_nanosleep(2) by a clock of CPU time",
+		Refuses: "32-bit code; system calls that a program dispatches to itself (PR_SET_SYSCALL_USER_DISPATCH); clock_nanosleep(2) by a clock of CPU time",
 		Needs:   "PTRACE_GET_RSEQ_CONFIGURATION (5.13)",
 		Observe: k.observe,
 		Ask:     ask,

@@ -21,7 +21,8 @@
 // pid (pids.go); contents; of a segment also that it
 // is removed (SHM_DEST), locked, or of huge pages; the limits of the namespace
 // (kernel.sem, kernel.shmmax, ...). A segment that is removed is made anew
-// and removed again once the processes have attached it.
+// under the key that its mappings show, and removed again once the processes
+// have attached it.
 //
 // The undo values of processes (SEM_UNDO of semop(2)), which the kernel does
 // not show: undo.go tells how they are found.
@@ -71,7 +72,7 @@ func Kind() kind.Namespace {
 		Needs:   "CONFIG_CHECKPOINT_RESTORE",
 		Sort:    "ipc", Dump: dump, Finish: m.finish, Unseen: "System V objects",
 		Restore: func(r *kind.Restore) error { return restore(m, r) }, Born: m.born,
-		Limits: "times of System V objects are new; messages above 512 KiB are refused",
+		Limits: "times of System V objects are new; a removed segment is shown with key 0 where another has its key",
 	}
 }
 

@@ -12,7 +12,8 @@
 // description.
 //
 // What is lost: see Limits. Refused are terminals with an end outside the
-// container, and those with more under way than one read gives.
+// container, those with more under way than one read gives, and those of which a
+// slave was hung up (vhangup(2)) while the master is open.
 //
 // Needs: TIOCGPTPEER, Linux 4.13.
 package tty
@@ -45,7 +46,7 @@ func New() (kind.File, kind.Process) {
 	file := kind.File{
 		Name:    "terminal",
 		Saves:   "pseudoterminals with their number, attributes, window size, packet mode, lock, exclusive mode, owner and permissions, what waits to be read at either end",
-		Refuses: "a terminal from outside, or run from there; more than 4 KB under way one way; a change of state that waits in packet mode; another line discipline than the ordinary one",
+		Refuses: "a terminal from outside, or run from there; more than 4 KB under way one way; a change of state that waits in packet mode; a slave that was hung up (vhangup) while its master is open; another line discipline than the ordinary one",
 		Needs:   "TIOCGPTPEER (4.13)",
 		Unseen:  "what waits in terminals",
 		Type:    fdinfo.FdTypes_TTY,
