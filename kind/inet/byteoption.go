@@ -9,6 +9,7 @@ import (
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
+	"ckpt/kind/sockopt"
 )
 
 // Extension headers to send (ipv6(7), linux/in6.h).
@@ -22,7 +23,8 @@ const (
 )
 
 // byteOptions are those whose value is no int: bytes in, the same bytes out.
-// One that reads as nothing, or as zeros only, is not set.
+// One that reads as nothing is not set, and as zeros only neither, but for
+// IP_OPTIONS, in which they are options.
 func (s sort) byteOptions() [][2]int {
 	all := [][2]int{{unix.IPPROTO_IP, unix.IP_OPTIONS}}
 	if s.family == unix.AF_INET6 {
@@ -32,6 +34,9 @@ func (s sort) byteOptions() [][2]int {
 	}
 	if s.typ != unix.SOCK_STREAM {
 		all = append(all, [2]int{unix.IPPROTO_IP, unix.IP_MULTICAST_IF})
+	}
+	if s.tcp() {
+		all = append(all, [2]int{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_KEY})
 	}
 	if s.raw() && s.proto == unix.IPPROTO_ICMPV6 {
 		all = append(all, [2]int{unix.IPPROTO_ICMPV6, icmp6Filter})
@@ -45,7 +50,7 @@ func (s sort) dumpBytes(fd int) (out []*image.SockOption, err error) {
 		switch ok, err := has(err); {
 		case err != nil:
 			return nil, fmt.Errorf("read socket option %d of level %d: %w", o[1], o[0], err)
-		case ok && len(bytes.Trim(b, "\x00")) > 0:
+		case ok && (len(bytes.Trim(b, "\x00")) > 0 || len(b) > 0 && o == [2]int{unix.IPPROTO_IP, unix.IP_OPTIONS}):
 			out = append(out, &image.SockOption{Level: int32(o[0]), Name: int32(o[1]), Data: b})
 		}
 	}
@@ -90,13 +95,13 @@ func restoreBytes(r *kind.Restore, fd int, opts []*image.SockOption) error {
 		if len(o.GetData()) == 0 {
 			continue
 		}
-		err := kernel.SetSocketOption(uintptr(fd), int(o.GetLevel()), int(o.GetName()), o.GetData())
+		err := sockopt.SetBytes(uintptr(fd), o)
 		if err != nil && o.GetLevel() == unix.IPPROTO_TCP && o.GetName() == unix.TCP_CONGESTION {
 			r.Log.Warn("a TCP socket gets the usual congestion control", "had", string(o.GetData()), "why", err)
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("set socket option %d of level %d: %w", o.GetName(), o.GetLevel(), err)
+			return err
 		}
 	}
 	return nil

@@ -285,6 +285,13 @@ func (w *world) finishStream(s *sock) error {
 			return fmt.Errorf("set TCP option %d: %w", b.name, err)
 		}
 	}
+	for _, o := range s.x.GetSockOptions() {
+		if windowClamp.is(o) {
+			if err := sockopt.RestoreMore(s.f.Fd(), []*image.SockOption{o}); err != nil {
+				return err
+			}
+		}
+	}
 	return w.r.RestoreOwner(s.f, s.e.GetFown())
 }
 

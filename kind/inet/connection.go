@@ -60,11 +60,11 @@ func checkUpper(fd int, i *seen) error {
 	if name := string(bytes.TrimRight(b, "\x00")); err == nil && name != "" {
 		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s with %s in the kernel (TCP_ULP)", i.peer, name), "have the program do without it, or close the connection before the dump")
 	}
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	shows, err := kernel.Poll(uintptr(fd), unix.POLLPRI)
+	if err != nil {
 		return fmt.Errorf("poll it: %w", err)
 	}
-	if p[0].Revents&unix.POLLPRI != 0 {
+	if shows&unix.POLLPRI != 0 {
 		return failure.WithHint(failure.Unsupportedf("urgent data (MSG_OOB) from %s waits in it", i.peer), "try again in a moment, when the program has read it")
 	}
 	return nil

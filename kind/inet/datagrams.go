@@ -12,6 +12,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 )
 
@@ -55,11 +56,11 @@ func waiting(fd int) (out []*image.Datagram, data [][]byte, err error) {
 
 // pending tells whether anything waits, and whether an error waits in front.
 func pending(fd int) (any, fault bool, err error) {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	shows, err := kernel.Poll(uintptr(fd), unix.POLLIN)
+	if err != nil {
 		return false, false, fmt.Errorf("poll it: %w", err)
 	}
-	return p[0].Revents&unix.POLLIN != 0, p[0].Revents&unix.POLLERR != 0, nil
+	return shows&unix.POLLIN != 0, shows&unix.POLLERR != 0, nil
 }
 
 // checkError refuses a socket in which datagrams wait behind an error:

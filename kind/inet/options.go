@@ -26,6 +26,9 @@ const (
 	ipv6MinHopCount    = 73
 	tcpTxDelay         = 37
 	tcpRTOMax          = 44
+	tcpRTOMin          = 45
+	tcpDelAckMax       = 46
+	tcpMinMSS          = 88 // include/net/tcp.h: the least that TCP_MAXSEG takes
 	udpLiteSendCover   = 10
 	udpLiteRecvCover   = 11
 	udpNoCheck6TX      = 101
@@ -56,6 +59,7 @@ var multicast6 = []option{{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 1}, {uni
 var ip4Options = []option{{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 1}}
 
 var ip6Options = []option{
+	{unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0}, {unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT_ISOLATE, 0},
 	{unix.IPPROTO_IPV6, unix.IPV6_2292PKTINFO, 0}, {unix.IPPROTO_IPV6, unix.IPV6_2292HOPOPTS, 0}, {unix.IPPROTO_IPV6, unix.IPV6_2292DSTOPTS, 0},
 	{unix.IPPROTO_IPV6, unix.IPV6_2292RTHDR, 0}, {unix.IPPROTO_IPV6, unix.IPV6_2292HOPLIMIT, 0}, {unix.IPPROTO_IPV6, ipv6FlowInfo, 0},
 	{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 64},
@@ -75,12 +79,21 @@ var tcpOptions = []option{
 	{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0}, {unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 0}, {unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 0},
 	{unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 0}, {unix.IPPROTO_TCP, unix.TCP_FASTOPEN_NO_COOKIE, 0},
 	{unix.IPPROTO_TCP, unix.TCP_INQ, 0}, {unix.IPPROTO_TCP, tcpTxDelay, 0}, {unix.IPPROTO_TCP, tcpRTOMax, 120000},
+	{unix.IPPROTO_TCP, tcpRTOMin, 200000}, {unix.IPPROTO_TCP, tcpDelAckMax, 200000},
 }
 
 // unconnectedOptions belong to the connection where there is one, or mean
 // nothing any more.
 var unconnectedOptions = []option{
 	{unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 0}, {unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, 0}, {unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536},
+}
+
+// windowClamp of a connection grows with what it has received, and is set when
+// that has come again.
+var windowClamp = option{unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, 0}
+
+func (o option) is(saved *image.SockOption) bool {
+	return int(saved.GetLevel()) == o.level && int(saved.GetName()) == o.name
 }
 
 var udpOptions = []option{
@@ -107,14 +120,16 @@ func (s sort) optionsOf(connected bool) [][]option {
 	switch {
 	case s.tcp():
 		all = append(all, tcpOptions)
-		if !connected {
+		if connected {
+			all = append(all, []option{windowClamp})
+		} else {
 			all = append(all, unconnectedOptions)
 		}
 	case s.raw():
 		all = append(all, s.rawOptions())
 	case s.ping():
 	case s.proto == unix.IPPROTO_UDPLITE:
-		all = append(all, udpLiteOptions)
+		all = append(all, udpOptions, udpLiteOptions)
 	default:
 		all = append(all, udpOptions)
 	}
@@ -132,8 +147,13 @@ func has(err error) (bool, error) {
 	return false, err
 }
 
-// dumpOptions reads those that are not as a new socket has them. TCP_MAXSEG
-// shows what was set, and where nothing was what the last connection had.
+// unset: TCP_MAXSEG shows what was set, and where nothing was what the last
+// connection had, or what IP_OPTIONS leave of the least.
+func (s *seen) unset(o option, v int) bool {
+	return o.level == unix.IPPROTO_TCP && o.name == unix.TCP_MAXSEG && (v == s.mss || v < tcpMinMSS)
+}
+
+// dumpOptions reads those that are not as a new socket has them.
 func (s *seen) dumpOptions(fd int, connected bool) (out []*image.SockOption, err error) {
 	for _, group := range s.optionsOf(connected) {
 		for _, o := range group {
@@ -141,7 +161,7 @@ func (s *seen) dumpOptions(fd int, connected bool) (out []*image.SockOption, err
 			switch ok, err := has(err); {
 			case err != nil:
 				return nil, fmt.Errorf("read socket option %d of level %d: %w", o.name, o.level, err)
-			case ok && v != o.initial && (o.name != unix.TCP_MAXSEG || o.level != unix.IPPROTO_TCP || v != s.mss):
+			case ok && v != o.initial && !s.unset(o, v):
 				out = append(out, &image.SockOption{Level: int32(o.level), Name: int32(o.name), Value: int64(v)})
 			}
 		}

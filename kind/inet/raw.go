@@ -45,8 +45,8 @@ func (s sort) rawOptions() []option {
 	case unix.IPPROTO_MH:
 		checksum = 4
 	}
-	return []option{{unix.IPPROTO_IPV6, ipv6HdrIncl, header}, {unix.IPPROTO_IPV6, unix.IPV6_CHECKSUM, checksum},
-		{unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, 0}, {unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT_ISOLATE, 0}}
+	return []option{{unix.IPPROTO_IPV6, ipv6HdrIncl, header}, {solRaw, unix.IPV6_CHECKSUM, checksum},
+		{unix.IPPROTO_IPV6, unix.IPV6_ROUTER_ALERT, 0}}
 }
 
 // listName is the file of /proc/net that lists sockets of this sort

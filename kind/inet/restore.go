@@ -229,7 +229,14 @@ func (w *world) setOptions(s *sock) error {
 	if err := sockopt.Restore(s.f.Fd(), s.e.GetOpts()); err != nil {
 		return err
 	}
-	if err := sockopt.RestoreMore(s.f.Fd(), ints(s.x.GetSockOptions())); err != nil {
+	own := ints(s.x.GetSockOptions())
+	if s.st != nil {
+		own = slices.DeleteFunc(own, windowClamp.is)
+	}
+	if err := sockopt.RestoreMore(s.f.Fd(), own); err != nil {
+		return err
+	}
+	if err := sockopt.Priority(s.f.Fd(), s.e.GetOpts()); err != nil {
 		return err
 	}
 	if err := restoreBytes(w.r, s.fd(), s.x.GetSockOptions()); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/sockopt"
 )
@@ -106,13 +107,13 @@ func look(fd int) (*seen, error) {
 // POLLHUP when nothing can be written either (of TCP also when it is closed).
 // The state tells whether TCP can send.
 func (s *seen) lookShutdown(fd int) error {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	shows, err := kernel.Poll(uintptr(fd), unix.POLLRDHUP)
+	if err != nil {
 		return fmt.Errorf("poll it: %w", err)
 	}
-	if s.state != stateListen && p[0].Revents&unix.POLLRDHUP != 0 {
+	if s.state != stateListen && shows&unix.POLLRDHUP != 0 {
 		s.shutdown |= sk_opts.SkShutdown_READ
-		if p[0].Revents&unix.POLLHUP != 0 {
+		if shows&unix.POLLHUP != 0 {
 			s.shutdown |= sk_opts.SkShutdown_WRITE
 		}
 	}
@@ -127,7 +128,7 @@ func (s *seen) lookShutdown(fd int) error {
 		if err != nil {
 			return fmt.Errorf("read how much it has received (SIOCINQ): %w", err)
 		}
-		s.reset = p[0].Revents&unix.POLLERR != 0
+		s.reset = shows&unix.POLLERR != 0
 		s.left = n > 0 || s.reset
 	}
 	return nil
@@ -302,6 +303,11 @@ func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	raw, err := i.dumpBytes(int(desc.File.Fd()))
 	if err != nil {
 		return err
+	}
+	if i.connected() {
+		// The kernel writes it whenever something arrives; as if set it would
+		// decide who of a SO_REUSEPORT group gets what.
+		more = slices.DeleteFunc(more, option{unix.SOL_SOCKET, unix.SO_INCOMING_CPU, -1}.is)
 	}
 	x.SockOptions = slices.Concat(own, more, raw)
 	if i.state == stateListen && i.waiting > 0 {

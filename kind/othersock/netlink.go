@@ -127,11 +127,11 @@ func look(d *kind.Dump, desc *kind.Desc) (*seen, error) {
 
 // waits tells whether there is something to be read.
 func waits(fd int) (bool, error) {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	shows, err := kernel.Poll(uintptr(fd), unix.POLLIN)
+	if err != nil {
 		return false, fmt.Errorf("poll it: %w", err)
 	}
-	return p[0].Revents&unix.POLLIN != 0, nil
+	return shows&unix.POLLIN != 0, nil
 }
 
 func (s *seen) lookAddresses(fd int) error {

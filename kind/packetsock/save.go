@@ -13,6 +13,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/sockdiag"
 	"ckpt/kind/sockopt"
@@ -116,11 +117,11 @@ func (s *seen) heads(desc *kind.Desc, contents []byte) (at heads, err error) {
 		at.rx = f.received()
 		// poll(2) tells whether the frame before that one is the program's.
 		n := int(s.rx.frames)
-		p := []unix.PollFd{{Fd: int32(desc.File.Fd()), Events: unix.POLLIN}}
-		if _, err := unix.Poll(p, 0); err != nil {
+		shows, err := kernel.Poll(desc.File.Fd(), unix.POLLIN)
+		if err != nil {
 			return at, fmt.Errorf("poll it: %w", err)
 		}
-		if f.statusOf((at.rx+n-1)%n) != statusKernel && p[0].Revents&unix.POLLIN == 0 {
+		if f.statusOf((at.rx+n-1)%n) != statusKernel && shows&unix.POLLIN == 0 {
 			return at, errWhereNext("fills")
 		}
 	}

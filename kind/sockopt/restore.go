@@ -7,7 +7,9 @@ import (
 	sk_opts "github.com/checkpoint-restore/go-criu/v7/crit/images/sk-opts"
 	"golang.org/x/sys/unix"
 
+	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 )
 
 // Restore gives the socket fd the saved options. What is right already is
@@ -60,6 +62,12 @@ func Restore(fd uintptr, e *sk_opts.SkOptsEntry) error {
 // RestoreMore sets what More read. After Restore: SO_LOCK_FILTER is among it.
 func RestoreMore(fd uintptr, opts []*image.SockOption) error {
 	for _, o := range opts {
+		if len(o.GetData()) > 0 {
+			if err := SetBytes(fd, o); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := setInt(int(fd), int(o.GetLevel()), int(o.GetName()), int(o.GetValue())); err != nil {
 			return err
 		}
@@ -67,12 +75,50 @@ func RestoreMore(fd uintptr, opts []*image.SockOption) error {
 	return nil
 }
 
+// SetBytes sets an option whose value is no int.
+func SetBytes(fd uintptr, o *image.SockOption) error {
+	if err := kernel.SetSocketOption(fd, int(o.GetLevel()), int(o.GetName()), o.GetData()); err != nil {
+		return denied(fmt.Errorf("set socket option %s: %w", shown(int(o.GetLevel()), int(o.GetName())), err))
+	}
+	return nil
+}
+
+// Priority sets SO_PRIORITY once more: to set IP_TOS has changed it.
+func Priority(fd uintptr, e *sk_opts.SkOptsEntry) error {
+	if e.SoPriority == nil {
+		return nil
+	}
+	return setInt(int(fd), unix.SOL_SOCKET, unix.SO_PRIORITY, int(e.GetSoPriority()))
+}
+
+// denied says what to do where setting an option takes more than one may.
+func denied(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return failure.WithHint(failure.Mark(failure.ErrUnsupported, err), "restore as root", "or start containers with a network of their own (--net none)")
+	}
+	return err
+}
+
+// shown is an option as messages have it: those that take privileges by name.
+func shown(level, name int) string {
+	names := map[[2]int]string{
+		{unix.SOL_SOCKET, unix.SO_DEBUG}: "SO_DEBUG", {unix.SOL_SOCKET, unix.SO_PRIORITY}: "SO_PRIORITY", {unix.SOL_SOCKET, unix.SO_MARK}: "SO_MARK",
+		{unix.SOL_SOCKET, unix.SO_BUSY_POLL}: "SO_BUSY_POLL", {unix.SOL_SOCKET, unix.SO_PREFER_BUSY_POLL}: "SO_PREFER_BUSY_POLL",
+		{unix.SOL_SOCKET, unix.SO_RCVMARK}: "SO_RCVMARK", {unix.SOL_SOCKET, unix.SO_TXTIME}: "SO_TXTIME",
+		{unix.IPPROTO_IP, unix.IP_TRANSPARENT}: "IP_TRANSPARENT", {unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT}: "IPV6_TRANSPARENT",
+	}
+	if s := names[[2]int{level, name}]; s != "" {
+		return s
+	}
+	return fmt.Sprintf("%d of level %d", name, level)
+}
+
 func setInt(fd, level, name, v int) error {
 	if now, err := unix.GetsockoptInt(fd, level, name); err == nil && now == v {
 		return nil
 	}
 	if err := unix.SetsockoptInt(fd, level, name, v); err != nil {
-		return fmt.Errorf("set socket option %d of level %d to %d: %w", name, level, v, err)
+		return denied(fmt.Errorf("set socket option %s to %d: %w", shown(level, name), v, err))
 	}
 	return nil
 }

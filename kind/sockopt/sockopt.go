@@ -3,14 +3,19 @@
 //
 // What the kernel shows: getsockopt(2).
 //
-// What is saved: what sk_opts_entry of CRIU has fields for (Dump), and the
-// other options that have an int as value (More).
+// What is saved: what sk_opts_entry of CRIU has fields for (Dump), and all
+// others that can be read (More).
 //
-// What is lost: SO_INCOMING_CPU, which the machine decides; a buffer larger
-// than the kernel allows the user becomes as large as it allows.
+// What is lost: what can be set but not read: SO_BUSY_POLL_BUDGET, SO_INQ of a
+// unix socket, the BPF program of a SO_REUSEPORT group; the counter of
+// SOF_TIMESTAMPING_OPT_ID, which begins at 0; what waits in the error queue
+// (MSG_ERRQUEUE). A buffer larger than the kernel allows the user becomes as
+// large as it allows.
 package sockopt
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -56,8 +61,13 @@ var numbers = []number{
 	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, func(e *sk_opts.SkOptsEntry) **uint32 { return &e.TcpKeepintvl }},
 }
 
-// more are the options that have no field, with their defaults.
+// soRcvPriority gives the priority of what is received (Linux 6.15, e45469e594b2).
+const soRcvPriority = 82
+
+// more are the options that have an int as value and no field, with their
+// defaults.
 var more = []struct{ name, initial int }{
+	{unix.SO_INCOMING_CPU, -1}, {soRcvPriority, 0},
 	{unix.SO_DEBUG, 0},
 	{unix.SO_TIMESTAMP, 0}, {unix.SO_TIMESTAMPNS, 0}, {unix.SO_TIMESTAMPING, 0},
 	{unix.SO_TIMESTAMP_NEW, 0}, {unix.SO_TIMESTAMPNS_NEW, 0}, {unix.SO_TIMESTAMPING_NEW, 0},
@@ -65,6 +75,16 @@ var more = []struct{ name, initial int }{
 	{unix.SO_LOCK_FILTER, 0}, {unix.SO_SELECT_ERR_QUEUE, 0}, {unix.SO_BUSY_POLL, 0},
 	{unix.SO_ZEROCOPY, 0}, {unix.SO_PREFER_BUSY_POLL, 0}, {unix.SO_RESERVE_MEM, 0},
 	{unix.SO_TXREHASH, 1}, {unix.SO_RCVMARK, 0}, {unix.SO_PASSPIDFD, 0}, {unix.SO_PASSRIGHTS, 1}, {unix.SO_INQ, 0},
+}
+
+// moreBytes are those whose value is no int, with their defaults: bytes in, the
+// same bytes out.
+var moreBytes = []struct {
+	name    int
+	initial []byte
+}{
+	{unix.SO_MAX_PACING_RATE, binary.NativeEndian.AppendUint64(nil, ^uint64(0))}, // 8 bytes since Linux 5.0 (6bdef102da85)
+	{unix.SO_TXTIME, make([]byte, 8)},                                            // struct sock_txtime
 }
 
 // has tells an option that this kernel or this family does not have from an error.
@@ -105,6 +125,9 @@ func Dump(fd uintptr) (*sk_opts.SkOptsEntry, error) {
 		}
 	}
 	dev, err := unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+	if errors.Is(err, unix.ENODEV) {
+		return nil, failure.WithHint(failure.Unsupportedf("a socket bound to a network interface that is gone (SO_BINDTODEVICE)"), "close it before the dump")
+	}
 	if ok, err := has(err); err != nil {
 		return nil, fmt.Errorf("read SO_BINDTODEVICE: %w", err)
 	} else if ok && dev != "" {
@@ -186,6 +209,15 @@ func More(fd uintptr) ([]*image.SockOption, error) {
 			return nil, fmt.Errorf("read socket option %d: %w", o.name, err)
 		case ok && v != o.initial:
 			out = append(out, &image.SockOption{Level: unix.SOL_SOCKET, Name: int32(o.name), Value: int64(v)})
+		}
+	}
+	for _, o := range moreBytes {
+		b, err := kernel.SocketOption(fd, unix.SOL_SOCKET, o.name, make([]byte, len(o.initial)))
+		switch ok, err := has(err); {
+		case err != nil:
+			return nil, fmt.Errorf("read socket option %d: %w", o.name, err)
+		case ok && !bytes.Equal(b, o.initial):
+			out = append(out, &image.SockOption{Level: unix.SOL_SOCKET, Name: int32(o.name), Data: b})
 		}
 	}
 	return out, nil

@@ -28,17 +28,17 @@ type peeked struct {
 // does so only at the end of its queue, which is not reached here; the others
 // at once.
 func peek(fd int, i *info) ([]peeked, error) {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	shows, err := kernel.Poll(uintptr(fd), unix.POLLIN)
+	if err != nil {
 		return nil, fmt.Errorf("poll it: %w", err)
 	}
-	if p[0].Revents&unix.POLLIN == 0 || i.typ == unix.SOCK_STREAM && i.inq == 0 {
+	if shows&unix.POLLIN == 0 || i.typ == unix.SOCK_STREAM && i.inq == 0 {
 		return nil, nil
 	}
 	if i.typ == unix.SOCK_STREAM {
 		return peekStream(fd, int(i.inq))
 	}
-	if p[0].Revents&unix.POLLERR != 0 {
+	if shows&unix.POLLERR != 0 {
 		if i.typ == unix.SOCK_SEQPACKET && i.inq == 0 {
 			return nil, nil // readable since it has ended
 		}

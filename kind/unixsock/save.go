@@ -251,11 +251,11 @@ func resetPending(desc *kind.Desc, i *info) (bool, error) {
 	if !i.stream() || i.shutdown != 3 || !i.hasPeer || i.peer != 0 {
 		return false, nil
 	}
-	p := []unix.PollFd{{Fd: int32(desc.File.Fd())}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	shows, err := kernel.Poll(desc.File.Fd(), 0)
+	if err != nil {
 		return false, fmt.Errorf("poll it: %w", err)
 	}
-	return p[0].Revents&unix.POLLERR != 0, nil
+	return shows&unix.POLLERR != 0, nil
 }
 
 // ucred are user and group as the container sees them.
