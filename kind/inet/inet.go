@@ -17,7 +17,8 @@
 // kept.go).
 //
 // What is lost: see Limits. Listeners with connections waiting over which data
-// has come, and sockets of multicast routing daemons are refused.
+// has come, sockets of multicast routing daemons, and TCP with keys (TCP-MD5,
+// TCP-AO) are refused.
 //
 // Needs: for connections TCP_REPAIR (3.5) with its window (4.8, commit
 // b1ed4c4fa9a5) and CAP_NET_ADMIN over the network namespace; for those that lead
@@ -61,7 +62,8 @@ func Kind() kind.File {
 			"and one that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
 			"a connection that is being made begins anew to wait for an answer; " +
 			"one that is kept though its other end is outside (--tcp keep) is lost if that does not wait as long; " +
-			"TCP-MD5 and TCP-AO keys of listeners and of connections inside and an eBPF program of a SO_REUSEPORT group must be set again",
+			"a BPF program of a SO_REUSEPORT group, and what else can be set but not read (IPV6_MTU, IPV6_PKTINFO, flow labels, anycast groups, " +
+			"IP_MULTICAST_IF by number alone, SO_BUSY_POLL_BUDGET), must be set again; TCP-MD5 keys, where whoever dumps is not told of them and the dump is not refused, too",
 	}
 }
 

@@ -48,6 +48,7 @@ type saver struct {
 	streams   []*stream
 	groups    []group // multicast groups received; nil: not read yet
 	halves    map[half]map[uint32]sk_opts.SkShutdown
+	signed    map[half]map[uint32]bool
 	lists     map[string]map[string]listed // see list
 	held      map[pair]bool                // see isHeld; nil: not listed yet
 	away      outgoing
@@ -149,6 +150,11 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err := sockopt.CheckNamespace(d, desc); err != nil {
 		return err
+	}
+	if i.tcp() {
+		if err := s.checkKeys(d, desc, i); err != nil {
+			return err
+		}
 	}
 	switch {
 	case i.state == stateListen && i.waiting > 0:
