@@ -98,6 +98,14 @@ static void look(void)
 		works(r, "%s", name);
 		fact_bytes(name, v, r < 0 ? 0 : len);
 	}
+	struct sockaddr_in at = { 0 };
+	socklen_t size = sizeof(at);
+	works(getsockname(get("away"), (void *)&at, &size), "getsockname");
+	fact_bytes("away", &at, size);
+	size = sizeof(int);
+	int free = 1;
+	works(getsockopt(get("away"), IPPROTO_IP, IP_FREEBIND, &free, &size), "IP_FREEBIND");
+	fact("away: IP_FREEBIND", "%d", free);
 	struct sock_filter got[8];
 	socklen_t many = 8;
 	works(getsockopt(get("filtered"), SOL_SOCKET, SO_ATTACH_FILTER, got, &many), "SO_GET_FILTER");
@@ -120,6 +128,11 @@ int main(void)
 	keep("netlink", socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
 	check(socketpair(AF_UNIX, SOCK_STREAM, 0, p) == 0, "socketpair");
 	keep("unix", p[0]), keep("unix peer", p[1]);
+	struct sockaddr_in away = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0xcb007107) }; /* for documentation (RFC 5737) */
+	int on = 1, off = 0;
+	keep("away", socket(AF_INET, SOCK_DGRAM, 0));
+	check(setsockopt(get("away"), IPPROTO_IP, IP_FREEBIND, &on, sizeof(on)) == 0 && bind(get("away"), (void *)&away, sizeof(away)) == 0, "bind freely");
+	check(setsockopt(get("away"), IPPROTO_IP, IP_FREEBIND, &off, sizeof(off)) == 0, "IP_FREEBIND");
 	keep("listener", socket(AF_INET, SOCK_STREAM, 0));
 	check(bind(get("listener"), (void *)&a, len) == 0 && listen(get("listener"), 5) == 0, "listen");
 	check(getsockname(get("listener"), (void *)&a, &len) == 0, "getsockname");

@@ -89,7 +89,7 @@ func (s *sock) forBind() (out []*image.SockOption) {
 	add(unix.IPPROTO_IP, unix.IP_FREEBIND, s.e.GetIpOpts().GetFreebind())
 	for _, o := range s.x.GetSockOptions() {
 		switch [2]int32{o.GetLevel(), o.GetName()} {
-		case [2]int32{unix.IPPROTO_IP, unix.IP_TRANSPARENT}, [2]int32{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT}, [2]int32{unix.IPPROTO_IPV6, unix.IPV6_FREEBIND}:
+		case [2]int32{unix.IPPROTO_IP, unix.IP_TRANSPARENT}, [2]int32{unix.IPPROTO_IP, unix.IP_FREEBIND}, [2]int32{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT}, [2]int32{unix.IPPROTO_IPV6, unix.IPV6_FREEBIND}:
 			out = append(out, o)
 		}
 	}

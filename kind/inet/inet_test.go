@@ -183,6 +183,8 @@ func TestSockets(t *testing.T) {
 			{tcp, unix.TCP_NODELAY, 1}, {tcp, unix.TCP_DEFER_ACCEPT, 7}, {tcp, unix.TCP_FASTOPEN, 16}, {tcp, unix.TCP_MAXSEG, 1000}, {tcp, unix.TCP_USER_TIMEOUT, 5000},
 			{sol, unix.SO_KEEPALIVE, 1}, {tcp, unix.TCP_KEEPIDLE, 33}, {tcp, unix.TCP_CORK, 1}, {ip, unix.IP_TOS, 16}, {ip, unix.IP_TTL, 9}, {ip, unix.IP_FREEBIND, 1}, {sol, unix.SO_RCVBUF, 9000}}}},
 		"address not here": {{family: in4, typ: sockStream, bind: "192.0.2.1:80", backlog: 1, opts: [][3]int{{ip, unix.IP_FREEBIND, 1}}}},
+		"address not here, and no freedom now": {{family: in4, typ: sockStream, bind: "192.0.2.1:80", backlog: 1, opts: [][3]int{{ip, unix.IP_FREEBIND, 1}}, then: [][3]int{{ip, unix.IP_FREEBIND, 0}}},
+			{family: in6, typ: sockDgram, bind: "[2001:db8::1]:80", backlog: -1, opts: [][3]int{{ip, unix.IP_FREEBIND, 1}}, then: [][3]int{{ip, unix.IP_FREEBIND, 0}}}},
 		"a group": {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 1, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}},
 			{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 2, uid: 99, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}}},
 		"a group no more": {{family: in4, typ: sockStream, bind: "127.0.0.1:80", backlog: 1, opts: [][3]int{{sol, unix.SO_REUSEPORT, 1}}, then: [][3]int{{sol, unix.SO_REUSEPORT, 0}}},

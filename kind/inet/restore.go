@@ -278,7 +278,18 @@ func (w *world) bind(s *sock) error {
 		}
 		err = unix.Bind(s.fd(), sockaddr(s.local, zone))
 	}
-	return s.addressError(err)
+	if err != nil {
+		return s.addressError(err)
+	}
+	return s.unfree()
+}
+
+// unfree switches IP_FREEBIND off, if only bind(2) has taken it (boundFreely).
+func (s *sock) unfree() error {
+	if o := s.e.GetIpOpts(); o == nil || o.Freebind == nil || o.GetFreebind() {
+		return nil
+	}
+	return sockopt.RestoreMore(s.f.Fd(), []*image.SockOption{{Level: unix.IPPROTO_IP, Name: unix.IP_FREEBIND}})
 }
 
 func (w *world) zone(s *sock) (uint32, error) {

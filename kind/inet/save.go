@@ -316,6 +316,11 @@ func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		more = slices.DeleteFunc(more, option{unix.SOL_SOCKET, unix.SO_INCOMING_CPU, -1}.is)
 	}
 	x.SockOptions = slices.Concat(own, more, raw)
+	if free, err := boundFreely(d, i); err != nil {
+		return err
+	} else if free != nil {
+		x.SockOptions = append(x.SockOptions, free)
+	}
 	if i.state == stateListen && i.waiting > 0 {
 		if err := s.saveQueue(d, desc, i, x); err != nil {
 			return err
