@@ -140,6 +140,32 @@ func TestRefusedSockets(t *testing.T) {
 	}
 }
 
+// TestRefusedSigned: keys of TCP-MD5 are shown to who may administer the
+// network; while nothing may run inside, that is root.
+func TestRefusedSigned(t *testing.T) {
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			c := e.Start("refused", []string{"--net", "none"}, harness.Program(t, "refused.c"), "signer")
+			var j harness.Journal
+			counts(c, &j, "parent")
+			tries := [][]string{{"dump", c.Name, e.Join("image")}}
+			if e.Root() {
+				tries = append(tries, []string{"check", c.Name})
+			}
+			for _, args := range tries {
+				r := e.Try(args...)
+				if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "a TCP socket with keys of TCP-MD5 (TCP_MD5SIG)") || !strings.Contains(told, "close it before the dump") {
+					t.Errorf("the reason, exit code 3 and a way out are missing: %v", r)
+				}
+				absent(e, e.Join("image"))
+				untraced(c)
+				counts(c, &j, "parent")
+			}
+		})
+	}
+}
+
 // TestRefusedKeyrings: keys are hidden even from who has them. As root alone,
 // for each user may have but 200 of them.
 func TestRefusedKeyrings(t *testing.T) {

@@ -1,14 +1,16 @@
 /*
  * refused [WHAT...]: holds what cannot be saved, and counts: sockets of the
- * sorts named, keyrings, rings, a multicast router, or a zombie that was not dumpable; with none, two children have an io_uring and a userfaultfd.
+ * sorts named, keyrings, rings, a multicast router, a key of TCP, or a zombie that was not dumpable; with none, two children have an io_uring and a userfaultfd.
  */
 #include "step.h"
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
 #include <linux/io_uring.h>
 #include <linux/keyctl.h>
 #include <linux/mroute.h>
 #include <linux/netlink.h>
+#include <linux/tcp.h>
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -85,9 +87,20 @@ static void router(void)
 	struct vifctl v = { .vifc_flags = VIFF_USE_IFINDEX, .vifc_threshold = 1, .vifc_lcl_ifindex = 1 };
 	check(fd >= 0 && setsockopt(fd, IPPROTO_IP, MRT_INIT, &on, sizeof(on)) == 0 && setsockopt(fd, IPPROTO_IP, MRT_ADD_VIF, &v, sizeof(v)) == 0, "multicast routing");
 }
+/* Listens, with a key for what a neighbour sends. */
+static void signer(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct tcp_md5sig key = { .tcpm_keylen = 6, .tcpm_key = "secret" };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	memcpy(&key.tcpm_addr, &a, sizeof(a));
+	check(fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &key, sizeof(key)) == 0, "TCP_MD5SIG");
+	check(bind(fd, (void *)&a, sizeof(a)) == 0 && listen(fd, 1) == 0, "listen");
+}
 
 static const struct { const char *name; void (*hold)(void); } others[] = {
 	{ "zombie", zombie }, { "closed ring", closed_ring }, { "half ring", half_ring }, { "router", router },
+	{ "signer", signer },
 };
 
 static void hold(const char *name)

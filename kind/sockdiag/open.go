@@ -31,7 +31,7 @@ func Open(d *kind.Dump) (*os.File, error) {
 	}
 	var f *os.File
 	err := kernel.OnThread(func() error {
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.Hand))
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.Home))
 		if err != nil {
 			return err
 		}
