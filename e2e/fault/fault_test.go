@@ -155,7 +155,7 @@ func TestRefusedSigned(t *testing.T) {
 			}
 			for _, args := range tries {
 				r := e.Try(args...)
-				if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "a TCP socket with keys of TCP-MD5 (TCP_MD5SIG)") || !strings.Contains(told, "close it before the dump") {
+				if told := r.Out + r.Err; r.Code != 3 || !strings.Contains(told, "its segments are signed (TCP_MD5SIG)") || !strings.Contains(told, "close it before the dump") {
 					t.Errorf("the reason, exit code 3 and a way out are missing: %v", r)
 				}
 				absent(e, e.Join("image"))

@@ -25,7 +25,6 @@ type outgoing struct {
 	ending bool // the container is about to be ended
 	tried  bool // whether they can be kept, see able
 	why    error
-	signed map[uint32]bool // connections whose segments are signed, by inode; nil: not listed yet
 }
 
 // outside decides about one. It notes in i that it is one, if it is not refused.
@@ -37,7 +36,7 @@ func (s *saver) outside(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	case kind.Keep:
 		err := s.away.able(d)
 		if err == nil {
-			err = s.away.unsigned(d, desc)
+			err = s.unsigned(d, desc, i, "close it before the dump, or save it as closed: --tcp close")
 		}
 		if err != nil {
 			return fmt.Errorf("TCP connection to %s, which is outside the container: %w", i.peer, err)

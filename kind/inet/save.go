@@ -48,7 +48,7 @@ type saver struct {
 	streams   []*stream
 	groups    []group // multicast groups received; nil: not read yet
 	halves    map[half]map[uint32]sk_opts.SkShutdown
-	signed    map[half]map[uint32]bool
+	signed    map[uint32]bool              // sockets whose segments are signed, by inode; nil: not listed yet
 	lists     map[string]map[string]listed // see list
 	held      map[pair]bool                // see isHeld; nil: not listed yet
 	away      outgoing
@@ -152,18 +152,7 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		return err
 	}
 	if i.tcp() {
-		if err := s.checkKeys(d, desc, i); err != nil {
-			return err
-		}
-	}
-	switch {
-	case i.state == stateListen && i.waiting > 0:
-		_, err := s.queue(d, listener{desc, i.local, i.waiting})
-		return err
-	case i.tcp() && i.connected():
-		return s.checkConnection(d, desc, i)
-	case i.tcp():
-		return nil
+		return s.checkTCP(d, desc, i)
 	}
 	if err := checkRouting(d, i); err != nil {
 		return err
@@ -174,6 +163,19 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		}
 	}
 	return checkCork(desc)
+}
+
+func (s *saver) checkTCP(d *kind.Dump, desc *kind.Desc, i *seen) (err error) {
+	switch {
+	case i.state == stateListen && i.waiting > 0:
+		_, err = s.queue(d, listener{desc, i.local, i.waiting})
+	case i.connected():
+		err = s.checkConnection(d, desc, i)
+	}
+	if err != nil || i.outside { // which has been asked, unless it is closed
+		return err
+	}
+	return s.unsigned(d, desc, i, "close it before the dump")
 }
 
 // checkCork: what waits for the rest of a datagram (UDP_CORK, MSG_MORE)

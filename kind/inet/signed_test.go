@@ -11,7 +11,7 @@ import (
 	"ckpt/kind/kindtest"
 )
 
-func TestSigned(t *testing.T) {
+func TestSignedListener(t *testing.T) {
 	for _, at := range []string{"127.0.0.1:179", "[::1]:179"} {
 		t.Run(at, func(t *testing.T) {
 			ownNet(t)
@@ -27,7 +27,7 @@ func TestSigned(t *testing.T) {
 			must(t, kernel.SetSocketOption(f.Fd(), tcp, unix.TCP_MD5SIG, key))
 			bind(t, f, at)
 			listen(t, f, 1)
-			refused(t, kindtest.Refused(t, Kind, f), "a TCP socket with keys of TCP-MD5 (TCP_MD5SIG)")
+			refused(t, kindtest.Refused(t, Kind, f), "its segments are signed (TCP_MD5SIG)")
 		})
 	}
 }
