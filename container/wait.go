@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 )
 
 // Wait waits until the container has ended, as it does when its command has,
@@ -81,8 +82,7 @@ func (c *Container) ended(ctx context.Context) (*Exit, error) {
 func stillOpen(fds []int) []int {
 	var out []int
 	for _, fd := range fds {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, err := unix.Poll(p, 0); err == nil && n == 0 {
+		if is, err := kernel.Poll(uintptr(fd), unix.POLLIN); err == nil && is == 0 {
 			out = append(out, fd)
 		}
 	}

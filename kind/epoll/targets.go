@@ -173,11 +173,11 @@ func spare(fd, tfd int) (int, error) {
 // readiness is what the file is ready for now, in epoll's bits, which are
 // those of poll(2).
 func readiness(fd int) uint32 {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI | unix.POLLRDHUP}}
-	if n, err := unix.Poll(p, 0); err != nil || n == 0 {
+	is, err := kernel.Poll(uintptr(fd), unix.POLLIN|unix.POLLOUT|unix.POLLPRI|unix.POLLRDHUP)
+	if err != nil {
 		return 0
 	}
-	return uint32(p[0].Revents) & 0xffff
+	return uint32(is) & 0xffff
 }
 
 func event(events uint32, data uint64) *unix.EpollEvent {

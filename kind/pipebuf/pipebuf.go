@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 )
 
 // pipeBuf is PIPE_BUF, the greatest packet of a pipe in O_DIRECT mode (pipe(2)).
@@ -29,18 +30,12 @@ type Contents struct {
 // can read sees POLLHUP when there is no writer, one that can write sees
 // POLLERR when there is no reader (fs/pipe.c, pipe_poll). f is either end.
 func Ends(f *os.File, read, write bool) (reader, writer bool, err error) {
-	p := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN | unix.POLLOUT}}
-	for {
-		_, err = unix.Poll(p, 0)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	is, err := kernel.Poll(f.Fd(), unix.POLLIN|unix.POLLOUT)
 	if err != nil {
 		return false, false, fmt.Errorf("poll: %w", err)
 	}
-	reader = read || p[0].Revents&unix.POLLERR == 0
-	writer = write || p[0].Revents&unix.POLLHUP == 0
+	reader = read || is&unix.POLLERR == 0
+	writer = write || is&unix.POLLHUP == 0
 	return reader, writer, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/tracee"
 )
@@ -184,11 +185,11 @@ func (p *pty) howStopped(b *before) (image.FileExtra_Stop, error) {
 }
 
 func eventsOf(f *os.File) (int16, error) {
-	p := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	is, err := kernel.Poll(f.Fd(), unix.POLLIN|unix.POLLOUT|unix.POLLPRI)
+	if err != nil {
 		return 0, fmt.Errorf("poll it: %w", err)
 	}
-	return p[0].Revents, nil
+	return is, nil
 }
 
 // quiet are attributes under which bytes pass as they are. IXON stays, for to

@@ -10,6 +10,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
 )
@@ -76,11 +77,11 @@ func (p *pty) entry(master bool) *ttyimg.TtyInfoEntry {
 // hungUp: a slave was open, and none is any more. The terminal behaves
 // another way before the first is opened.
 func hungUp(d *kind.Desc) (bool, error) {
-	p := []unix.PollFd{{Fd: int32(d.File.Fd())}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	is, err := kernel.Poll(d.File.Fd(), 0)
+	if err != nil {
 		return false, fmt.Errorf("poll: %w", err)
 	}
-	return p[0].Revents&unix.POLLHUP != 0, nil
+	return is&unix.POLLHUP != 0, nil
 }
 
 // node is owner and permissions of /dev/pts/N.

@@ -32,6 +32,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/procfs"
 )
@@ -326,8 +327,7 @@ func (p *pty) unread(d *kind.Dump, end *kind.Desc) error {
 // along that a worker of the kernel has yet to hand over (n_tty_poll()), which
 // FIONREAD alone does not count.
 func underWay(end *os.File) (int, error) {
-	p := []unix.PollFd{{Fd: int32(end.Fd()), Events: unix.POLLIN}}
-	if _, err := unix.Poll(p, 0); err != nil {
+	if _, err := kernel.Poll(end.Fd(), unix.POLLIN); err != nil {
 		return 0, fmt.Errorf("poll it: %w", err)
 	}
 	n, err := unix.IoctlGetInt(int(end.Fd()), unix.TIOCINQ)
