@@ -106,6 +106,7 @@ func device(mode uint32) bool {
 
 func createAt(name string, e *ghostfile.GhostFileEntry, target string) (fd int, err error) {
 	const always = unix.O_NOFOLLOW | unix.O_CLOEXEC
+	flags, remove := unix.O_PATH, unix.Unlink
 	switch mode := e.GetMode(); mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		fd, err = unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|always, 0o600)
@@ -114,32 +115,21 @@ func createAt(name string, e *ghostfile.GhostFileEntry, target string) (fd int, 
 		}
 		return fd, removeOr(fd, unix.Unlink(name))
 	case unix.S_IFIFO:
-		if err := unix.Mkfifo(name, 0o600); err != nil {
-			return 0, err
-		}
-		fd, err = unix.Open(name, unix.O_RDWR|unix.O_NONBLOCK|always, 0)
-		return fd, errors.Join(err, removeOr(fd, unix.Unlink(name)))
+		flags, err = unix.O_RDWR|unix.O_NONBLOCK, unix.Mkfifo(name, 0o600)
 	case unix.S_IFDIR:
-		if err := unix.Mkdir(name, 0o700); err != nil {
-			return 0, err
-		}
-		fd, err = unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|always, 0)
-		return fd, errors.Join(err, removeOr(fd, unix.Rmdir(name)))
+		flags, remove, err = unix.O_RDONLY|unix.O_DIRECTORY, unix.Rmdir, unix.Mkdir(name, 0o700)
 	case unix.S_IFCHR, unix.S_IFBLK, unix.S_IFSOCK:
-		// Of no use to anybody under its name.
-		if err := unix.Mknod(name, mode&unix.S_IFMT, int(e.GetRdev())); err != nil {
-			return 0, err
-		}
-		fd, err = unix.Open(name, unix.O_PATH|always, 0)
-		return fd, errors.Join(err, removeOr(fd, unix.Unlink(name)))
+		err = unix.Mknod(name, mode&unix.S_IFMT, int(e.GetRdev())) // of no use to anybody under its name
 	case unix.S_IFLNK:
-		if err := unix.Symlink(target, name); err != nil {
-			return 0, err
-		}
-		fd, err = unix.Open(name, unix.O_PATH|always, 0)
-		return fd, errors.Join(err, removeOr(fd, unix.Unlink(name)))
+		err = unix.Symlink(target, name)
+	default:
+		err = failure.Damagedf("a deleted file of mode %#o", mode)
 	}
-	return 0, failure.Damagedf("a deleted file of mode %#o", e.GetMode())
+	if err != nil {
+		return 0, err
+	}
+	fd, err = unix.Open(name, flags|always, 0)
+	return fd, errors.Join(err, removeOr(fd, remove(name)))
 }
 
 // removeOr closes fd when the file could not be unlinked again.
