@@ -16,6 +16,13 @@ func (s *restorer) check(r *kind.Restore, t *kind.Target) error {
 	if err := s.load(r); err != nil {
 		return err
 	}
+	if len(s.locks[t.VPID]) == 0 {
+		return nil
+	}
+	all, err := procfs.Locks(r.HostProc)
+	if err != nil {
+		return err
+	}
 	var refused []error
 	for _, e := range s.locks[t.VPID] {
 		k := newTaken(r, t, e)
@@ -26,35 +33,27 @@ func (s *restorer) check(r *kind.Restore, t *kind.Target) error {
 		if err := unix.Stat(k.name, k.st); err != nil {
 			continue // the file's own kind says that it is gone
 		}
-		held, err := k.held()
-		if err != nil {
-			return err
-		}
-		if held {
+		if k.held(all) {
 			refused = append(refused, k.why(unix.EAGAIN))
 		}
 	}
 	return errors.Join(refused...)
 }
 
-// held tells whether a lock is in the way. The numbers of devices in /proc/locks
+// held tells whether a lock of all is in the way. The numbers of devices in /proc/locks
 // are those of file systems, which those of files are not everywhere (btrfs,
 // overlay): there it takes the holder's descriptors to be sure.
-func (k *taken) held() (bool, error) {
-	all, err := procfs.Locks(k.r.HostProc)
-	if err != nil {
-		return false, err
-	}
+func (k *taken) held(all []procfs.Lock) bool {
 	for i := range all {
 		l := &all[i]
 		if l.Ino != k.st.Ino || !k.inTheWay(l) {
 			continue
 		}
 		if l.Dev == k.st.Dev {
-			return true, nil
+			return true
 		}
 		pid, _ := k.holder()
-		return pid != 0, nil
+		return pid != 0
 	}
-	return false, nil
+	return false
 }
