@@ -100,17 +100,9 @@ func (c *Container) recognise(st *procfs.Stat) (bool, error) {
 	if supervised, err := c.Supervised(); err != nil || !supervised {
 		return false, err
 	}
-	p, err := procfs.Open(c.Supervisor)
-	if errors.Is(err, unix.ESRCH) {
-		return false, nil
-	}
+	args, err := argsOf(c.Supervisor)
 	if err != nil {
 		return false, err
-	}
-	defer p.Close()
-	args, err := p.Cmdline()
-	if err != nil {
-		return false, notGone(err)
 	}
 	// Not by the state directory: the same may be named by another path now.
 	if name, _, ok := supervises(args); !ok || name != c.Name {
