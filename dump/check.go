@@ -30,18 +30,20 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, unseen 
 		if refused, sure, unseen, err = checkOnce(ctx, src, o); err != nil {
 			return nil, nil, err
 		}
-		if len(sure) > 0 {
-			return append(refused, sure...), unseen, nil
-		}
-		if all = slices.DeleteFunc(all, func(e error) bool { return !slices.ContainsFunc(refused, sameText(e)) }); n == 1 {
+		if n == 1 {
 			all = refused
+		} else {
+			all = slices.DeleteFunc(all, func(e error) bool { return !slices.ContainsFunc(refused, sameText(e)) })
 		}
 		switch {
+		case len(sure) > 0:
+			return append(refused, sure...), unseen, nil
 		case len(refused) == 0:
 			return nil, unseen, nil
-		case n == looks && len(all) > 0:
+		case n < looks:
+		case len(all) > 0:
 			return all, unseen, nil
-		case n == looks:
+		default:
 			return refused, unseen, nil
 		}
 	}
