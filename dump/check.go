@@ -3,6 +3,7 @@ package dump
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -27,6 +28,9 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, unseen 
 	var all []error // found by every look so far
 	for n := 1; ; n++ {
 		var sure []error
+		if n == 2 {
+			o.Log = slog.New(slog.DiscardHandler) // all has been told
+		}
 		if refused, sure, unseen, err = checkOnce(ctx, src, o); err != nil {
 			return nil, nil, err
 		}

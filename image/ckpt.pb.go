@@ -1943,6 +1943,7 @@ type FileExtra struct {
 	Packets         []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                                                                          // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
 	HungUp          bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                                                                     // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
 	Attributes      []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                                                                            // of a deleted file
+	WriteHint       uint64                 `protobuf:"varint,72,opt,name=write_hint,json=writeHint,proto3" json:"write_hint,omitempty"`                                                            // regular file: F_GET_RW_HINT
 	MessageQueue    uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`                                                   // of which one (MessageQueue.id)
 	Multicast       []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                                                                              // datagram or raw socket: groups it has joined
 	Interfaces      map[uint32]string      `protobuf:"bytes,51,rep,name=interfaces,proto3" json:"interfaces,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // packet socket: names of the network interfaces that are numbered in its entry
@@ -2144,6 +2145,13 @@ func (x *FileExtra) GetAttributes() []*Attribute {
 		return x.Attributes
 	}
 	return nil
+}
+
+func (x *FileExtra) GetWriteHint() uint64 {
+	if x != nil {
+		return x.WriteHint
+	}
+	return 0
 }
 
 func (x *FileExtra) GetMessageQueue() uint32 {
@@ -3185,8 +3193,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\xea\n" +
-	"\n" +
+	"\t_mce_kill\"\x89\v\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -3216,7 +3223,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\ahung_up\x18  \x01(\bR\x06hungUp\x12/\n" +
 	"\n" +
 	"attributes\x18! \x03(\v2\x0f.ckpt.AttributeR\n" +
-	"attributes\x12#\n" +
+	"attributes\x12\x1d\n" +
+	"\n" +
+	"write_hint\x18H \x01(\x04R\twriteHint\x12#\n" +
 	"\rmessage_queue\x18) \x01(\rR\fmessageQueue\x12-\n" +
 	"\tmulticast\x18( \x03(\v2\x0f.ckpt.MulticastR\tmulticast\x12?\n" +
 	"\n" +

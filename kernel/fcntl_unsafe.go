@@ -59,6 +59,19 @@ func SetFileOwner(fd uintptr, o Owner) error {
 	return err
 }
 
+// WriteHint reads how long what is written to a file is expected to live
+// (F_GET_RW_HINT of fcntl(2), 4.13), 0: not said. It belongs to the inode.
+func WriteHint(fd uintptr) (uint64, error) {
+	var hint uint64
+	err := fcntl(fd, unix.F_GET_RW_HINT, unsafe.Pointer(&hint))
+	return hint, err
+}
+
+// SetWriteHint sets it, which takes being the file's owner, or CAP_FOWNER.
+func SetWriteHint(fd uintptr, hint uint64) error {
+	return fcntl(fd, unix.F_SET_RW_HINT, unsafe.Pointer(&hint))
+}
+
 func fcntl(fd uintptr, cmd int, arg unsafe.Pointer) error {
 	if _, _, e := unix.Syscall(unix.SYS_FCNTL, fd, uintptr(cmd), uintptr(arg)); e != 0 {
 		return e

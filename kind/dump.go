@@ -214,6 +214,12 @@ func (p *Proc) HasTask(h pidns.HostPID) bool {
 	return slices.ContainsFunc(p.Threads, func(t *Task) bool { return t.Host == h })
 }
 
+// Lost says what of desc will not come back. Kinds call it from File.Dump, and
+// while only checking (Out is nil) from File.Refuse.
+func (d *Dump) Lost(desc *Desc, what string) {
+	d.Log.Warn(what, "vpid", desc.Proc.VPID, "comm", desc.Proc.Comm, "fd", desc.FD)
+}
+
 // RemoveTask forgets a thread that has exited.
 func (p *Proc) RemoveTask(t *Task) {
 	p.Threads = slices.DeleteFunc(p.Threads, func(o *Task) bool { return o == t })

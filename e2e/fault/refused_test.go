@@ -34,7 +34,14 @@ var things = []thing{
 	{name: "notifier gone", root: true, says: "a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)", check: "seccomp filters that ask a supervisor"},
 	{name: "undo", says: "it shares semaphore undo values with pid ", check: "undo values of semaphores"},
 	{name: "hung up", root: true, says: "a slave of terminal /dev/pts/0 was hung up (vhangup) while its master is open"},
+	{name: "dnotify", says: " has an owner (F_SETOWN), as a directory has whose changes are told by a signal (F_NOTIFY)"},
+	{name: "pressure", root: true, says: "/proc/pressure/memory is open for writing: a trigger (pressure stall information) is not carried"},
+	{name: "socket error", says: faulty},
+	{name: "error queue", says: faulty},
+	{name: "sent queue", root: true, says: strings.Replace(faulty, "3", "4", 1)}, // connections on the host's network are root's
 }
+
+const faulty = "fd 3: an error, or what has become of something it has sent, waits to be read (SO_ERROR, MSG_ERRQUEUE)"
 
 // TestRefusedThings: a dump says what it does not carry, and what to do; the
 // program goes on. A check says the same, or that it has not looked.

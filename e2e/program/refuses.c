@@ -1,11 +1,14 @@
 /*
- * refuses WHAT: holds one thing that cannot be saved, and says "step" again and
+ * refuses WHAT: holds one thing that cannot be saved, or not all of it, and says "step" again and
  * again.
  */
 #include "step.h"
+#include <arpa/inet.h>
 #include <asm/ldt.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/net_tstamp.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 static int secret(void)
@@ -78,9 +82,84 @@ static void hung_up(void)
 	check((getpid() == getsid(0) || setsid() >= 0) && open(ptsname(master), O_RDWR) >= 0 && vhangup() == 0, "vhangup");
 }
 
+static void dnotify(void)
+{
+	int fd = open(".", O_RDONLY | O_DIRECTORY);
+	signal(SIGIO, SIG_IGN);
+	check(fd >= 0 && fcntl(fd, F_NOTIFY, DN_CREATE | DN_MULTISHOT) == 0, "F_NOTIFY");
+}
+static void pressure(void)
+{
+	static const char trigger[] = "some 200000 2000000";
+	int fd = open("/proc/pressure/memory", O_RDWR | O_NONBLOCK);
+	check(fd >= 0 && write(fd, trigger, sizeof(trigger)) == sizeof(trigger), "/proc/pressure/memory");
+}
+
+/* A port that nobody has, or a little later somebody may. */
+static struct sockaddr_in nobody(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	check(fd >= 0 && bind(fd, (void *)&a, n) == 0 && getsockname(fd, (void *)&a, &n) == 0 && close(fd) == 0, "bind");
+	return a;
+}
+static void socket_error(void)
+{
+	struct sockaddr_in a = nobody();
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	check(connect(fd, (void *)&a, sizeof(a)) == 0 && send(fd, "x", 1, 0) == 1, "send");
+}
+static void error_queue(void)
+{
+	struct sockaddr_in a = nobody();
+	int on = 1, fd = socket(AF_INET, SOCK_DGRAM, 0);
+	check(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof(on)) == 0 && sendto(fd, "x", 1, 0, (void *)&a, sizeof(a)) == 1, "sendto");
+}
+/* Of one end of a TCP connection. */
+static void sent_queue(void)
+{
+	struct sockaddr_in a = nobody();
+	int on = 1, l = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+	char text[5000] = "";
+	check(bind(l, (void *)&a, sizeof(a)) == 0 && listen(l, 1) == 0 && connect(fd, (void *)&a, sizeof(a)) == 0, "connect");
+	check(setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) == 0 && send(fd, text, sizeof(text), MSG_ZEROCOPY) == sizeof(text), "MSG_ZEROCOPY");
+	check(recv(accept(l, NULL, NULL), text, sizeof(text), MSG_WAITALL) == sizeof(text), "recv");
+}
+
+/* Somebody sends to nobody, and all who listen for packets get some. */
+static void send_one(void)
+{
+	struct sockaddr_in a = nobody();
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	check(sendto(fd, "x", 1, 0, (void *)&a, sizeof(a)) == 1 && close(fd) == 0, "sendto");
+}
+static void raw_packets(void)
+{
+	check(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) >= 0, "raw socket");
+	send_one();
+}
+static void packets(void)
+{
+	check(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_IP)) >= 0, "packet socket");
+	send_one();
+}
+static void zero_copy(void)
+{
+	int on = 1, fd = socket(AF_INET, SOCK_DGRAM, 0);
+	check(setsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) == 0, "SO_ZEROCOPY");
+}
+static void stamps(void)
+{
+	int flags = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID, fd = socket(AF_INET, SOCK_DGRAM, 0);
+	check(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0, "SO_TIMESTAMPING");
+}
+
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
+	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue },
+	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 };
 
 int main(int argc, char **argv)

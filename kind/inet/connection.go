@@ -60,11 +60,11 @@ func checkUpper(fd int, i *seen) error {
 	if name := string(bytes.TrimRight(b, "\x00")); err == nil && name != "" {
 		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s with %s in the kernel (TCP_ULP)", i.peer, name), "have the program do without it, or close the connection before the dump")
 	}
-	shows, err := kernel.Poll(uintptr(fd), unix.POLLPRI)
+	urgent, err := shows(fd, unix.POLLPRI)
 	if err != nil {
-		return fmt.Errorf("poll it: %w", err)
+		return err
 	}
-	if shows&unix.POLLPRI != 0 {
+	if urgent {
 		return failure.WithHint(failure.Unsupportedf("urgent data (MSG_OOB) from %s waits in it", i.peer), "try again in a moment, when the program has read it")
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
-	"ckpt/kernel"
 	"ckpt/kind"
 )
 
@@ -29,7 +28,7 @@ const (
 // One without data that was looked at before is not shown again
 // (__skb_try_recv_from_queue()), and is lost unless it is the first.
 func waiting(fd int) (out []*image.Datagram, data [][]byte, err error) {
-	if any, _, err := pending(fd); !any || err != nil {
+	if any, err := shows(fd, unix.POLLIN); !any || err != nil {
 		return nil, nil, err
 	}
 	err = peekFrom(fd, -1, func() error {
@@ -52,33 +51,6 @@ func waiting(fd int) (out []*image.Datagram, data [][]byte, err error) {
 		}
 	})
 	return out, data, ignoreEmpty(err)
-}
-
-// pending tells whether anything waits, and whether an error waits in front.
-func pending(fd int) (any, fault bool, err error) {
-	shows, err := kernel.Poll(uintptr(fd), unix.POLLIN)
-	if err != nil {
-		return false, false, fmt.Errorf("poll it: %w", err)
-	}
-	return shows&unix.POLLIN != 0, shows&unix.POLLERR != 0, nil
-}
-
-// checkError refuses a socket in which datagrams wait behind an error:
-// recvmsg(2) would hand that out and forget it.
-func checkError(d *kind.Dump, desc *kind.Desc) error {
-	both := func() (bool, error) {
-		any, fault, err := pending(int(desc.File.Fd()))
-		return any && fault, err
-	}
-	is, err := both()
-	if !is || err != nil {
-		return err
-	}
-	err = failure.WithHint(failure.Unsupportedf("an error waits to be read in front of datagrams"), "try again in a moment, when the program has read it")
-	return &kind.Busy{Err: err, Holders: d.Holders(desc), Done: func() bool {
-		is, err := both()
-		return !is || err != nil
-	}}
 }
 
 func ignoreEmpty(err error) error {

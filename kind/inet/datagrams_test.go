@@ -165,7 +165,7 @@ func TestErrorBeforeDatagrams(t *testing.T) {
 	send(t, in4, "127.0.0.1:7", "127.0.0.1:53", nil, "hello")
 	connect(t, f, "127.0.0.1:7")
 	must(t, unix.Send(int(f.Fd()), []byte("to nobody"), 0))
-	refused(t, kindtest.Refused(t, Kind, f), "an error waits to be read in front of datagrams")
+	refused(t, kindtest.Refused(t, Kind, f), "an error, or what has become of something it has sent, waits to be read (SO_ERROR, MSG_ERRQUEUE)")
 	if v, err := unix.GetsockoptInt(int(f.Fd()), sol, unix.SO_ERROR); v != int(unix.ECONNREFUSED) || err != nil {
 		t.Errorf("the error is %d, %v", v, err)
 	}

@@ -43,7 +43,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:    "internet socket",
 		Saves:   "TCP, UDP, UDP-Lite, raw and ping sockets: addresses, options, multicast groups, listeners, TCP connections in every state with both ends inside, or one outside (dump --tcp keep or close), what waits in them, datagrams not yet read",
-		Refuses: "a TCP connection that leads outside, without --tcp; one that waits to be accepted and over which data has come; Multipath TCP, SCTP and others; TLS in the kernel; urgent data that waits; a corked datagram; sockets on a network where multicast is routed",
+		Refuses: "a TCP connection that leads outside, without --tcp; one that waits to be accepted and over which data has come; Multipath TCP, SCTP and others; TLS in the kernel; urgent data that waits; an error that waits to be read, or something in the error queue (MSG_ERRQUEUE); a corked datagram; sockets on a network where multicast is routed",
 		Needs:   "for TCP connections and raw sockets root, or a network of its own (--net none)",
 		Unseen:  "what is under way in internet sockets",
 		Type:    fdinfo.FdTypes_INETSK,
@@ -58,9 +58,9 @@ func Kind() kind.File {
 		Link:    w.link,
 		Release: w.release,
 		Limits: "of datagrams not yet received, those whose sender's address or port cannot be taken here are dropped, and those without data " +
-			"behind others that an earlier dump has seen, as UDP may; packets that a raw or ping socket has not received are dropped, " +
-			"and one that was shut down for writing only is not any more; an error that a datagram socket has not read yet (SO_ERROR) is forgotten; " +
-			"a connection that is being made begins anew to wait for an answer; " +
+			"behind others that an earlier dump has seen, as UDP may; packets that a raw or ping socket has not received are dropped, which is told, " +
+			"and one that was shut down for writing only is not any more; " +
+			"counts of what has been sent (MSG_ZEROCOPY, SOF_TIMESTAMPING_OPT_ID) begin anew, which is told; a connection that is being made begins anew to wait for an answer; " +
 			"one that is kept though its other end is outside (--tcp keep) is lost if that does not wait as long; " +
 			"a BPF program of a SO_REUSEPORT group, and what else can be set but not read (IPV6_MTU, IPV6_PKTINFO, flow labels, anycast groups, " +
 			"IP_MULTICAST_IF by number alone, SO_BUSY_POLL_BUDGET), must be set again; TCP-MD5 keys, where whoever dumps is not told of them and the dump is not refused, too",

@@ -143,7 +143,10 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 	if err != nil {
 		return err
 	}
-	return s.check(d, desc, i)
+	if err := s.check(d, desc, i); err != nil || d.Out != nil { // which Dump tells then
+		return err
+	}
+	return tellLost(d, desc, i)
 }
 
 // check refuses what cannot be carried.
@@ -157,10 +160,8 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err := checkRouting(d, i); err != nil {
 		return err
 	}
-	if i.udp() {
-		if err := checkError(d, desc); err != nil {
-			return err
-		}
+	if err := sockopt.CheckError(d, desc); err != nil {
+		return err
 	}
 	return checkCork(desc)
 }
@@ -171,6 +172,9 @@ func (s *saver) checkTCP(d *kind.Dump, desc *kind.Desc, i *seen) (err error) {
 		_, err = s.queue(d, listener{desc, i.local, i.waiting})
 	case i.connected():
 		err = s.checkConnection(d, desc, i)
+		if err == nil && i.state != stateSynSent {
+			err = sockopt.CheckError(d, desc)
+		}
 	}
 	if err != nil || i.outside { // which has been asked, unless it is closed
 		return err
@@ -215,6 +219,9 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	}
 	s.meet(desc) // one that came through Dump.AddFile
 	if err := s.check(d, desc, i); err != nil {
+		return nil, err
+	}
+	if err := tellLost(d, desc, i); err != nil {
 		return nil, err
 	}
 	if i.outside {

@@ -125,13 +125,14 @@ func look(d *kind.Dump, desc *kind.Desc) (*seen, error) {
 	return s, err
 }
 
-// waits tells whether there is something to be read.
+// waits tells whether there is something to be read, or that something has been
+// dropped (ENOBUFS).
 func waits(fd int) (bool, error) {
 	shows, err := kernel.Poll(uintptr(fd), unix.POLLIN)
 	if err != nil {
 		return false, fmt.Errorf("poll it: %w", err)
 	}
-	return shows&unix.POLLIN != 0, nil
+	return shows&(unix.POLLIN|unix.POLLERR) != 0, nil
 }
 
 func (s *seen) lookAddresses(fd int) error {

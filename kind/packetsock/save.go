@@ -36,11 +36,29 @@ func refuse(d *kind.Dump, desc *kind.Desc) error {
 	if err != nil {
 		return err
 	}
-	if d.Out == nil { // while the ring is mapped by ckpt the program cannot change it
-		s.rx, s.tx = ring{}, ring{}
+	if d.Out == nil {
+		if err := s.tellLost(d, desc); err != nil {
+			return err
+		}
+		s.rx, s.tx = ring{}, ring{} // while the ring is mapped by ckpt the program cannot change it
 	}
 	_, _, err = s.check(d, desc)
 	return err
+}
+
+// tellLost tells of packets that wait elsewhere than in a ring.
+func (s *seen) tellLost(d *kind.Dump, desc *kind.Desc) error {
+	if s.rx.there() {
+		return nil
+	}
+	shows, err := kernel.Poll(desc.File.Fd(), unix.POLLIN)
+	if err != nil {
+		return fmt.Errorf("poll it: %w", err)
+	}
+	if shows&unix.POLLIN != 0 {
+		d.Lost(desc, "packets that wait in a packet socket are not saved")
+	}
+	return nil
 }
 
 // check refuses what cannot be carried. It gives the contents of the rings, the
@@ -141,6 +159,9 @@ func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	}
 	contents, at, err := s.check(d, desc)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.tellLost(d, desc); err != nil {
 		return nil, err
 	}
 	fd := int(desc.File.Fd())

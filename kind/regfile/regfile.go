@@ -29,6 +29,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/ghost"
 )
@@ -41,7 +42,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:     "file",
 		Saves:    "files, directories, symbolic links, O_PATH, devices without state: by path, with position, flags, owner (F_SETOWN); deleted ones with their contents",
-		Refuses:  "devices with state; a deleted file that has another name; a file that lies outside the container's mounts; delegations (F_SETDELEG)",
+		Refuses:  "devices with state; a deleted file that has another name; a file that lies outside the container's mounts; delegations (F_SETDELEG); directory notification (F_NOTIFY); triggers of pressure stall information",
 		Type:     fdinfo.FdTypes_REG,
 		Restores: func(e *fdinfo.FileEntry) bool { return !isName(e.GetReg()) },
 		Owns:     owns,
@@ -51,7 +52,7 @@ func Kind() kind.File {
 		Check:    r.check,
 		Inside:   inside,
 		Limits: "a file of /proc is read on from the saved position in its new text, and one of a process that has ended, read in part, ends there; " +
-			"directory notification (F_NOTIFY), advice (posix_fadvise, readahead) and the write hint of a deleted file are not seen; " +
+			"advice (posix_fadvise, readahead) is not seen; " +
 			"a file that was opened by another name, lost since, is shown by one that it has, and a deleted one whose name another file has, by one beside it; " +
 			"of a deleted file O_NOFOLLOW, and space kept beyond its end (fallocate), are lost",
 	}
@@ -98,6 +99,9 @@ func look(d *kind.Dump, desc *kind.Desc) (path string, is where, err error) {
 			return "", byPath, err
 		}
 		if err := refuseLock(desc); err != nil {
+			return "", byPath, err
+		}
+		if err := refuseAsked(desc); err != nil {
 			return "", byPath, err
 		}
 	}
@@ -237,6 +241,9 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if desc.Stat.Mode&unix.S_IFMT == unix.S_IFREG && pseudo == "" {
 		e.Size = proto.Uint64(uint64(desc.Stat.Size))
 		x := &image.FileExtra{Id: desc.ID, MtimeNs: desc.Stat.Mtim.Nano(), Dev: desc.Stat.Dev, Ino: desc.Stat.Ino}
+		if desc.Info.Flags&unix.O_PATH == 0 { // before 4.13 there is none
+			x.WriteHint, _ = kernel.WriteHint(desc.File.Fd())
+		}
 		if is == gone {
 			if x.Attributes, err = ghost.Attributes(desc); err != nil {
 				return nil, err

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/ghost"
 )
@@ -195,6 +196,10 @@ func finish(r *kind.Restore, f *os.File, reg *regfile.RegFileEntry, seek bool) e
 		if err := makeAnew(r, f, reg); err != nil {
 			return err
 		}
+	}
+	if hint := r.Extras[reg.GetId()].GetWriteHint(); hint != 0 {
+		// Advice only: whoever restores may not be the file's owner.
+		_ = kernel.SetWriteHint(f.Fd(), hint)
 	}
 	return r.RestoreOwner(f, reg.GetFown())
 }
