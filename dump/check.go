@@ -69,6 +69,9 @@ func checkOnce(ctx context.Context, src Source, o Options) (refused, sure []erro
 	}
 	defer s.close()
 	all, err := s.check(ctx)
+	if err == nil {
+		err = s.unusedExternals()
+	}
 	if err != nil {
 		return nil, nil, nil, err
 	}

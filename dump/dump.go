@@ -42,6 +42,7 @@ type Options struct {
 	Dir          string
 	LeaveRunning bool
 	Outside      kind.Outside
+	External     []string // see kind.External
 	Log          *slog.Logger
 	// Leave is called before something is made that outlives the container on
 	// this machine until it is restored: an nftables table. May be nil.

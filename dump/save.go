@@ -46,7 +46,7 @@ func (s *session) save(ctx context.Context) error {
 	if err := s.late(); err != nil {
 		return err
 	}
-	if err := s.saveFiles(); err != nil {
+	if err := errors.Join(s.saveFiles(), s.unusedExternals()); err != nil {
 		return err
 	}
 	// Clocks are read after every timer (a restored one must not be early)
@@ -84,7 +84,11 @@ func (s *session) examine() error {
 			refused = append(refused, s.observeThread(p, t)...)
 		}
 	}
-	return errors.Join(append(refused, s.origin.outside()...)...)
+	err = errors.Join(append(refused, s.origin.outside()...)...)
+	if err != nil && s.out != nil { // else the files on their way in others have a say as well
+		err = errors.Join(err, s.unusedExternals())
+	}
+	return err
 }
 
 func (s *session) observeThread(p *kind.Proc, t *kind.Task) (refused []error) {

@@ -31,7 +31,7 @@ func (s *summarizer) describe(m *fdinfo.FdinfoEntry) (typ, what string) {
 	case fdinfo.FdTypes_INETSK:
 		return inetText(e.GetIsk())
 	case fdinfo.FdTypes_UNIXSK:
-		return "unix", unixText(e.GetUsk())
+		return "unix", unixText(e.GetUsk(), s.outsideOf(e.GetUsk()))
 	case fdinfo.FdTypes_NETLINKSK:
 		return "netlink", fmt.Sprintf("protocol %d", e.GetNlsk().GetProtocol())
 	case fdinfo.FdTypes_EVENTFD:
@@ -139,21 +139,42 @@ func addrText(words []uint32, port uint32) string {
 	return netip.AddrPortFrom(a, uint16(port)).String()
 }
 
-func unixText(e *sk_unix.UnixSkEntry) string {
-	out := map[uint32]string{unix.SOCK_STREAM: "stream", unix.SOCK_DGRAM: "datagram", unix.SOCK_SEQPACKET: "seqpacket"}[e.GetType()]
-	switch name := e.GetName(); {
-	case len(name) > 0 && name[0] == 0:
-		out += " @" + strings.TrimRight(string(name[1:]), "\x00")
-	case len(name) > 0:
-		out += " " + strings.TrimRight(string(name), "\x00")
-	}
-	switch e.GetState() {
-	case 10: // TCP_LISTEN: the kernel uses TCP's states here, too
-		out += " listening"
-	case 1:
-		if e.GetPeer() != 0 {
-			out += fmt.Sprintf(", peer of socket %d", e.GetPeer())
+// UnixOutside among the uflags of a unix_sk_entry (USK_EXTERN of CRIU's unixsk.h)
+// says that it stands for a socket outside of the image: only its type and its
+// name count.
+const UnixOutside = 1
+
+// outsideOf is the socket outside of the image that e is connected to; nil: it is
+// not to any.
+func (s *summarizer) outsideOf(e *sk_unix.UnixSkEntry) *sk_unix.UnixSkEntry {
+	for _, f := range s.files {
+		if o := f.GetUsk(); o.GetUflags() == UnixOutside && o.GetIno() == e.GetPeer() {
+			return o
 		}
 	}
+	return nil
+}
+
+func unixText(e, outside *sk_unix.UnixSkEntry) string {
+	out := map[uint32]string{unix.SOCK_STREAM: "stream", unix.SOCK_DGRAM: "datagram", unix.SOCK_SEQPACKET: "seqpacket"}[e.GetType()] + unixName(e)
+	switch {
+	case e.GetState() == 10: // TCP_LISTEN: the kernel uses TCP's states here, too
+		out += " listening"
+	case outside != nil:
+		out += ", connected to" + unixName(outside) + ", outside"
+	case e.GetState() == 1 && e.GetPeer() != 0:
+		out += fmt.Sprintf(", peer of socket %d", e.GetPeer())
+	}
 	return strings.TrimSpace(out)
+}
+
+func unixName(e *sk_unix.UnixSkEntry) string {
+	switch name := e.GetName(); {
+	case len(name) == 0:
+		return ""
+	case name[0] == 0:
+		return " @" + strings.TrimRight(string(name[1:]), "\x00")
+	default:
+		return " " + strings.TrimRight(string(name), "\x00")
+	}
 }

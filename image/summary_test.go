@@ -164,7 +164,12 @@ func TestSocketsAreDescribed(t *testing.T) {
 		}
 	}
 	abstract := &sk_unix.UnixSkEntry{Type: u32(2), State: u32(1), Name: []byte("\x00abc"), Peer: u32(9)}
-	if got, want := unixText(abstract), "datagram @abc, peer of socket 9"; got != want {
-		t.Errorf("%q, want %q", got, want)
+	outside := &sk_unix.UnixSkEntry{Ino: u32(9), Uflags: u32(UnixOutside), Name: []byte("/dev/log\x00")}
+	s := &summarizer{files: map[uint32]*fdinfo.FileEntry{}}
+	for _, want := range []string{"datagram @abc, peer of socket 9", "datagram @abc, connected to /dev/log, outside"} {
+		if got := unixText(abstract, s.outsideOf(abstract)); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		s.files[4] = &fdinfo.FileEntry{Usk: outside}
 	}
 }

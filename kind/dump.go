@@ -26,6 +26,8 @@ type Dump struct {
 	// Outside is what is to become of TCP connections that lead out of the
 	// container.
 	Outside Outside
+	// External is what else may lead out of it.
+	External External
 	// Table is a name for an nftables table of this dump's. Leave notes that it
 	// is about to outlive the container.
 	Table string

@@ -21,7 +21,7 @@ func newCheckCommand(a *app) *cobra.Command {
 	var asJSON, kinds bool
 	var pid hostPID
 	var tcp outside
-	var allowChanged, moves []string
+	var external, allowChanged, moves []string
 	cmd := &cobra.Command{
 		Use:   "check [NAME | DIR | --pid PID | --kinds]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
@@ -39,6 +39,11 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tree := cmd.Flags().Changed("pid")
 			ofImage := len(allowChanged) > 0 || len(moves) > 0
+			externals, err := parseExternals("check", external)
+			if err != nil {
+				return err
+			}
+			o := dump.Options{Outside: kind.Outside(tcp), External: externals}
 			switch {
 			case ofImage && (len(args) == 0 || !isImage(args[0])):
 				return usage(errors.New("check: --allow-changed and --map are for images"), "give the directory of an image, with a slash in it: ckpt check ./DIR")
@@ -49,9 +54,9 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 			case tree && len(args) > 0:
 				return usage(fmt.Errorf("check: --pid stands instead of a name"), "usage: ckpt check --pid PID")
 			case tree:
-				return checkTree(cmd.Context(), a, int(pid), tcp, asJSON)
-			case tcp != "" && (len(args) == 0 || isImage(args[0])):
-				return usage(fmt.Errorf("check: --tcp is for a container, or --pid"), "usage: ckpt check NAME --tcp keep")
+				return checkTree(cmd.Context(), a, int(pid), o, asJSON)
+			case (tcp != "" || len(externals) > 0) && (len(args) == 0 || isImage(args[0])):
+				return usage(fmt.Errorf("check: --tcp and --external are for a container, or --pid"), "usage: ckpt check NAME --tcp keep")
 			case len(args) == 0:
 				return checkKernel(a, append(kernel.Probes(), hold.Probe()), asJSON)
 			case isImage(args[0]):
@@ -65,11 +70,12 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 				}
 				return checkImage(cmd.Context(), a, restore.Options{Dir: args[0], AllowChanged: allowed, Moves: moved}, asJSON)
 			}
-			return checkContainer(cmd.Context(), a, args[0], tcp, asJSON)
+			return checkContainer(cmd.Context(), a, args[0], o, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().Var(&tcp, "tcp", "as of dump: `keep` or close")
+	cmd.Flags().StringArrayVar(&external, "external", nil, "as of dump: `unix:PATH`")
 	cmd.Flags().BoolVar(&kinds, "kinds", false, "what ckpt keeps of every kind of kernel object")
 	cmd.Flags().Var(&pid, "pid", "would the process with this host `PID` dump, and all below it")
 	cmd.Flags().StringArrayVar(&allowChanged, "allow-changed", nil, "of an image: "+allowChangedUsage)
@@ -146,7 +152,7 @@ func probeTable(rs []probeResult) string {
 	return b.String()
 }
 
-func checkContainer(ctx context.Context, a *app, name string, tcp outside, asJSON bool) error {
+func checkContainer(ctx context.Context, a *app, name string, o dump.Options, asJSON bool) error {
 	c, err := a.find(name)
 	if err != nil {
 		if fi, serr := os.Stat(name); serr == nil && fi.IsDir() {
@@ -158,24 +164,25 @@ func checkContainer(ctx context.Context, a *app, name string, tcp outside, asJSO
 	if err != nil {
 		return err
 	}
-	return checkSource(ctx, a, src, tcp, asJSON)
+	return checkSource(ctx, a, src, o, asJSON)
 }
 
 // checkTree tells whether processes that are in no container would dump.
-func checkTree(ctx context.Context, a *app, pid int, tcp outside, asJSON bool) error {
+func checkTree(ctx context.Context, a *app, pid int, o dump.Options, asJSON bool) error {
 	src, err := a.adopt(pid)
 	if err != nil {
 		return &failure.Error{Doing: "check", Err: err}
 	}
-	return checkSource(ctx, a, src, tcp, asJSON)
+	return checkSource(ctx, a, src, o, asJSON)
 }
 
-func checkSource(ctx context.Context, a *app, src dump.Source, tcp outside, asJSON bool) error {
+func checkSource(ctx context.Context, a *app, src dump.Source, o dump.Options, asJSON bool) error {
 	log, err := a.logger()
 	if err != nil {
 		return err
 	}
-	refusals, unseen, err := dump.Check(ctx, src, dump.Options{Outside: kind.Outside(tcp), Log: log})
+	o.Log = log
+	refusals, unseen, err := dump.Check(ctx, src, o)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 type dumpOptions struct {
 	leaveRunning bool
 	tcp          outside
+	external     []string
 	pid          hostPID
 	parent       string
 	json         bool
@@ -42,6 +43,11 @@ restore on this machine or one with the same address. close: they are saved as
 closed by the other end; a program that reads finds what it had received, then
 ECONNRESET.
 
+A unix socket that is connected to one outside stands in the way, too, unless
+--external unix:PATH names that (unix:@NAME if it is abstract): then the restore
+connects it anew to whoever has the name, for whom it is a new client. What had
+been sent has arrived, and what comes after the dump is lost.
+
 With --pid PID instead of NAME, save a process that ckpt did not start, and all
 that descend from it. A restore brings them back in a container of their own,
 named after the program, with the ids they have now. What they had with
@@ -54,6 +60,10 @@ terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
 			if o.parent != "" {
 				return notYet("dump --parent: saving only what changed", "leave it out: a whole dump works")
 			}
+			var err error
+			if o.external, err = parseExternals("dump", o.external); err != nil {
+				return err
+			}
 			if cmd.Flags().Changed("pid") {
 				return dumpTree(cmd.Context(), a, o, args[0])
 			}
@@ -63,6 +73,7 @@ terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.leaveRunning, "leave-running", false, "the container goes on")
 	f.Var(&o.tcp, "tcp", "TCP connections that lead out: `keep` them, or save them as closed (close)")
+	f.StringArrayVar(&o.external, "external", nil, externalUsage)
 	f.Var(&o.pid, "pid", "save the process with this host `PID`, and all below it, instead of a container")
 	f.StringVar(&o.parent, "parent", "", "save only what changed since the image `DIR0`")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -143,7 +154,7 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if err != nil {
 		return nil, err
 	}
-	opts := dump.Options{Dir: dir, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), Log: log}
+	opts := dump.Options{Dir: dir, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
 	table := ""
 	opts.Leave = func(name string) error {
 		table = name

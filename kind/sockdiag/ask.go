@@ -64,7 +64,7 @@ func listOnce(nl int, request []byte) (all [][]byte, again bool, err error) {
 // Destroy ends the one socket of the calling thread's network namespace that
 // request (as of List) describes. It takes CAP_NET_ADMIN; ENOENT: there is none.
 func Destroy(request []byte) error {
-	nl, err := here()
+	nl, err := Here()
 	if err != nil {
 		return err
 	}

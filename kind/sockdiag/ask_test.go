@@ -59,7 +59,7 @@ func TestAttributes(t *testing.T) {
 
 // TestMissingModule: a family that nobody in the kernel answers for.
 func TestMissingModule(t *testing.T) {
-	nl, err := here()
+	nl, err := Here()
 	if err != nil {
 		t.Fatal(err)
 	}

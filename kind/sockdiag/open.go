@@ -25,7 +25,7 @@ var ErrNoView = errors.New("its network namespace is out of reach")
 func Open(d *kind.Dump) (*os.File, error) {
 	switch {
 	case !d.OwnNet:
-		return here()
+		return Here()
 	case d.Inside != nil:
 		return inside(d)
 	}
@@ -39,7 +39,7 @@ func Open(d *kind.Dump) (*os.File, error) {
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}
-		f, err = here()
+		f, err = Here()
 		return err
 	})
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
@@ -48,7 +48,8 @@ func Open(d *kind.Dump) (*os.File, error) {
 	return f, err
 }
 
-func here() (*os.File, error) {
+// Here makes one in the network namespace of the calling thread.
+func Here() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("make a netlink socket: %w", err)

@@ -298,7 +298,7 @@ func (w *world) makeDatagram(s *sock) error {
 // connectDatagram sets the peer of a socket that is not one of a pair.
 func (w *world) connectDatagram(s *sock) error {
 	o := s.other()
-	if s.stream() || s.paired || o == nil {
+	if s.stream() || s.paired || o == nil || s.leadsOut() {
 		return nil
 	}
 	if !o.named() {

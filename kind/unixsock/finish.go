@@ -26,7 +26,7 @@ func (s *saver) finish(d *kind.Dump) error {
 	}
 	var refused []error
 	for _, v := range s.all {
-		if err := s.check(v.info); err != nil {
+		if err := errors.Join(s.check(d, v.desc, v.info), s.checkSent(d, v)); err != nil {
 			refused = append(refused, inPlace(v, err))
 		}
 	}
@@ -34,6 +34,9 @@ func (s *saver) finish(d *kind.Dump) error {
 		return err
 	}
 	for _, v := range s.all {
+		if err := s.saveOutside(d, v); err != nil {
+			return err
+		}
 		for _, p := range v.packets {
 			if err := d.Out.Add(image.SkQueues, "", p.entry(v.desc.ID), p.data); err != nil {
 				return err

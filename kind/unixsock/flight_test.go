@@ -221,12 +221,12 @@ func TestRefused(t *testing.T) {
 		want  string
 	}{
 		{[]*os.File{client}, "peer " + dir + "/srv is outside the container"},
-		{[]*os.File{l, server}, "a client of " + dir + "/srv is outside the container"},
+		{[]*os.File{l, server}, "a client of " + dir + "/srv, host pid "},
 		{[]*os.File{logger}, "peer " + dir + "/log is outside the container"},
 		{[]*os.File{hidden}, "peer (unnamed) is outside the container"},
 		{[]*os.File{early, talker}, "data was sent to " + dir + "/early before the connection was accepted"},
 		{[]*os.File{left}, "a client of " + dir + "/left has gone before it was accepted"},
-		{[]*os.File{waits}, "a client outside the container waits to be accepted on " + dir + "/waits"},
+		{[]*os.File{waits}, "a client of " + dir + "/waits is outside the container, and waits to be accepted"},
 		{[]*os.File{waiting}, "it waits to be accepted on " + dir + "/waits, outside the container"},
 		{[]*os.File{urgentA, urgentB}, "out-of-band data"},
 		// In a queue it may still come to light, so this is known only in the end.

@@ -30,7 +30,7 @@ func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 			return err
 		}
 	}
-	for _, step := range []func(*sock) error{w.fill, w.connectDatagram, w.shut, w.finishOne} {
+	for _, step := range []func(*sock) error{w.fill, w.connectDatagram, w.connectOutside, w.shut, w.finishOne} {
 		for _, s := range w.socks {
 			if err := step(s); err != nil {
 				return s.fail(err)
@@ -79,8 +79,10 @@ func (w *world) finishOne(s *sock) error {
 	if err := sockopt.RestoreMore(s.f.Fd(), s.x.GetSockOptions()); err != nil {
 		return err
 	}
-	if err := w.tellGroups(s); err != nil {
-		return err
+	if !s.leadsOut() { // who is there now is there
+		if err := w.tellGroups(s); err != nil {
+			return err
+		}
 	}
 	return w.r.RestoreOwner(s.f, s.e.GetFown())
 }

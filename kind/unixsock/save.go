@@ -20,11 +20,13 @@ import (
 
 // saver is one dump.
 type saver struct {
-	table   table            // nil: not read yet
-	noView  bool             // it cannot be read now (ckpt check)
-	dumping bool             // table was read after the processes had stopped
-	ours    map[uint32]bool  // inodes of the container's sockets
-	waits   map[uint32]*info // by inode of one not accepted yet: the listener
+	table   table             // nil: not read yet
+	noView  bool              // it cannot be read now (ckpt check)
+	dumping bool              // table was read after the processes had stopped
+	ours    map[uint32]bool   // inodes of the container's sockets
+	waits   map[uint32]*info  // by inode of one not accepted yet: the listener
+	anew    map[uint32][]byte // by inode of one that leads out: the name to connect it to
+	spare   uint32            // the last number given to one outside
 	all     []*saved
 	pool    flight // descriptors found in queues
 }
@@ -52,6 +54,7 @@ func (s *saver) look(d *kind.Dump, dumping bool) error {
 		return err
 	}
 	s.table, s.dumping, s.ours, s.waits = t, dumping, map[uint32]bool{}, map[uint32]*info{}
+	s.anew = map[uint32][]byte{}
 	for _, l := range t {
 		for _, ino := range l.pending {
 			s.waits[ino] = l
@@ -78,18 +81,39 @@ func (s *saver) find(desc *kind.Desc) (*info, error) {
 }
 
 func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
-	if err := s.look(d, false); err != nil || s.noView {
+	if err := s.look(d, false); err != nil {
 		return err
+	}
+	unclear := s.noView || s.somethingQueued() // an end may be on its way in a queue: finish knows
+	if unclear && d.Out == nil {
+		for _, n := range d.External.Names(farSort) {
+			d.External.Use(farSort, n)
+		}
+	}
+	if s.noView {
+		return nil
 	}
 	i, err := s.find(desc)
 	if err != nil {
 		return err
 	}
-	err = s.check(i)
-	if err != nil && s.somethingQueued() {
-		return nil // the other end may be on its way in a queue: finish knows
+	if err := s.check(d, desc, i); err != nil && (!unclear || s.certain(i, err)) {
+		return err
 	}
-	return err
+	return nil
+}
+
+// certain tells of what is refused whether it is so whatever is on its way in
+// queues: that waits to be read, or the other end is seen to be somebody's.
+func (s *saver) certain(i *info, err error) bool {
+	if _, ok := errors.AsType[*kind.Busy](err); ok {
+		return true
+	}
+	end := i.peer
+	if l := s.waits[i.ino]; l != nil {
+		end = l.ino
+	}
+	return !s.ours[end] && holderOf(end) != 0
 }
 
 func (s *saver) somethingQueued() bool {
@@ -102,32 +126,24 @@ func (s *saver) somethingQueued() bool {
 }
 
 // check refuses what leads out of the container or hides from it.
-func (s *saver) check(i *info) error {
+func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *info) error {
 	switch {
 	case i.state == stateListen:
 		return s.checkPending(i)
 	case !i.hasPeer:
 		return nil
 	case i.peer != 0:
-		return s.checkPeer(i)
+		return s.checkPeer(d, desc, i)
 	case s.waiting(i):
-		return s.checkWaiting(i)
+		return s.checkWaiting(d, desc, i)
 	}
 	return nil // the peer has been closed
 }
 
-func (s *saver) checkPeer(i *info) error {
+func (s *saver) checkPeer(d *kind.Dump, desc *kind.Desc, i *info) error {
 	peer := s.table[i.peer]
 	if peer == nil || !s.ours[i.peer] {
-		var name []byte
-		if peer != nil {
-			name = peer.name
-		}
-		if len(name) == 0 && len(i.name) > 0 { // it is a client of ours
-			return failure.WithHint(failure.Unsupportedf("unix socket: a client of %s is outside the container", shown(i.name)), "end the client before the dump")
-		}
-		return failure.WithHint(failure.Unsupportedf("unix socket: peer %s is outside the container", shown(name)),
-			"close the connection before the dump, or start the other side in the container as well")
+		return s.leadsOut(d, desc, i)
 	}
 	if !i.stream() && peer.peer != i.ino && len(peer.name) == 0 {
 		return failure.Unsupportedf("unix socket: its peer has no name and another peer, so that it cannot be connected again")
@@ -136,14 +152,10 @@ func (s *saver) checkPeer(i *info) error {
 }
 
 // checkWaiting: i waits to be accepted.
-func (s *saver) checkWaiting(i *info) error {
+func (s *saver) checkWaiting(d *kind.Dump, desc *kind.Desc, i *info) error {
 	l := s.waits[i.ino]
 	if l == nil || !s.ours[l.ino] {
-		name := "by nobody"
-		if l != nil {
-			name = "on " + shown(l.name)
-		}
-		return failure.WithHint(failure.Unsupportedf("unix socket: it waits to be accepted %s, outside the container", name), "close the connection before the dump")
+		return s.leadsOut(d, desc, i)
 	}
 	if i.outq > 0 {
 		return failure.WithHint(failure.Unsupportedf("unix socket: data was sent to %s before the connection was accepted, and the kernel shows it to nobody", shown(l.name)),
@@ -165,7 +177,7 @@ func (s *saver) checkPending(l *info) error {
 				"try again once the server has accepted it")
 		}
 		if !s.ours[ino] {
-			return failure.WithHint(failure.Unsupportedf("unix socket: a client outside the container waits to be accepted on %s", shown(l.name)), "end the client before the dump")
+			return aClient(l, client(nil, ino), "is outside the container, and waits to be accepted")
 		}
 	}
 	return nil

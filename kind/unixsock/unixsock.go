@@ -12,9 +12,9 @@
 // flight (SCM_RIGHTS) and credentials (SCM_CREDENTIALS); halves shut down;
 // what SO_PEERCRED and SO_PEERGROUPS tell, also of a process that has ended.
 //
-// What is lost: see Limits. A connection that leads out of the container, and
-// data sent over one not yet accepted, which the kernel shows nobody, are
-// refused.
+// What is lost: see Limits. A connection that leads out of the container is
+// refused, or, where the user lets it, made anew (kind.External). Data sent over
+// one not yet accepted, which the kernel shows nobody, is refused.
 //
 // Needs: CONFIG_UNIX_DIAG; SIOCUNIXFILE (Linux 4.10, CAP_NET_ADMIN) to find a
 // socket's file after its process has changed directory or root.
@@ -35,8 +35,8 @@ func Kind() kind.File {
 	w := &world{}
 	return kind.File{
 		Name:    "unix socket",
-		Saves:   "stream, datagram and seqpacket sockets: pairs, connections, names (abstract and in the file system, deleted ones, too), listeners with those who wait to be accepted, what waits to be read with descriptors and credentials, halves that were shut down, options, who the peer is (SO_PEERCRED)",
-		Refuses: "a peer outside the container; data over a connection that is not accepted yet; out-of-band data or an error that waits to be read; an eBPF filter",
+		Saves:   "stream, datagram and seqpacket sockets: pairs, connections, names (abstract and in the file system, deleted ones, too), listeners with those who wait to be accepted, what waits to be read with descriptors and credentials, halves that were shut down, options, who the peer is (SO_PEERCRED); a socket that is connected to one outside, by a new connection (dump --external unix:PATH)",
+		Refuses: "a peer outside the container, without --external; a client outside; data over a connection that is not accepted yet; out-of-band data or an error that waits to be read; an eBPF filter",
 		Needs:   "CONFIG_UNIX_DIAG",
 		Unseen:  "messages that wait in unix sockets, peers of these that have ended",
 		Type:    fdinfo.FdTypes_UNIXSK,
@@ -46,8 +46,9 @@ func Kind() kind.File {
 		Finish:  s.finish,
 		Move:    move,
 		Restore: w.restore,
+		Check:   w.check,
 		Link:    w.link,
-		Limits: "SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair was outside of the container, or inside of a pid namespace made in it and has ended; " +
+		Limits: "over a connection that --external makes anew, what comes between dump and restore is lost, and SO_PEERCRED shows who is there then; SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair was outside of the container, or inside of a pid namespace made in it and has ended; " +
 			"groups (SO_PEERGROUPS) are those of whoever restores where they may not be chosen, and the log says so; " +
 			"ids and groups of whoever waits to be accepted are those that the holder of his socket has by now; " +
 			"timestamps of queued messages are those of the restore; an empty datagram that was looked at before (MSG_PEEK, an earlier dump) and is not the first is lost",

@@ -39,6 +39,7 @@ type sock struct {
 	x       *image.FileExtra // never nil
 	peer    *sock            // nil: none, or gone
 	gone    *sock            // stands in for a peer that is gone
+	outside bool             // stands for one outside of the container, and is not made
 	f       *os.File         // nil: not made yet
 	home    place            // where its name leads
 	there   *remote          // where a process has it for the moment; nil: nowhere
@@ -99,15 +100,19 @@ func (w *world) load() error {
 		if e.GetUsk() == nil {
 			return failure.Damagedf("unix socket %d without its entry", id)
 		}
-		if e.GetUsk().GetUflags() != 0 {
-			return failure.Unsupportedf("unix socket %s: an external one of criu's (uflags %#x)", shown(e.GetUsk().GetName()), e.GetUsk().GetUflags())
-		}
-		s := &sock{e: e.GetUsk(), x: w.r.Extras[id]}
+		s := &sock{e: e.GetUsk(), x: w.r.Extras[id], outside: e.GetUsk().GetUflags() == image.UnixOutside}
 		if s.x == nil {
 			s.x = &image.FileExtra{}
 		}
-		w.socks = append(w.socks, s)
 		w.byID[id], w.byIno[s.e.GetIno()] = s, s
+		switch {
+		case !s.outside && e.GetUsk().GetUflags() != 0:
+			return failure.Unsupportedf("unix socket %s: one of criu's with a meaning of its own (uflags %#x)", shown(s.name()), e.GetUsk().GetUflags())
+		case !s.outside:
+			w.socks = append(w.socks, s)
+		case !s.named():
+			return failure.Damagedf("unix socket %d: it is outside of the container, and has no name", id)
+		}
 	}
 	for _, s := range w.socks {
 		if p := s.e.GetPeer(); p != 0 {
@@ -148,11 +153,19 @@ func (w *world) make() error {
 		return fmt.Errorf("open the root: %w", err)
 	}
 	w.root = os.NewFile(uintptr(root), "/")
+	for _, s := range w.socks {
+		if s.leadsOut() {
+			if err := s.peer.present(); err != nil {
+				return err
+			}
+		}
+	}
 	for _, step := range []struct {
 		of func(*sock) bool
 		do func(*sock) error
 	}{
 		{func(s *sock) bool { return s.listens() }, w.makeListener},
+		{func(s *sock) bool { return s.stream() && s.leadsOut() }, w.makeOutside},
 		{func(s *sock) bool { return s.stream() && s.connected() && !s.waits() }, w.makeConnection},
 		{func(s *sock) bool { return !s.stream() }, w.makeDatagram},
 		{func(s *sock) bool { return s.stream() && !s.connected() }, w.makeAlone},
