@@ -1943,6 +1943,8 @@ type FileExtra struct {
 	Packets         []uint32               `protobuf:"varint,31,rep,packed,name=packets,proto3" json:"packets,omitempty"`                                                                          // pipe, FIFO in O_DIRECT mode: bytes of each packet in it, oldest first
 	HungUp          bool                   `protobuf:"varint,32,opt,name=hung_up,json=hungUp,proto3" json:"hung_up,omitempty"`                                                                     // FIFO: its reader saw the last writer go; terminal, at its master: the last slave (POLLHUP)
 	Attributes      []*Attribute           `protobuf:"bytes,33,rep,name=attributes,proto3" json:"attributes,omitempty"`                                                                            // of a deleted file
+	AtimeNs         int64                  `protobuf:"varint,73,opt,name=atime_ns,json=atimeNs,proto3" json:"atime_ns,omitempty"`                                                                  // of a deleted file
+	InodeFlags      uint32                 `protobuf:"varint,74,opt,name=inode_flags,json=inodeFlags,proto3" json:"inode_flags,omitempty"`                                                         // of a deleted file: FS_IOC_GETFLAGS, those that are carried
 	WriteHint       uint64                 `protobuf:"varint,72,opt,name=write_hint,json=writeHint,proto3" json:"write_hint,omitempty"`                                                            // regular file: F_GET_RW_HINT
 	MessageQueue    uint32                 `protobuf:"varint,41,opt,name=message_queue,json=messageQueue,proto3" json:"message_queue,omitempty"`                                                   // of which one (MessageQueue.id)
 	Multicast       []*Multicast           `protobuf:"bytes,40,rep,name=multicast,proto3" json:"multicast,omitempty"`                                                                              // datagram or raw socket: groups it has joined
@@ -2145,6 +2147,20 @@ func (x *FileExtra) GetAttributes() []*Attribute {
 		return x.Attributes
 	}
 	return nil
+}
+
+func (x *FileExtra) GetAtimeNs() int64 {
+	if x != nil {
+		return x.AtimeNs
+	}
+	return 0
+}
+
+func (x *FileExtra) GetInodeFlags() uint32 {
+	if x != nil {
+		return x.InodeFlags
+	}
+	return 0
 }
 
 func (x *FileExtra) GetWriteHint() uint64 {
@@ -3193,7 +3209,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\butil_min\x185 \x01(\rR\autilMin\x12\x19\n" +
 	"\butil_max\x186 \x01(\rR\autilMaxB\x0e\n" +
 	"\f_personalityB\v\n" +
-	"\t_mce_kill\"\x89\v\n" +
+	"\t_mce_kill\"\xc5\v\n" +
 	"\tFileExtra\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x1c\n" +
 	"\tsemaphore\x18\x02 \x01(\bR\tsemaphore\x12\x19\n" +
@@ -3223,7 +3239,10 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\ahung_up\x18  \x01(\bR\x06hungUp\x12/\n" +
 	"\n" +
 	"attributes\x18! \x03(\v2\x0f.ckpt.AttributeR\n" +
-	"attributes\x12\x1d\n" +
+	"attributes\x12\x19\n" +
+	"\batime_ns\x18I \x01(\x03R\aatimeNs\x12\x1f\n" +
+	"\vinode_flags\x18J \x01(\rR\n" +
+	"inodeFlags\x12\x1d\n" +
 	"\n" +
 	"write_hint\x18H \x01(\x04R\twriteHint\x12#\n" +
 	"\rmessage_queue\x18) \x01(\rR\fmessageQueue\x12-\n" +

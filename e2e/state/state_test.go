@@ -40,6 +40,8 @@ var programs = []program{
 	{source: "files.c"},
 	{source: "names.c"},
 	{source: "names.c", args: []string{"root"}, root: true},
+	{source: "attributes.c"},
+	{source: "attributes.c", args: []string{"root"}, root: true}, // who else makes a file immutable
 	{source: "leases.c"},
 	{source: "nsfiles.c"},
 	{source: "nsfiles.c", flags: []string{"--no-init"}},

@@ -25,11 +25,34 @@ func carried(name string) bool {
 	return name == "security.capability"
 }
 
-// Attributes reads those of a deleted file.
-func Attributes(desc *kind.Desc) ([]*image.Attribute, error) {
-	fd := int(desc.File.Fd())
+// Describe notes in x what CRIU's entry has no field for: times to the
+// nanosecond, and of regular files and directories attributes and flags.
+func Describe(desc *kind.Desc, x *image.FileExtra) error {
+	x.MtimeNs, x.AtimeNs = desc.Stat.Mtim.Nano(), desc.Stat.Atim.Nano()
+	switch desc.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR:
+	default:
+		return nil
+	}
+	f := desc.File
+	if desc.Info.Flags&unix.O_PATH != 0 { // which shows neither (open(2))
+		var err error
+		if f, err = open(desc); err != nil {
+			return err
+		}
+		defer f.Close()
+	}
+	var err error
+	if x.Attributes, err = attributes(int(f.Fd())); err != nil {
+		return err
+	}
+	x.InodeFlags, err = inodeFlags(int(f.Fd()))
+	return err
+}
+
+func attributes(fd int) ([]*image.Attribute, error) {
 	names, err := sized(func(b []byte) (int, error) { return unix.Flistxattr(fd, b) })
-	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EBADF) { // O_PATH: open(2)
+	if errors.Is(err, unix.ENOTSUP) {
 		return nil, nil
 	}
 	if err != nil {

@@ -41,10 +41,15 @@ func (x *Restorer) Open(r *kind.Restore, regID uint32, path string, flags uint32
 		return nil, err
 	}
 	out, err := x.describe(r, id, f, flags)
-	if x.left[id]--; x.left[id] <= 0 {
-		f.Close()
+	if x.left[id]--; x.left[id] > 0 || err != nil {
+		return out, err
 	}
-	return out, err
+	defer f.Close()
+	if err := setInodeFlags(r, f, r.Extras[regID].GetInodeFlags()); err != nil {
+		out.Close()
+		return nil, err
+	}
+	return out, nil
 }
 
 // Holds tells whether the image itself holds the file of that entry.
@@ -157,11 +162,14 @@ func fill(r *kind.Restore, f *os.File, e *ghostfile.GhostFileEntry, extra *image
 	if e.Atim == nil || e.Mtim == nil {
 		return nil
 	}
-	written := timespec(e.Mtim)
-	if ns := extra.GetMtimeNs(); ns != 0 { // CRIU's has microseconds
+	read, written := timespec(e.Atim), timespec(e.Mtim)
+	if ns := extra.GetMtimeNs(); ns != 0 { // CRIU's are in microseconds
 		written = unix.NsecToTimespec(ns)
 	}
-	return r.SetTimes(f, timespec(e.Atim), written)
+	if ns := extra.GetAtimeNs(); ns != 0 {
+		read = unix.NsecToTimespec(ns)
+	}
+	return r.SetTimes(f, read, written)
 }
 
 // setPathInode is kind.SetInode for what is held by O_PATH.

@@ -96,16 +96,21 @@ func save(d *kind.Dump, desc *kind.Desc, id uint32) error {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG, st.Size == 0:
 		return nil
 	}
-	// A description of ckpt's own: seeking in the program's would move it.
-	in, err := desc.Reopen(unix.O_RDONLY | unix.O_NOATIME)
-	if errors.Is(err, unix.EPERM) { // the file is somebody else's
-		in, err = desc.Reopen(unix.O_RDONLY)
-	}
+	in, err := open(desc)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 	return copyData(out, in, st.Size)
+}
+
+// open gives a description of ckpt's own: seeking in the program's would move it.
+func open(desc *kind.Desc) (*os.File, error) {
+	in, err := desc.Reopen(unix.O_RDONLY | unix.O_NOATIME)
+	if errors.Is(err, unix.EPERM) { // the file is somebody else's
+		in, err = desc.Reopen(unix.O_RDONLY)
+	}
+	return in, err
 }
 
 // targetOf is where a symbolic link that is held itself leads.

@@ -54,7 +54,7 @@ func Kind() kind.File {
 		Limits: "a file of /proc is read on from the saved position in its new text, and one of a process that has ended, read in part, ends there; " +
 			"advice (posix_fadvise, readahead) is not seen; " +
 			"a file that was opened by another name, lost since, is shown by one that it has, and a deleted one whose name another file has, by one beside it; " +
-			"of a deleted file O_NOFOLLOW, and space kept beyond its end (fallocate), are lost",
+			"of a deleted file O_NOFOLLOW and space that is only reserved (fallocate) are lost",
 	}
 }
 
@@ -238,26 +238,24 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	x := &image.FileExtra{Id: desc.ID}
 	if desc.Stat.Mode&unix.S_IFMT == unix.S_IFREG && pseudo == "" {
 		e.Size = proto.Uint64(uint64(desc.Stat.Size))
-		x := &image.FileExtra{Id: desc.ID, MtimeNs: desc.Stat.Mtim.Nano(), Dev: desc.Stat.Dev, Ino: desc.Stat.Ino}
+		x.MtimeNs, x.Dev, x.Ino = desc.Stat.Mtim.Nano(), desc.Stat.Dev, desc.Stat.Ino
 		if desc.Info.Flags&unix.O_PATH == 0 { // before 4.13 there is none
 			x.WriteHint, _ = kernel.WriteHint(desc.File.Fd())
 		}
-		if is == gone {
-			if x.Attributes, err = ghost.Attributes(desc); err != nil {
-				return nil, err
-			}
-		}
-		if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
-			return nil, err
-		}
 	}
-	if is == ofDead {
-		x := &image.FileExtra{Id: desc.ID}
-		if x.ProcHeld, err = noteEnded(d, path); err != nil {
-			return nil, err
-		}
+	switch is {
+	case gone:
+		err = ghost.Describe(desc, x)
+	case ofDead:
+		x.ProcHeld, err = noteEnded(d, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !proto.Equal(x, &image.FileExtra{Id: desc.ID}) {
 		if err := d.Out.Add(image.FilesExtra, "", x); err != nil {
 			return nil, err
 		}
