@@ -10,14 +10,17 @@ import (
 )
 
 // filesystems runs names.c, $1, on file systems whose device numbers differ: an
-// overlay whose layers are on two, and a tmpfs; then $2, holder.c, on a mount that
-// is made read-only, which is refused while it holds a file for writing.
+// overlay whose layers are on two, and a tmpfs; then $2, holder.c, with files of
+// the lower layer that are deleted in the overlay, and on a mount that is made
+// read-only, which is refused while it holds a file for writing.
 const filesystems = `set -e
 names=$1 holder=$2
 said() { until ckpt logs $1 | grep -q "^$2"; do ckpt ps $1 >/dev/null; done; }
 mkdir lower tmp over
 mount -t tmpfs tmpfs tmp
 mkdir tmp/upper tmp/work tmp/plain
+echo below >lower/read
+echo below >lower/mapped
 mount -t overlay -o lowerdir=lower,upperdir=tmp/upper,workdir=tmp/work overlay over
 for dir in over tmp/plain; do
 	echo "on $dir"
@@ -35,6 +38,15 @@ for dir in over tmp/plain; do
 	ckpt logs fs
 	ckpt rm -f fs
 done
+ckpt start lower -- $holder rover/read mover/mapped
+said lower ready
+rm over/read over/mapped
+ckpt dump lower image-l
+ckpt restore image-l
+ckpt kill -s USR1 lower
+said lower held
+ckpt logs lower
+ckpt rm -f lower
 echo text >tmp/read
 echo text >tmp/write
 ckpt start reader -- $holder rtmp/read dtmp
@@ -55,7 +67,7 @@ func TestFilesystems(t *testing.T) {
 	if !e.Root() {
 		return // only root can mount
 	}
-	for _, name := range []string{"fs", "reader", "writer"} {
+	for _, name := range []string{"fs", "lower", "reader", "writer"} {
 		e.Own(name)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -71,7 +83,7 @@ func TestFilesystems(t *testing.T) {
 	if strings.Count(text, good) != 2 {
 		t.Errorf("want twice %q in\n%s", good, text)
 	}
-	for _, want := range []string{"/tmp/write: read-only file system\n", "ckpt: hint: mount that file system so that it can be written to\n"} {
+	for _, want := range []string{"over/read 6\nheld\n", "/tmp/write: read-only file system\n", "ckpt: hint: mount that file system so that it can be written to\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %q in\n%s", want, text)
 		}

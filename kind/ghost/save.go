@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	ghostfile "github.com/checkpoint-restore/go-criu/v7/crit/images/ghost-file"
 	remap "github.com/checkpoint-restore/go-criu/v7/crit/images/remap-file-path"
@@ -29,6 +30,9 @@ type inode struct{ dev, ino uint64 }
 // Refuse tells what cannot be saved: a file that still has a name, under which
 // it was not found.
 func Refuse(desc *kind.Desc, path string) error {
+	if deleted, err := deletedAbove(desc); deleted || err != nil {
+		return err
+	}
 	if desc.Stat.Nlink > 0 && desc.Stat.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return failure.WithHint(
 			failure.Unsupportedf("%s was deleted, replaced or hidden by a mount, and the open file still has a name, which was not found", path),
@@ -40,6 +44,20 @@ func Refuse(desc *kind.Desc, path string) error {
 			"unmount what hides it, or let the program leave it")
 	}
 	return nil
+}
+
+// deletedAbove tells of a file of an overlay's lower layer that has been deleted
+// in the overlay: stat(2) goes on to count the names that it has in its layer
+// (ovl_getattr()).
+func deletedAbove(desc *kind.Desc) (bool, error) {
+	if !strings.HasSuffix(desc.Link, " (deleted)") {
+		return false, nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(desc.File.Fd()), &fs); err != nil {
+		return false, fmt.Errorf("find its file system: %w", err)
+	}
+	return fs.Type == unix.OVERLAYFS_SUPER_MAGIC, nil
 }
 
 // Save writes the file behind desc, and that the entry regID of files.img
