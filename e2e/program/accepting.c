@@ -1,5 +1,5 @@
 /*
- * accepting: a child connects again and again, faster than its parent looks:
+ * accepting [unix]: a child connects again and again, faster than its parent looks:
  * most of the time somebody waits to be accepted. SIGUSR1 to the parent ends
  * it, once each connection was answered.
  */
@@ -8,11 +8,17 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #define MOST 400 /* connections, all kept */
 
-static struct sockaddr_in at = { .sin_family = AF_INET };
+static union {
+	struct sockaddr any;
+	struct sockaddr_in in;
+	struct sockaddr_un un;
+} at = { .in.sin_family = AF_INET };
+static socklen_t size = sizeof(at.in);
 static pid_t child;
 static volatile sig_atomic_t ended;
 
@@ -28,8 +34,8 @@ static void knock(void)
 	struct timespec t = { 0, 5000000 };
 	int fd[MOST], n, got;
 	for (n = 0; n < MOST && !ended; n++, nanosleep(&t, NULL)) {
-		fd[n] = socket(AF_INET, SOCK_STREAM, 0);
-		check(connect(fd[n], (struct sockaddr *)&at, sizeof(at)) == 0, "connect");
+		fd[n] = socket(at.any.sa_family, SOCK_STREAM, 0);
+		check(connect(fd[n], &at.any, size) == 0, "connect");
 		check(write(fd[n], &n, sizeof(n)) == sizeof(n), "write");
 	}
 	while (!ended)
@@ -39,14 +45,19 @@ static void knock(void)
 	_exit(0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	int fd = socket(AF_INET, SOCK_STREAM, 0), n = 0, got, status;
-	socklen_t size = sizeof(at);
+	if (argc > 1 && strcmp(argv[1], "unix") == 0) {
+		at.un.sun_family = AF_UNIX; /* and the name is the kernel's to choose */
+		size = sizeof(at.un.sun_family);
+	} else {
+		at.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	}
+	int fd = socket(at.any.sa_family, SOCK_STREAM, 0), n = 0, got, status;
 	struct timespec t = { 0, 20000000 };
-	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	check(bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0 && listen(fd, MOST) == 0, "listen");
-	check(getsockname(fd, (struct sockaddr *)&at, &size) == 0, "getsockname");
+	check(bind(fd, &at.any, size) == 0 && listen(fd, MOST) == 0, "listen");
+	size = sizeof(at);
+	check(getsockname(fd, &at.any, &size) == 0, "getsockname");
 	check(fcntl(fd, F_SETFL, O_NONBLOCK) == 0, "F_SETFL");
 	signal(SIGUSR1, end);
 	if ((child = fork()) == 0)

@@ -43,21 +43,24 @@ func TestConnections(t *testing.T) {
 // TestAccepting: connections that wait to be accepted are let through.
 func TestAccepting(t *testing.T) {
 	for _, user := range harness.Users() {
-		t.Run("as "+user, func(t *testing.T) {
-			e := harness.New(t, user)
-			c := e.Start("accepting", []string{"--net", "none"}, harness.Program(t, "accepting.c"))
-			c.Says("ready")
-			for n := range 4 {
-				image := e.Join(fmt.Sprintf("image%d", n))
-				c.Dump(image, "--leave-running")
-				image += " too"
-				c.Dump(image)
-				e.Restore(image, "")
-			}
-			c.Kill("USR1")
-			c.Says("done")
-		})
+		for _, family := range []string{"inet", "unix"} {
+			t.Run(family+"/as "+user, func(t *testing.T) { accepting(harness.New(t, user), family) })
+		}
 	}
+}
+
+func accepting(e *harness.Env, family string) {
+	c := e.Start("accepting", []string{"--net", "none"}, harness.Program(e.T, "accepting.c"), family)
+	c.Says("ready")
+	for n := range 4 {
+		image := e.Join(fmt.Sprintf("image%d", n))
+		c.Dump(image, "--leave-running")
+		image += " too"
+		c.Dump(image)
+		e.Restore(image, "")
+	}
+	c.Kill("USR1")
+	c.Says("done")
 }
 
 // TestClosedConnections: what the kernel remembers of them holds the port.

@@ -129,7 +129,7 @@ func (s *saver) somethingQueued() bool {
 func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *info) error {
 	switch {
 	case i.state == stateListen:
-		return s.checkPending(i)
+		return s.checkPending(d, i)
 	case !i.hasPeer:
 		return nil
 	case i.peer != 0:
@@ -158,10 +158,26 @@ func (s *saver) checkWaiting(d *kind.Dump, desc *kind.Desc, i *info) error {
 		return s.leadsOut(d, desc, i)
 	}
 	if i.outq > 0 {
-		return failure.WithHint(failure.Unsupportedf("unix socket: data was sent to %s before the connection was accepted, and the kernel shows it to nobody", shown(l.name)),
-			"try again once the server has accepted it")
+		return letAccept(d, l, failure.Unsupportedf("unix socket: data was sent to %s before the connection was accepted, and the kernel shows it to nobody", shown(l.name)))
 	}
 	return nil
+}
+
+// letAccept lets the program accept what waits at l.
+func letAccept(d *kind.Dump, l *info, err error) error {
+	err = failure.WithHint(err, "try again once the server has accepted it")
+	for _, p := range d.Procs {
+		for _, c := range p.Fds {
+			if uint32(c.Desc.Stat.Ino) != l.ino {
+				continue
+			}
+			return &kind.Busy{Err: err, Holders: d.Holders(c.Desc), Done: func() bool {
+				shows, err := kernel.Poll(c.Desc.File.Fd(), unix.POLLIN)
+				return err == nil && shows&unix.POLLIN == 0
+			}}
+		}
+	}
+	return err // it is in flight itself
 }
 
 // waiting tells one that waits to be accepted from one whose peer has been
@@ -170,11 +186,10 @@ func (s *saver) waiting(i *info) bool {
 	return i.stream() && i.hasPeer && i.peer == 0 && (i.shutdown != 3 || s.waits[i.ino] != nil)
 }
 
-func (s *saver) checkPending(l *info) error {
+func (s *saver) checkPending(d *kind.Dump, l *info) error {
 	for _, ino := range l.pending {
 		if ino == 0 {
-			return failure.WithHint(failure.Unsupportedf("unix socket: a client of %s has gone before it was accepted; what it sent is shown to nobody", shown(l.name)),
-				"try again once the server has accepted it")
+			return letAccept(d, l, failure.Unsupportedf("unix socket: a client of %s has gone before it was accepted; what it sent is shown to nobody", shown(l.name)))
 		}
 		if !s.ours[ino] {
 			return aClient(l, client(nil, ino), "is outside the container, and waits to be accepted")
