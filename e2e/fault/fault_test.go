@@ -101,18 +101,26 @@ func TestRefusedSockets(t *testing.T) {
 			e := harness.New(t, user)
 			var args, want []string
 			for _, s := range []struct {
-				name          string
-				family, proto int
-				root          bool
-				words         string
+				name               string
+				family, typ, proto int
+				root               bool
+				words              string
 			}{
-				{"vsock", unix.AF_VSOCK, 0, false, "a socket of AF_VSOCK (virtual machine)"},
-				{"alg", unix.AF_ALG, 0, false, "a socket of AF_ALG (kernel cryptography)"},
-				{"xdp", unix.AF_XDP, 0, true, "a socket of AF_XDP"},
-				{"netfilter", unix.AF_NETLINK, unix.NETLINK_NETFILTER, false, "a netlink socket of NETLINK_NETFILTER"},
-				{"connector", unix.AF_NETLINK, unix.NETLINK_CONNECTOR, false, "a netlink socket of NETLINK_CONNECTOR"},
+				{"vsock", unix.AF_VSOCK, unix.SOCK_STREAM, 0, false, "a socket of AF_VSOCK (virtual machine)"},
+				{"alg", unix.AF_ALG, unix.SOCK_SEQPACKET, 0, false, "a socket of AF_ALG (kernel cryptography)"},
+				{"xdp", unix.AF_XDP, unix.SOCK_RAW, 0, true, "a socket of AF_XDP"},
+				{"can", unix.AF_CAN, unix.SOCK_RAW, unix.CAN_RAW, false, "a socket of AF_CAN (vehicle bus)"},
+				{"tipc", unix.AF_TIPC, unix.SOCK_RDM, 0, false, "a socket of AF_TIPC (cluster)"},
+				{"rds", unix.AF_RDS, unix.SOCK_SEQPACKET, 0, false, "a socket of AF_RDS (datagrams over InfiniBand)"},
+				{"smc", unix.AF_SMC, unix.SOCK_STREAM, 0, false, "a socket of AF_SMC (shared memory)"},
+				{"kcm", unix.AF_KCM, unix.SOCK_DGRAM, 0, false, "a socket of AF_KCM (messages over TCP)"},
+				{"key", unix.AF_KEY, unix.SOCK_RAW, 2, true, "a socket of AF_KEY (IPsec)"}, // PF_KEY_V2
+				{"sctp", unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP, false, "internet socket: a socket of SCTP"},
+				{"l2tp", unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_L2TP, false, "internet socket: a socket of L2TP"},
+				{"netfilter", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER, false, "a netlink socket of NETLINK_NETFILTER"},
+				{"connector", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_CONNECTOR, false, "a netlink socket of NETLINK_CONNECTOR"},
 			} {
-				if s.root && !e.Root() || !has(t, s.family, s.proto) {
+				if s.root && !e.Root() || !has(t, s.family, s.typ, s.proto) {
 					continue
 				}
 				args = append(args, s.name)
@@ -234,16 +242,9 @@ func TestRefusedZombie(t *testing.T) {
 }
 
 // has tells whether this kernel was built with a family of sockets, and with
-// a protocol of netlink.
-func has(t *testing.T, family, proto int) bool {
+// a protocol of it.
+func has(t *testing.T, family, typ, proto int) bool {
 	t.Helper()
-	typ := unix.SOCK_RAW
-	switch family {
-	case unix.AF_VSOCK:
-		typ = unix.SOCK_STREAM
-	case unix.AF_ALG:
-		typ = unix.SOCK_SEQPACKET
-	}
 	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, proto)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EPROTONOSUPPORT) {
 		return false

@@ -39,7 +39,17 @@ var things = []thing{
 	{name: "socket error", says: faulty},
 	{name: "error queue", says: faulty},
 	{name: "sent queue", root: true, says: strings.Replace(faulty, "3", "4", 1)}, // connections on the host's network are root's
+	{name: "early stream", says: early},
+	{name: "early packet", says: early},
+	{name: "early rights", says: early},
+	{name: "gone stream", says: "has gone before it was accepted; what it sent is shown to nobody"},
+	{name: "gone packet", says: "has gone before it was accepted; what it sent is shown to nobody"},
+	{name: "early TCP", says: ", over which data has come"},
+	{name: "gone TCP", says: ", over which data has come"},
+	{name: "multipath", says: "a Multipath TCP connection to 127.0.0.1:"},
 }
+
+const early = "before the connection was accepted, and the kernel shows it to nobody"
 
 const faulty = "fd 3: an error, or what has become of something it has sent, waits to be read (SO_ERROR, MSG_ERRQUEUE)"
 

@@ -10,6 +10,7 @@
 #include <linux/if_ether.h>
 #include <linux/net_tstamp.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -155,11 +156,68 @@ static void stamps(void)
 	check(setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags)) == 0, "SO_TIMESTAMPING");
 }
 
+/* A listener whose address is the kernel's to choose, and a client of it. */
+static int knock(int family, int type, int protocol, int *listener)
+{
+	struct sockaddr_storage a = { .ss_family = family };
+	socklen_t size = family == AF_UNIX ? sizeof(a.ss_family) : sizeof(struct sockaddr_in);
+	if (family == AF_INET)
+		((struct sockaddr_in *)&a)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	*listener = socket(family, type, protocol);
+	check(*listener >= 0 && bind(*listener, (void *)&a, size) == 0 && listen(*listener, 4) == 0, "listen");
+	size = sizeof(a);
+	check(getsockname(*listener, (void *)&a, &size) == 0, "getsockname");
+	int fd = socket(family, type, protocol);
+	check(fd >= 0 && connect(fd, (void *)&a, size) == 0, "connect");
+	return fd;
+}
+
+/* A word, with a descriptor or without. */
+static void talk(int fd, int with)
+{
+	char control[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec word = { "word", 4 };
+	struct msghdr m = { .msg_iov = &word, .msg_iovlen = 1 };
+	if (with >= 0) {
+		m.msg_control = control;
+		m.msg_controllen = sizeof(control);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		*c = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+		memcpy(CMSG_DATA(c), &with, sizeof(int));
+	}
+	check(sendmsg(fd, &m, 0) == 4, "sendmsg");
+}
+
+/* Nobody accepts what these have said, or left behind. */
+static void waits(int family, int type, int with, int gone)
+{
+	int l, fd = knock(family, type, 0, &l);
+	talk(fd, with);
+	if (gone)
+		close(fd);
+}
+static void early_stream(void) { waits(AF_UNIX, SOCK_STREAM, -1, 0); }
+static void early_packet(void) { waits(AF_UNIX, SOCK_SEQPACKET, -1, 0); }
+static void early_rights(void) { waits(AF_UNIX, SOCK_STREAM, 1, 0); }
+static void gone_stream(void) { waits(AF_UNIX, SOCK_STREAM, -1, 1); }
+static void gone_packet(void) { waits(AF_UNIX, SOCK_SEQPACKET, -1, 1); }
+static void early_tcp(void) { waits(AF_INET, SOCK_STREAM, -1, 0); }
+static void gone_tcp(void) { waits(AF_INET, SOCK_STREAM, -1, 1); }
+
+static void multipath(void)
+{
+	int l, fd = knock(AF_INET, SOCK_STREAM, IPPROTO_MPTCP, &l);
+	check(fd >= 0 && accept(l, NULL, NULL) >= 0, "accept");
+}
+
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
+	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },
+	{ "gone stream", gone_stream }, { "gone packet", gone_packet }, { "early TCP", early_tcp }, { "gone TCP", gone_tcp },
+	{ "multipath", multipath },
 };
 
 int main(int argc, char **argv)

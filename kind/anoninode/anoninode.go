@@ -20,12 +20,10 @@
 package anoninode
 
 import (
-	"fmt"
 	"os"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
-	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
 	"ckpt/kind"
@@ -38,7 +36,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:    "pidfd and other descriptors without a file",
 		Saves:   "pidfds of processes and threads of the container, also of those that have ended",
-		Refuses: "pidfds of processes outside; io_uring, userfaultfd, perf, BPF, seccomp listeners, KVM, VFIO, DMA buffers, Landlock rulesets, fsopen, and whatever else has no file; sockets of other families (vsock, AF_ALG, XDP, ...)",
+		Refuses: "pidfds of processes outside; io_uring, userfaultfd, perf, BPF, seccomp listeners, KVM, VFIO, DMA buffers, Landlock rulesets, fsopen, and whatever else has no file; sockets of other families (vsock, AF_ALG, XDP, CAN, ...)",
 		Needs:   "pidfd_open(2) (5.3), for threads 6.9, for how one ended 6.15",
 		Type:    fdinfo.FdTypes_EXT,
 		Owns:    owns,
@@ -95,26 +93,6 @@ var refusals = []refusal{
 	{"iommufd", "an IOMMU object", "give the device back before the dump"},
 	{"gpio", "a GPIO line", "release it before the dump"},
 	{"iio", "an industrial I/O device", "release it before the dump"},
-}
-
-// families that have names a user knows (address_families(7)).
-var families = map[int]string{
-	unix.AF_ALG: "AF_ALG (kernel cryptography)", unix.AF_BLUETOOTH: "AF_BLUETOOTH", unix.AF_CAN: "AF_CAN", unix.AF_KCM: "AF_KCM",
-	unix.AF_KEY: "AF_KEY (IPsec)", unix.AF_QIPCRTR: "AF_QIPCRTR",
-	unix.AF_RDS: "AF_RDS", unix.AF_SMC: "AF_SMC", unix.AF_TIPC: "AF_TIPC", unix.AF_VSOCK: "AF_VSOCK (virtual machine)", unix.AF_XDP: "AF_XDP",
-	unix.AF_INET: "AF_INET", unix.AF_INET6: "AF_INET6", unix.AF_UNIX: "AF_UNIX",
-}
-
-func refuseSocket(desc *kind.Desc) error {
-	domain, err := unix.GetsockoptInt(int(desc.File.Fd()), unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return fmt.Errorf("read the socket's family (SO_DOMAIN): %w", err)
-	}
-	name := families[domain]
-	if name == "" {
-		name = fmt.Sprintf("address family %d", domain)
-	}
-	return failure.WithHint(failure.Unsupportedf("a socket of %s of this type", name), "close it before the dump")
 }
 
 func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {

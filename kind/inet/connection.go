@@ -54,11 +54,27 @@ func (s *saver) checkConnection(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	return canRepair(d, i)
 }
 
+// checkLayer refuses what the kernel does to a stream before it is sent and before
+// it is read (TCP_ULP): its state, keys and records in pieces, is shown to nobody.
+func (i *seen) checkLayer(name string) error {
+	hint := "close the connection before the dump"
+	switch name {
+	case "":
+		return nil
+	case "tls":
+		name, hint = "TLS", "have the program do that itself (OpenSSL: without the option KTLS), or "+hint
+	}
+	return failure.WithHint(failure.Unsupportedf("a TCP connection to %s with %s in the kernel (TCP_ULP)", i.peer, name), hint)
+}
+
 // checkUpper: what stands on top of TCP in the kernel, and urgent data.
 func checkUpper(fd int, i *seen) error {
 	b, err := kernel.SocketOption(uintptr(fd), unix.IPPROTO_TCP, unix.TCP_ULP, make([]byte, 16))
-	if name := string(bytes.TrimRight(b, "\x00")); err == nil && name != "" {
-		return failure.WithHint(failure.Unsupportedf("a TCP connection to %s with %s in the kernel (TCP_ULP)", i.peer, name), "have the program do without it, or close the connection before the dump")
+	if err == nil { // there are kernels without
+		err = i.checkLayer(string(bytes.TrimRight(b, "\x00")))
+		if err != nil {
+			return err
+		}
 	}
 	urgent, err := shows(fd, unix.POLLPRI)
 	if err != nil {

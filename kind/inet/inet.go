@@ -43,7 +43,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:    "internet socket",
 		Saves:   "TCP, UDP, UDP-Lite, raw and ping sockets: addresses, options, multicast groups, listeners, TCP connections in every state with both ends inside, or one outside (dump --tcp keep or close), what waits in them, datagrams not yet read",
-		Refuses: "a TCP connection that leads outside, without --tcp; one that waits to be accepted and over which data has come; Multipath TCP, SCTP and others; TLS in the kernel; urgent data that waits; an error that waits to be read, or something in the error queue (MSG_ERRQUEUE); a corked datagram; sockets on a network where multicast is routed",
+		Refuses: "a TCP connection that leads outside, without --tcp; one that waits to be accepted and over which data has come; Multipath TCP, SCTP, DCCP, L2TP and others; TLS in the kernel; urgent data that waits; an error that waits to be read, or something in the error queue (MSG_ERRQUEUE); a corked datagram; sockets on a network where multicast is routed",
 		Needs:   "for TCP connections and raw sockets root, or a network of its own (--net none)",
 		Unseen:  "what is under way in internet sockets",
 		Type:    fdinfo.FdTypes_INETSK,
@@ -129,8 +129,16 @@ func (s sort) check() error {
 	switch {
 	case s.typ == unix.SOCK_STREAM && s.tcp(), s.udp(), s.raw(), s.ping():
 		return nil
-	case s.proto == unix.IPPROTO_SCTP:
-		return failure.WithHint(failure.Unsupportedf("an SCTP socket"), "close it before the dump")
 	}
-	return failure.WithHint(failure.Unsupportedf("a socket of internet protocol %d, type %d", s.proto, s.typ), "close it before the dump")
+	what := fmt.Sprintf("a socket of internet protocol %d, type %d", s.proto, s.typ)
+	if name := protocols[s.proto]; name != "" {
+		what = "a socket of " + name
+	}
+	return failure.WithHint(failure.Unsupportedf("%s", what), "close it before the dump")
+}
+
+// protocols that Linux has sockets of, and that are not carried.
+var protocols = map[int]string{
+	unix.IPPROTO_SCTP: "SCTP", unix.IPPROTO_DCCP: "DCCP", unix.IPPROTO_L2TP: "L2TP",
+	unix.IPPROTO_SMC: "SMC (shared memory)",
 }
