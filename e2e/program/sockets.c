@@ -161,6 +161,7 @@ static void make(void)
 		setsockopt(get("passing, peer"), SOL_SOCKET, SO_PASSCRED, &one, sizeof(one));
 	check(pipe(rights) == 0 && write(rights[1], "in the pipe", 11) == 11, "pipe");
 	int fds[3] = { rights[0], open("/dev/null", O_RDONLY), get("stream, peer") };
+	put("passing", "before");
 	put_message("passing", "two of them", fds, 2, root);
 	put_message("passing", "a socket", fds + 2, 1, 0);
 	close(rights[0]); /* is nowhere but in the message */
@@ -274,6 +275,8 @@ static void finish(void)
 	expect(r == 9 && len == 0, "mailbox: %d bytes from a name of %d", r, len);
 	put("connected sender", "more"), gets_("mailbox", "more");
 	int fds[8];
+	r = recv(get("passing, peer"), b, 6, MSG_DONTWAIT); /* takes no descriptors */
+	expect(r == 6 && memcmp(b, "before", 6) == 0, "passing: %d bytes before the descriptors", r);
 	r = get_message("passing, peer", "two of them", fds, &u);
 	expect(r == 2 && read(fds[0], b, sizeof(b)) == 11 && memcmp(b, "in the pipe", 11) == 0, "passing: %d descriptors", r);
 	works(write(rights[1], "again", 5), "write");

@@ -98,6 +98,32 @@ func TestDescriptorsInFlight(t *testing.T) {
 	}
 }
 
+// Descriptors come to who reads the bytes they were sent with, and not to who
+// reads those before.
+func TestDescriptorsBehindData(t *testing.T) {
+	a, b := newPair(t, unix.SOCK_STREAM)
+	sent := newEventfd(t, 7)
+	sendFDs(t, a, "first", sent)
+	for _, before := range []string{"b", "longer before", strings.Repeat("long ", 1000)} {
+		send(t, a, before)
+		sendFDs(t, a, "w", sent)
+	}
+	send(t, a, "after")
+	got := cycle(t, a, b, sent)
+	b = got[1]
+	part := make([]byte, 5000)
+	for _, read := range []struct{ size, fds int }{{2, 1}, {3, 0}, {1, 0}, {1, 1}, {13, 0}, {1, 1}, {4999, 0}, {5, 1}, {5, 0}} {
+		m, err := kernel.RecvUnix(int(b.Fd()), part[:read.size], make([]byte, controlSize), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		must(t, err)
+		c, err := parseControl(m.Control)
+		must(t, err)
+		closeAll(c.fds)
+		if len(c.fds) != read.fds {
+			t.Errorf("%.20q came with %d descriptors, want %d", m.Data, len(c.fds), read.fds)
+		}
+	}
+}
+
 // A socket that is only in a queue, with something in its own queue.
 func TestSocketInFlight(t *testing.T) {
 	a, b := newPair(t, unix.SOCK_STREAM)

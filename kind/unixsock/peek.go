@@ -3,6 +3,7 @@ package unixsock
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -48,8 +49,8 @@ func peek(fd int, i *info) ([]peeked, error) {
 }
 
 // peekStream: without control data one look is enough, and nothing is set.
-// Descriptors come with the piece of the stream that one read would return;
-// where in it they were sent is not shown.
+// Descriptors come with the piece of the stream that one read would return,
+// which may begin with what was sent before them.
 func peekStream(fd, size int) (out []peeked, err error) {
 	if err := urgent(fd); err != nil {
 		return nil, err
@@ -65,7 +66,56 @@ func peekStream(fd, size int) (out []peeked, err error) {
 		}
 		closeAll(m.fds)
 	}
-	return walk(fd, size, func(sum int, m *peeked) bool { return sum == size || m != nil && len(m.data) == 0 })
+	out, err = walk(fd, size, func(sum int, m *peeked) bool { return sum == size || m != nil && len(m.data) == 0 })
+	if err != nil {
+		return out, err
+	}
+	return part(fd, out)
+}
+
+// part makes two of a piece in front of whose descriptors something else stands:
+// a shorter read gets that alone, and no descriptors.
+func part(fd int, pieces []peeked) (out []peeked, err error) {
+	off := 0
+	for _, m := range pieces {
+		size, at := len(m.data), 0
+		if len(m.fds) > 0 && err == nil {
+			at, err = sentWith(fd, off, size)
+		}
+		if at > 0 {
+			out = append(out, peeked{data: m.data[:at], control: control{cred: m.cred}})
+			m.data = m.data[at:]
+		}
+		out = append(out, m)
+		off += size
+	}
+	return out, err
+}
+
+// sentWith finds where in a piece of a stream, size bytes from off on, what was
+// sent with descriptors begins. It is the last of the messages that make up the
+// piece, and one that cannot be copied wholly, for want of its last byte's place
+// in memory, is not received at all (unix_stream_read_generic()).
+func sentWith(fd, off, size int) (at int, err error) {
+	page := os.Getpagesize()
+	room := (size + page - 1) / page * page
+	b, err := unix.Mmap(-1, 0, room+page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return 0, fmt.Errorf("make room for what waits in it: %w", err)
+	}
+	defer func() { err = errors.Join(err, unix.Munmap(b)) }()
+	if err := unix.Mprotect(b[room:], unix.PROT_NONE); err != nil {
+		return 0, fmt.Errorf("make room for what waits in it: %w", err)
+	}
+	err = withPeek(fd, off, func() error {
+		m, err := kernel.RecvUnix(fd, b[room-(size-1):][:size], nil, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EFAULT) { // it is the first
+			return nil
+		}
+		at = len(m.Data)
+		return err
+	})
+	return at, err
 }
 
 // peekMessages keeps boundaries. An empty message that was looked at once is
