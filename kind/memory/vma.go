@@ -61,6 +61,9 @@ func refuseCommon(d *kind.Dump) error {
 
 func refuse(m *procfs.Map) error {
 	switch {
+	case strings.HasPrefix(m.Path, "[uprobes"): // [uprobes-trampoline], too (6.18)
+		return failure.WithHint(failure.Unsupportedf("a probe (uprobe) is set in the program, or was, and has been hit"),
+			"start the program anew once the tracing tool that set it has ended")
 	case m.Has("um"), m.Has("uw"), m.Has("ui"):
 		return failure.WithHint(failure.Unsupportedf("registered with userfaultfd, whose pages another program provides"), "dump when the program has ended what it uses userfaultfd for")
 	case m.Has("ht") && !isHuge(m):
@@ -80,8 +83,6 @@ func refuse(m *procfs.Map) error {
 	case strings.HasPrefix(m.Path, "anon_inode:"):
 		return failure.WithHint(failure.Unsupportedf("memory of %s is not carried", strings.TrimPrefix(m.Path, "anon_inode:")),
 			"let the program unmap it before the dump")
-	case m.Path == "[uprobes]":
-		return failure.WithHint(failure.Unsupportedf("a probe (uprobe) is set in it"), "stop the tracing tool that set it")
 	}
 	return nil
 }
