@@ -112,6 +112,9 @@ func TestRefused(t *testing.T) {
 		{thing: "terminal", reason: "is run by a program outside the container", hint: "start the program with setsid(1)"},
 		{thing: "pipe", reason: "it writes into a pipe whose other end is held outside", hint: "give the pid of an ancestor"},
 		{thing: "peer", reason: "unix socket: peer (unnamed) is outside", hint: "close the connection"},
+		{thing: "fifo", reason: "a program outside the container writes into the FIFO", hint: "end that program"},
+		{thing: "slave", reason: "is run by a program outside the container", hint: "start the program with setsid(1)"},
+		{thing: "event", reason: "anon_inode:[eventfd] " + alsoHeld, hint: "give the pid of an ancestor of both"},
 		{thing: "both_ends", reason: alsoHeld, hint: "give the pid of an ancestor of both"},
 		{thing: "shared_epoll", reason: "anon_inode:[eventpoll] " + alsoHeld, hint: "give the pid of an ancestor of both"},
 		{thing: "memfd", reason: "/memfd:shared (deleted) " + alsoHeld, hint: "give the pid of an ancestor of both"},
@@ -147,7 +150,7 @@ func TestRefused(t *testing.T) {
 				}
 				// With the parent nothing is outside, but for what is another's anyway.
 				switch c.thing {
-				case "pipe", "peer", "both_ends", "shared_epoll", "memfd", "memory", "terminal":
+				case "pipe", "fifo", "slave", "event", "peer", "both_ends", "shared_epoll", "memfd", "memory", "terminal":
 					if out := e.Run("check", "--pid", strconv.Itoa(h.parent.PID)); !strings.Contains(out, ": would dump\n") {
 						t.Errorf("the tree of both: %s", out)
 					}

@@ -2,7 +2,6 @@ package boundary
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -107,7 +106,7 @@ func TestRefused(t *testing.T) {
 				t.Parallel()
 				e := harness.New(t, user)
 				if r.give != nil {
-					give(e, r.give(t))
+					e.Give(r.give(t))
 				}
 				what, _, _ := strings.Cut(r.what, " ")
 				s := e.Watch("boundary", nil, harness.Program(t, "boundary/edges.c"), what)
@@ -126,31 +125,4 @@ func TestRefused(t *testing.T) {
 			})
 		}
 	}
-}
-
-// give sends f to the first who connects to "edge" in the test's directory.
-func give(e *harness.Env, f *os.File) {
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: e.Join("edge"), Net: "unix"})
-	if err == nil {
-		err = os.Chmod(e.Join("edge"), 0o777)
-	}
-	if err != nil {
-		e.T.Fatal(err)
-	}
-	done := make(chan error, 1)
-	e.T.Cleanup(func() {
-		l.Close()
-		if err := <-done; err != nil {
-			e.T.Error(err)
-		}
-	})
-	go func() {
-		defer f.Close()
-		c, err := l.AcceptUnix()
-		if err == nil {
-			defer c.Close()
-			_, _, err = c.WriteMsgUnix([]byte("x"), unix.UnixRights(int(f.Fd())), nil)
-		}
-		done <- err
-	}()
 }

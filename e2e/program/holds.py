@@ -76,6 +76,19 @@ def pipe():
     return child(lambda: os.close(r))
 
 
+def fifo():
+    os.mkfifo("fifo")
+    kept.append(os.open("fifo", os.O_RDWR))
+    r = os.open("fifo", os.O_RDONLY)
+
+    def prepare():
+        os.close(kept[0])
+
+    pid = child(prepare)
+    os.close(r)
+    return pid
+
+
 def both_ends():
     os.pipe()
     return child()
@@ -91,6 +104,17 @@ def shared_epoll():
     ep = select.epoll()
     kept.append(ep)
     return child()
+
+
+def event():
+    kept.append(os.eventfd(5))
+    return child()
+
+
+def slave():
+    """A terminal's, which is not that of its session."""
+    master, slave = pty.openpty()
+    return child(lambda: (os.setsid(), os.close(master)))
 
 
 def memfd():

@@ -171,7 +171,30 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 		}
 		return outside(d, desc.Link)
 	}
+	if err := s.checkMaster(d, desc); err != nil {
+		return err
+	}
 	return s.check(d, s.seen[n], desc)
+}
+
+// checkMaster refuses the master of another /dev/pts, whose number says nothing
+// here. That it is one shows only by the mount that it was opened through.
+func (s *saver) checkMaster(d *kind.Dump, desc *kind.Desc) error {
+	if !isMaster(desc) || s.own == 0 {
+		return nil
+	}
+	from := d.Home
+	if d.MountsOf != nil {
+		from = d.MountsOf(desc)
+	}
+	mounts, err := procfs.Mounts(int(from))
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(mounts, func(m procfs.Mount) bool { return m.ID == desc.Info.MntID }) {
+		return failure.WithHint(failure.Unsupportedf("the master of a terminal that was opened outside the container"), "have the program open /dev/ptmx itself, or close it before the dump")
+	}
+	return nil
 }
 
 // own is the device of the container's /dev/pts; 0: it has none.
@@ -201,12 +224,12 @@ func (s *saver) look(d *kind.Dump) (err error) {
 	seen := map[uint32]*pty{}
 	for _, p := range d.Procs {
 		for _, fd := range p.Fds {
-			if !owns(fd.Desc) || foreign(fd.Desc, s.own) {
-				continue
+			if !owns(fd.Desc) || foreign(fd.Desc, s.own) || s.checkMaster(d, fd.Desc) != nil {
+				continue // refuse says so where it is that descriptor's turn
 			}
 			n, hungUp, err := index(fd.Desc)
 			if err != nil {
-				continue // refuse says so where it is that descriptor's turn
+				continue
 			}
 			if seen[n] == nil {
 				seen[n] = &pty{index: n}
@@ -348,6 +371,9 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		for s.seen[n] != nil {
 			n++
 		}
+	}
+	if err := s.checkMaster(d, desc); err != nil { // one in flight
+		return nil, err
 	}
 	p := s.ptys[n]
 	if p == nil {
