@@ -8,10 +8,20 @@ import (
 	"ckpt/procfs"
 )
 
-// VDSO is a SHA-256 sum over the code that the running kernel maps into every
-// process (vdso(7)). Programs keep addresses within it, so an image fits only
-// a kernel with the very same. nil where the kernel maps none.
+// VDSO is a SHA-256 sum over VDSOCode. Programs keep addresses within it, so an
+// image fits only a kernel with the very same. nil where the kernel maps none.
 func VDSO() ([]byte, error) {
+	code, err := VDSOCode()
+	if err != nil || code == nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(code)
+	return sum[:], nil
+}
+
+// VDSOCode is the code that the running kernel maps into every process
+// (vdso(7)), in whole pages. nil where the kernel maps none.
+func VDSOCode() ([]byte, error) {
 	self, err := procfs.Open(os.Getpid())
 	if err != nil {
 		return nil, err
@@ -34,6 +44,5 @@ func VDSO() ([]byte, error) {
 	if _, err := mem.ReadAt(b, int64(m.Start)); err != nil {
 		return nil, fmt.Errorf("read the vDSO: %w", err)
 	}
-	sum := sha256.Sum256(b)
-	return sum[:], nil
+	return b, nil
 }

@@ -25,7 +25,7 @@ const caveMargin = 64
 
 // findCave looks for n bytes in the process with host id pid.
 func findCave(pid int, maps []procfs.Map, n uint64) (cave, error) {
-	if m := procfs.VDSO(maps); m != nil {
+	if m := procfs.VDSO(maps); m != nil && m.Exec {
 		if c, ok := caveIn(pid, m, n, leftover); ok {
 			return c, nil
 		}

@@ -30,6 +30,7 @@ var things = []thing{
 	{name: "secret memory", says: " /secretmem: secret memory (memfd_secret), which nobody else can read"},
 	{name: "dispatch", says: "its system calls are dispatched to itself (PR_SET_SYSCALL_USER_DISPATCH)", check: "-"},
 	{name: "ldt", says: "it has a local descriptor table (modify_ldt)", check: "-"},
+	{name: "vdso", says: " [vdso]: the program has changed the kernel's code in it"},
 	{name: "notifier", root: true, says: "a seccomp listener: system calls of other processes wait for its answers"},
 	{name: "notifier gone", root: true, says: "a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)", check: "seccomp filters that ask a supervisor"},
 	{name: "undo", says: "it shares semaphore undo values with pid ", check: "undo values of semaphores"},

@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -41,6 +42,17 @@ static void ldt(void)
 {
 	struct user_desc d = { .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1, .useable = 1 };
 	check(syscall(SYS_modify_ldt, 1, &d, sizeof(d)) == 0, "modify_ldt");
+}
+
+/* The kernel's code in this process, with another byte in its header. */
+static void vdso(void)
+{
+	char *at = (char *)getauxval(AT_SYSINFO_EHDR);
+	size_t all = 4096; /* nothing less may be changed */
+	while (at && all < 1 << 20 && mprotect(at, all, PROT_READ | PROT_WRITE | PROT_EXEC) != 0)
+		all += 4096;
+	check(at && all < 1 << 20, "mprotect");
+	at[8] = 1;
 }
 
 /* Of getuid(2) somebody else decides. */
@@ -211,7 +223,7 @@ static void multipath(void)
 }
 
 static const struct { const char *name; void (*hold)(void); } things[] = {
-	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt },
+	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },

@@ -70,7 +70,7 @@ func New() (kind.Process, kind.Namespace) {
 	space := kind.Process{
 		Name:     "memory",
 		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*); huge pages by advice and private ones of hugetlbfs; guard pages; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
-		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a protection key, a shadow stack or a uprobe; hugetlbfs memory that is shared or of a file; System V segments of the host",
+		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a protection key, a shadow stack or a uprobe; a vDSO that was written to; hugetlbfs memory that is shared or of a file; System V segments of the host",
 		Needs:    "PR_SET_MM_MAP (3.18)",
 		Observe:  observeAll,
 		Ask:      s.ask,

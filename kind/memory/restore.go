@@ -65,7 +65,7 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	if err := b.checkHuge(); err != nil {
 		return err
 	}
-	live, err := b.parkVDSO()
+	parts, err := b.parkVDSO()
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	for _, v := range b.own() {
 		b.settle(v)
 	}
-	b.placeVDSO(live)
+	b.placeVDSO(parts)
 	if err := b.restoreAIO(); err != nil {
 		return err
 	}
@@ -237,11 +237,7 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 		step = b.s.Must(unix.SYS_MMAP, v.GetStart(), size, b.protToFill(v), flags|fixedNoReplace, fd, offset)
 	}
 	b.s.Note(step, fmt.Sprintf("map %#x-%#x", v.GetStart(), v.GetEnd()))
-	for _, a := range advice {
-		if v.GetMadv()&(1<<a.advice) != 0 {
-			b.s.Note(b.s.Must(unix.SYS_MADVISE, v.GetStart(), size, uint64(a.advice)), fmt.Sprintf("advise %#x", v.GetStart()))
-		}
-	}
+	b.advise(v)
 	return nil
 }
 
@@ -310,24 +306,19 @@ func (b *space) settle(v *vma.VmaEntry) {
 		b.s.Note(b.s.Must(unix.SYS_MADVISE, g.GetStart(), g.GetEnd()-g.GetStart(), madvGuard), fmt.Sprintf("guard %#x", g.GetStart()))
 	}
 	if v.GetFlags()&unix.MAP_LOCKED != 0 && !x.GetDroppable() {
-		how := uint64(0)
-		if x.GetOnFault() {
-			how = mlockOnFault
-		}
-		lock := b.s.Must
-		if len(x.GetGuards()) > 0 {
-			lock = b.s.Try // it locks all else, but says that it could not read those in
-		}
-		step := lock(unix.SYS_MLOCK2, start, size, how)
+		step := b.s.Must(unix.SYS_MLOCK2, start, size, mlockOnFault)
 		b.s.Note(step, fmt.Sprintf("lock %#x", start))
 		b.s.Explain(step, func(errno unix.Errno) error {
 			return notLocked(fmt.Sprintf("%d kB at %#x", size/1024, start), errno)
 		})
+		if !x.GetOnFault() {
+			// All else is locked, though it fails where nothing can be read in:
+			// in guard pages, without access, behind the end of a file.
+			b.s.Try(unix.SYS_MLOCK2, start, size, 0)
+		}
 	}
 	if x.GetName() != "" {
 		b.s.Note(b.s.Must(unix.SYS_PRCTL, prSetVMA, prSetVMAName, start, size, b.s.Str(x.GetName())), "name a mapping")
 	}
-	if x.GetSealed() {
-		b.s.Note(b.s.Must(sysMseal, start, size, 0), fmt.Sprintf("seal %#x", start))
-	}
+	b.seal(v)
 }

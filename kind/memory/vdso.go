@@ -1,55 +1,94 @@
 package memory
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
+	"ckpt/kind"
 	"ckpt/procfs"
+	"ckpt/tracee"
 )
 
+// refuseChanged refuses a vDSO that the program has written to: it comes back
+// as the kernel has it. Behind the code ckpt itself may have left something.
+func refuseChanged(p *kind.Proc, m *procfs.Map) error {
+	if !m.IsVDSO() || m.Anonymous == 0 {
+		return nil
+	}
+	code, err := kernel.VDSOCode()
+	if err != nil {
+		return err
+	}
+	code = bytes.TrimRight(code, "\x00")
+	is := make([]byte, len(code))
+	if uint64(len(code)) > m.Len() || tracee.ReadMemory(int(p.Lead().Host), m.Start, is) != nil || bytes.Equal(code, is) {
+		return nil
+	}
+	return failure.WithHint(failure.Unsupportedf("the program has changed the kernel's code in it"), "let the program leave the vDSO as it is")
+}
+
+// vdsoPart is one mapping of the vDSO: where the program has it, and where the bare
+// child has it, which is parked at an address of its own meanwhile.
+type vdsoPart struct {
+	saved  *vma.VmaEntry
+	live   *procfs.Map
+	parked uint64
+}
+
 // parkVDSO moves the bare child's vDSO out of the way: it is the present
-// kernel's and cannot be made anew. A program without one gets none.
-func (b *space) parkVDSO() (live []procfs.Map, err error) {
-	for _, m := range b.t.StubMaps {
-		if m.IsVDSO() || m.IsVvar() {
-			live = append(live, m)
-		}
-	}
-	saved := b.savedVDSO()
-	if len(saved) == 0 || len(live) == 0 {
-		if len(saved) != len(live) && len(live) == 0 {
+// kernel's and cannot be made anew. What the program has unmapped of it is left
+// where it is, to be unmapped with all else.
+func (b *space) parkVDSO() (parts []vdsoPart, err error) {
+	at := b.r.Park.Start
+	for _, v := range b.savedVDSO() {
+		i := slices.IndexFunc(b.t.StubMaps, func(m procfs.Map) bool { return isPart(&m, v) })
+		if i < 0 {
 			return nil, incompatibleVDSO()
 		}
-		return nil, nil
-	}
-	if len(saved) != len(live) {
-		return nil, incompatibleVDSO()
-	}
-	first, last := live[0].Start, live[len(live)-1].End
-	if last-first > b.r.Park.Len() {
-		return nil, fmt.Errorf("the kernel's vDSO takes %d bytes, more than expected", last-first)
-	}
-	for i, m := range live {
-		if v := saved[i]; m.Len() != v.GetEnd()-v.GetStart() || m.IsVDSO() != (v.GetStatus()&vdso != 0) {
-			return nil, incompatibleVDSO()
+		m := &b.t.StubMaps[i]
+		if at+m.Len() > b.r.Park.End {
+			return nil, errors.New("the kernel's vDSO is larger than expected")
 		}
-		step := b.s.Must(unix.SYS_MREMAP, m.Start, m.Len(), m.Len(), moveHere, b.r.Park.Start+m.Start-first)
+		parts = append(parts, vdsoPart{v, m, at})
+		step := b.s.Must(unix.SYS_MREMAP, m.Start, m.Len(), m.Len(), moveHere, at)
 		b.s.Note(step, "park "+m.Path)
+		b.s.Explain(step, func(errno unix.Errno) error {
+			if errno != unix.EPERM {
+				return nil
+			}
+			return failure.WithHint(failure.Unsupportedf("this kernel lets nobody move its vDSO (CONFIG_MSEAL_SYSTEM_MAPPINGS)"), "restore under a kernel built without that option")
+		})
+		at += m.Len()
 	}
-	return live, nil
+	return parts, nil
+}
+
+// isPart tells whether a mapping of the bare child is the one that the image has
+// as v: those with data differ in size.
+func isPart(m *procfs.Map, v *vma.VmaEntry) bool {
+	if v.GetStatus()&vdso != 0 {
+		return m.IsVDSO() && m.Len() == v.GetEnd()-v.GetStart()
+	}
+	return m.IsVvar() && m.Len() == v.GetEnd()-v.GetStart()
 }
 
 // placeVDSO moves the parked vDSO to where the program knows it.
-func (b *space) placeVDSO(live []procfs.Map) {
-	for i, v := range b.savedVDSO() {
-		if i >= len(live) {
-			return
+func (b *space) placeVDSO(parts []vdsoPart) {
+	for _, p := range parts {
+		start, size := p.saved.GetStart(), p.live.Len()
+		b.s.Note(b.s.Must(unix.SYS_MREMAP, p.parked, size, size, moveHere, start), "place "+p.live.Path)
+		b.advise(p.saved)
+		if uint64(p.saved.GetProt()) != uint64(p.live.Prot()) {
+			b.s.Note(b.s.Must(unix.SYS_MPROTECT, start, size, uint64(p.saved.GetProt())), "protect "+p.live.Path)
 		}
-		m := &live[i]
-		b.s.Note(b.s.Must(unix.SYS_MREMAP, b.r.Park.Start+m.Start-live[0].Start, m.Len(), m.Len(), moveHere, v.GetStart()), "place "+m.Path)
+		b.seal(p.saved)
 	}
 }
 
@@ -64,6 +103,22 @@ func (b *space) savedVDSO() (out []*vma.VmaEntry) {
 }
 
 func incompatibleVDSO() error {
-	return failure.WithHint(failure.Mark(failure.ErrIncompatible, fmt.Errorf("the program holds the vDSO of another kernel")),
+	return failure.WithHint(failure.Mark(failure.ErrIncompatible, errors.New("the program holds the vDSO of another kernel")),
 		"restore it under the kernel it was dumped on (ckpt inspect tells which)")
+}
+
+// advise gives a mapping the advice of madvise(2) that the kernel keeps with it.
+func (b *space) advise(v *vma.VmaEntry) {
+	for _, a := range advice {
+		if v.GetMadv()&(1<<a.advice) != 0 {
+			b.s.Note(b.s.Must(unix.SYS_MADVISE, v.GetStart(), v.GetEnd()-v.GetStart(), uint64(a.advice)), fmt.Sprintf("advise %#x", v.GetStart()))
+		}
+	}
+}
+
+// seal forbids a mapping to change for good (mseal(2)).
+func (b *space) seal(v *vma.VmaEntry) {
+	if b.extra[v.GetStart()].GetSealed() {
+		b.s.Note(b.s.Must(sysMseal, v.GetStart(), v.GetEnd()-v.GetStart(), 0), fmt.Sprintf("seal %#x", v.GetStart()))
+	}
 }

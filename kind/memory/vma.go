@@ -41,6 +41,9 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 		if err == nil && isSysV(&maps[i]) && p.IDs.GetIpcNsId() <= image.NamespaceID {
 			err = refuseCommon(d)
 		}
+		if err == nil {
+			err = refuseChanged(p, &maps[i])
+		}
 		if err != nil {
 			return fmt.Errorf("mapping %#x-%#x %s: %w", maps[i].Start, maps[i].End, maps[i].Path, err)
 		}
