@@ -35,6 +35,9 @@ type Record struct {
 	OwnNet     bool `json:"own_net,omitempty"`
 	// Key names the container to those inside, see KeyOf.
 	Key string `json:"key,omitempty"`
+	// SessionKeyring is the serial number of the session keyring that the
+	// processes were given; 0: not known.
+	SessionKeyring int `json:"session_keyring,omitempty"`
 	// Exit is how the command ended; nil while it runs, and for ever when
 	// the supervisor was killed before the command ended.
 	Exit *Exit `json:"exit,omitempty"`

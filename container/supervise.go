@@ -133,8 +133,12 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 					return err
 				}
 			}
+			keyring, err := sessionKeyring()
+			if err != nil {
+				return err
+			}
 			return cl.commit(Record{Name: req.Name, Command: m.Command, Init: m.Root.HostPID,
-				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key})
+				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key, SessionKeyring: keyring})
 		})
 	})
 	if err != nil {

@@ -35,6 +35,8 @@ type Source struct {
 	OwnNet   bool
 	Key      string // container.Record.Key
 	LogPath  string // "" if it has no log
+	// SessionKeyring is container.Record.SessionKeyring.
+	SessionKeyring int
 }
 
 // Options of a dump.

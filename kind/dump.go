@@ -63,6 +63,9 @@ type Dump struct {
 	OwnNet bool
 	// Privileged: ckpt is root in the first user namespace.
 	Privileged bool
+	// SessionKeyring is the serial number of the session keyring that the
+	// processes were given, if known.
+	SessionKeyring int
 	// Inside runs the calls that build adds in a bare child of ckpt's that is
 	// in all of the container's namespaces but the pid namespace; Hand is its
 	// host pid. It dies with ckpt, and what it holds with it. Not available

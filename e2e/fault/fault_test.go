@@ -181,24 +181,45 @@ func TestRefusedKeyrings(t *testing.T) {
 		return
 	}
 	for what, words := range map[string]string{
-		"thread keyring":  "a keyring of its own (KEY_SPEC_THREAD_KEYRING)",
-		"process keyring": "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)",
-		"session keyring": "a session keyring other than that of the container's first process",
+		"thread keyring":        "pid 3 (refused): keyrings: it has a keyring of its own (KEY_SPEC_THREAD_KEYRING)",
+		"process keyring":       "pid 3 (refused): keyrings: it has a keyring of its own (KEY_SPEC_PROCESS_KEYRING)",
+		"session keyring":       "pid 3 (refused): keyrings: it has a session keyring of its own (KEYCTL_JOIN_SESSION_KEYRING)",
+		"first session keyring": "pid 2 (refused): keyrings: it has a session keyring of its own (KEYCTL_JOIN_SESSION_KEYRING)",
 	} {
 		t.Run(what, func(t *testing.T) {
 			e := harness.New(t, "")
 			c := e.Start("refused", nil, harness.Program(t, "refused.c"), what)
 			var j harness.Journal
-			counts(c, &j, "parent", "child")
+			who := []string{"parent", "child"}
+			if strings.Contains(words, "pid 2") {
+				who = who[:1]
+			}
+			counts(c, &j, who...)
 			r := e.Try("dump", c.Name, e.Join("image"))
-			if r.Code != 3 || !strings.Contains(r.Err, "pid 3 (refused)") || !strings.Contains(r.Err, words) || !strings.Contains(r.Err, "hint: have it keep its keys") {
+			if r.Code != 3 || !strings.Contains(r.Err, words) || !strings.Contains(r.Err, "hint: have it keep its keys") {
 				t.Errorf("%q should be told, with exit code 3 and a way out: %v", words, r)
 			}
 			absent(e, e.Join("image"))
 			untraced(c)
-			counts(c, &j, "parent", "child")
+			counts(c, &j, who...)
 		})
 	}
+}
+
+// TestEmptyKeyrings: nothing is lost with keyrings in which no key is, as login(1)
+// makes one for a session.
+func TestEmptyKeyrings(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	e := harness.New(t, "")
+	c := e.Start("empty", nil, harness.Program(t, "refused.c"), "empty keyrings")
+	var j harness.Journal
+	counts(c, &j, "parent")
+	image := e.Join("image")
+	c.Dump(image)
+	e.Restore(image, "")
+	counts(c, &j, "parent")
 }
 
 // TestRefusedZombie: the exit status of a zombie that was not dumpable is

@@ -54,18 +54,31 @@ static void zombie(void)
 	check(pid > 0 && waitid(P_PID, pid, &si, WEXITED | WNOWAIT) == 0, "waitid");
 }
 
-static const struct { const char *name; int of; } keyrings[] = {
-	{ "thread keyring", KEY_SPEC_THREAD_KEYRING },
-	{ "process keyring", KEY_SPEC_PROCESS_KEYRING },
+static const struct { const char *name; int of, first; } keyrings[] = {
+	{ "thread keyring", KEY_SPEC_THREAD_KEYRING, 0 },
+	{ "process keyring", KEY_SPEC_PROCESS_KEYRING, 0 },
+	{ "session keyring", KEY_SPEC_SESSION_KEYRING, 0 },
+	{ "first session keyring", KEY_SPEC_SESSION_KEYRING, 1 },
 };
 
-/* A child has it, so that it is not the first process. */
-static void keyring(int of)
+/* A child has it, or the first process. */
+static void keyring(int of, int first)
 {
-	if (fork() != 0)
+	if (!first && fork() != 0)
 		return;
-	check((of ? syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, of, 1) : syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "own")) > 0, "keyctl");
-	count("child");
+	check(of != KEY_SPEC_SESSION_KEYRING || syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, "own") > 0, "keyctl");
+	check(syscall(SYS_add_key, "user", "ckpt", "its own", 7, of) > 0, "add_key");
+	if (!first)
+		count("child");
+}
+
+/* As login(1) leaves it: a session keyring with that of the user in it. */
+static void empty_keyrings(void)
+{
+	check(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) > 0, "keyctl");
+	check(syscall(SYS_keyctl, KEYCTL_LINK, KEY_SPEC_USER_KEYRING, KEY_SPEC_SESSION_KEYRING) == 0, "KEYCTL_LINK");
+	for (int of = KEY_SPEC_THREAD_KEYRING; of >= KEY_SPEC_PROCESS_KEYRING; of--)
+		check(syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, of, 1) > 0, "keyctl");
 }
 
 /* A ring of two blocks, all of it mapped. */
@@ -108,20 +121,16 @@ static void signer(void)
 
 static const struct { const char *name; void (*hold)(void); } others[] = {
 	{ "zombie", zombie }, { "closed ring", closed_ring }, { "half ring", half_ring }, { "router", router },
-	{ "signer", signer },
+	{ "signer", signer }, { "empty keyrings", empty_keyrings },
 };
 
 static void hold(const char *name)
 {
 	for (unsigned i = 0; i < sizeof(keyrings) / sizeof(*keyrings); i++)
 		if (strcmp(keyrings[i].name, name) == 0) {
-			keyring(keyrings[i].of);
+			keyring(keyrings[i].of, keyrings[i].first);
 			return;
 		}
-	if (strcmp(name, "session keyring") == 0) {
-		keyring(0);
-		return;
-	}
 	for (unsigned i = 0; i < sizeof(others) / sizeof(*others); i++)
 		if (strcmp(others[i].name, name) == 0) {
 			others[i].hold();

@@ -6,9 +6,10 @@
 // of its user as soon as it asks (lookup_user_key() in the kernel's
 // security/keys/process_keys.c). That costs a user namespace three keys of the
 // few that its owner may have, so it is asked for in the first one alone.
+// Which session keyring a container was given is remembered from its start.
 //
-// What is saved: nothing. A process is refused that has a keyring for a
-// thread, for itself, or a session keyring that it has joined inside.
+// What is saved: nothing. A process is refused that has keys in a keyring of a
+// thread, of its own, or in a session keyring that it has joined inside.
 //
 // What is lost: see Limits.
 //
@@ -16,6 +17,7 @@
 package keyring
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -33,6 +35,7 @@ const (
 	ofThread      = ^uint64(0) // KEY_SPEC_THREAD_KEYRING, -1
 	ofProcess     = ^uint64(1) // KEY_SPEC_PROCESS_KEYRING, -2
 	ofSession     = ^uint64(2) // KEY_SPEC_SESSION_KEYRING, -3
+	ofUser        = ^uint64(3) // KEY_SPEC_USER_KEYRING, -4
 	ofUserSession = ^uint64(4) // KEY_SPEC_USER_SESSION_KEYRING, -5
 	getID         = 0          // KEYCTL_GET_KEYRING_ID
 )
@@ -42,9 +45,9 @@ func New() (kind.Process, kind.Thread) {
 	s := &saver{}
 	process := kind.Process{
 		Name:    "keyrings",
-		Refuses: "a keyring of a thread, a process, or a session keyring joined inside",
+		Refuses: "keys in a keyring of a thread, a process, or in a session keyring joined inside",
 		Ask:     s.ask, Unseen: "keyrings",
-		Limits: "session keyrings made inside are noticed by root alone; a restored container has the session keyring, and the users' keyrings, that are there where it is restored",
+		Limits: "keyrings without keys are not made again; session keyrings joined inside are noticed by root alone, and with dump --pid only those that the first process has not; a restored container has the session keyring, and the users' keyrings, that are there where it is restored",
 	}
 	return process, kind.Thread{Name: "keyrings", Ask: askThread}
 }
@@ -52,61 +55,87 @@ func New() (kind.Process, kind.Thread) {
 // saver is one dump.
 type saver struct {
 	begun bool
-	first uint64 // serial number of the first process's session keyring; 0: it has none
+	given uint64 // serial number of the session keyring that all were given; 0: none
 }
 
 func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
-	process := sc.Try(unix.SYS_KEYCTL, getID, ofProcess, 0)
-	read := func() error { return none(sc, process, "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)") }
+	process := look(sc, ofProcess)
+	read := func() error { return process.none(0, "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)") }
 	if !d.Privileged || p.IDs.GetUserNsId() > image.NamespaceID {
 		return read, nil
 	}
-	user := sc.Try(unix.SYS_KEYCTL, getID, ofUserSession, 0)
-	session := sc.Try(unix.SYS_KEYCTL, getID, ofSession, 0)
+	common := look(sc, ofUserSession)
+	users := look(sc, ofUser)
+	session := look(sc, ofSession)
 	return func() error {
 		if err := read(); err != nil {
 			return err
 		}
-		common, _, err := result(sc, user)
-		if err != nil {
-			return err
+		var ids [3]uint64
+		for n, l := range []*looked{common, users, session} {
+			id, err := l.id()
+			if err != nil {
+				return err
+			}
+			ids[n] = id
 		}
-		id, there, err := result(sc, session)
-		if err != nil {
-			return err
+		if id := ids[2]; id == ids[0] || s.wasGiven(d, id) {
+			return nil
 		}
-		if !there || id == common {
-			id = 0
-		}
-		if !s.begun {
-			s.begun, s.first = true, id
-		}
-		return s.check(id)
+		return session.none(ids[1], "a session keyring of its own (KEYCTL_JOIN_SESSION_KEYRING)")
 	}, nil
 }
 
-// check: one that all have is that of whoever started the container.
-func (s *saver) check(id uint64) error {
-	if id == s.first || id == 0 {
-		return nil
+// wasGiven takes what the first process has for what all were given, where that
+// is not known.
+func (s *saver) wasGiven(d *kind.Dump, id uint64) bool {
+	if !s.begun {
+		s.begun, s.given = true, uint64(d.SessionKeyring)
+		if s.given == 0 {
+			s.given = id
+		}
 	}
-	return refuse("a session keyring other than that of the container's first process (KEYCTL_JOIN_SESSION_KEYRING)")
+	return id == s.given
 }
 
 func askThread(_ *kind.Dump, _ *kind.Proc, _ *kind.Task, sc *tracee.Script) (func() error, error) {
-	thread := sc.Try(unix.SYS_KEYCTL, getID, ofThread, 0)
-	return func() error { return none(sc, thread, "a keyring of its own (KEY_SPEC_THREAD_KEYRING)") }, nil
+	thread := look(sc, ofThread)
+	return func() error { return thread.none(0, "a keyring of its own (KEY_SPEC_THREAD_KEYRING)") }, nil
 }
 
-func none(sc *tracee.Script, step tracee.Step, what string) error {
-	_, there, err := result(sc, step)
+// looked is a keyring and what is in it, as its owner is told.
+type looked struct {
+	sc          *tracee.Script
+	serial, got tracee.Step
+	keys        uint64 // room for the serial numbers of two
+}
+
+func look(sc *tracee.Script, which uint64) *looked {
+	l := &looked{sc: sc, serial: sc.Try(unix.SYS_KEYCTL, getID, which, 0), keys: sc.Space(8)}
+	l.got = sc.Try(unix.SYS_KEYCTL, unix.KEYCTL_READ, which, l.keys, 8)
+	return l
+}
+
+// id is its serial number; 0 if there is none.
+func (l *looked) id() (uint64, error) {
+	id, _, err := result(l.sc, l.serial)
+	return id, err
+}
+
+// none refuses a keyring with keys in it. That of the user, whose serial number
+// is users, may be in it, as pam_keyinit(8) has it: that belongs to the machine.
+func (l *looked) none(users uint64, what string) error {
+	_, there, err := result(l.sc, l.serial)
 	if err != nil || !there {
 		return err
 	}
-	return refuse(what)
-}
-
-func refuse(what string) error {
+	size, err := l.sc.Result(l.got)
+	if err == nil {
+		first := uint64(binary.NativeEndian.Uint32(l.sc.Bytes(l.keys, 4)))
+		if size == 0 || size == 4 && first == users {
+			return nil
+		}
+	}
 	return failure.WithHint(failure.Unsupportedf("it has %s, whose keys cannot be read", what),
 		"have it keep its keys in the user's keyring (KEY_SPEC_USER_KEYRING), which belongs to the machine, and not to the container")
 }
