@@ -39,6 +39,7 @@ var things = []thing{
 	{name: "pressure", root: true, says: "/proc/pressure/memory is open for writing: a trigger (pressure stall information) is not carried"},
 	{name: "socket error", says: faulty},
 	{name: "error queue", says: faulty},
+	{name: "corked", says: "fd 3: a datagram not yet sent waits in it (UDP_CORK or MSG_MORE)"},
 	{name: "sent queue", root: true, says: strings.Replace(faulty, "3", "4", 1)}, // connections on the host's network are root's
 	{name: "early stream", says: early},
 	{name: "early packet", says: early},

@@ -1,5 +1,6 @@
 /*
- * ctty: leads a session on a terminal of its own making, and has a child there.
+ * ctty [WHAT]: leads a session on a terminal of its own making, and has a child
+ * there. The child, or the leader, has given the terminal up (TIOCNOTTY).
  */
 #include "state.h"
 #include <pty.h>
@@ -28,6 +29,11 @@ static void look(void)
 	char own[256];
 	tell(own, sizeof(own));
 	fact("its terminal", "%s", own);
+	sh->asked++;
+	expect(comes(&sh->answered, sh->asked), "the child does not answer");
+	fact("the child's terminal", "%s", sh->said);
+	if (opened < 0)
+		return;
 	fact_fd("/dev/tty", opened);
 	int session = -1;
 	works(ioctl(opened, TIOCGSID, &session), "/dev/tty: TIOCGSID");
@@ -35,14 +41,14 @@ static void look(void)
 	char b[8] = "";
 	works(write(opened, "x", 1), "/dev/tty: write");
 	expect(read(master, b, sizeof(b)) == 1 && b[0] == 'x', "/dev/tty: what is written does not come to the master");
-	sh->asked++;
-	expect(comes(&sh->answered, sh->asked), "the child does not answer");
-	fact("the child's terminal", "%s", sh->said);
 }
 
-int main(void)
+static void give_up(int slave) { check(ioctl(slave, TIOCNOTTY, 0) == 0, "TIOCNOTTY"); }
+
+int main(int argc, char **argv)
 {
 	int slave;
+	int by_child = argc > 1 && strcmp(argv[1], "child") == 0, by_leader = argc > 1 && !by_child;
 	begin();
 	sh = shared(sizeof(*sh));
 	check(getsid(0) == getpid(), "it leads no session");
@@ -50,11 +56,20 @@ int main(void)
 	check(ioctl(slave, TIOCSCTTY, 0) == 0, "TIOCSCTTY");
 	opened = open("/dev/tty", O_RDWR | O_CLOEXEC);
 	check(opened >= 0, "/dev/tty");
-	if (fork() == 0)
+	signal(SIGHUP, SIG_IGN); /* which the leader's giving up sends */
+	if (fork() == 0) {
+		if (by_child)
+			give_up(slave);
 		for (;; usleep(1000))
 			if (sh->answered != sh->asked) {
 				tell(sh->said, sizeof(sh->said));
 				sh->answered = sh->asked;
 			}
+	}
+	if (by_leader) {
+		close(opened);
+		opened = -1;
+		give_up(slave);
+	}
 	serve(look, NULL);
 }

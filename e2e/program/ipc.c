@@ -118,6 +118,7 @@ static void sysv(void)
 	fill(at_gone, 3 * P, 2);
 	fill(p, 2 * P, 3);
 	check(shmdt(p) == 0 && shmctl(shm_gone, IPC_RMID, NULL) == 0, "shmdt");
+	check(shmctl(shm_alone, SHM_LOCK, NULL) == 0, "SHM_LOCK"); /* its mode shows it */
 	unsigned short values[5] = { 3, 0, 32767, 1, 9 };
 	check((sem_key = semget(key, 5, IPC_CREAT | IPC_EXCL | 0660)) >= 0 && semctl(sem_key, 0, SETALL, values) == 0, "semget");
 	check((sem_plain = semget(IPC_PRIVATE, 1, 0600)) >= 0, "semget");

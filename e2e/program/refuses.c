@@ -140,6 +140,13 @@ static void sent_queue(void)
 	check(recv(accept(l, NULL, NULL), text, sizeof(text), MSG_WAITALL) == sizeof(text), "recv");
 }
 
+static void corked(void)
+{
+	struct sockaddr_in a = nobody();
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	check(sendto(fd, "half", 4, MSG_MORE, (void *)&a, sizeof(a)) == 4, "MSG_MORE");
+}
+
 /* Somebody sends to nobody, and all who listen for packets get some. */
 static void send_one(void)
 {
@@ -225,7 +232,7 @@ static void multipath(void)
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
-	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue },
+	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },
 	{ "gone stream", gone_stream }, { "gone packet", gone_packet }, { "early TCP", early_tcp }, { "gone TCP", gone_tcp },

@@ -26,14 +26,14 @@ static long deny(int nr, uint32_t answer, unsigned flags)
 	return r;
 }
 
-enum { ALL, FREE, ONE, TWO, TRAP, SYNC, SYNCED, STRICT, N };
+enum { ALL, FREE, ONE, TWO, TRAP, TRACE, SYNC, SYNCED, STRICT, N };
 static struct self {
 	const char *name;
 	volatile int turn;
 	int denied[5]; /* uname, getpriority, getcpu, getrlimit, sched_yield: errno */
 	char status[64];
 } *selves;
-static const char *const names[N] = { "main", "free thread", "one filter", "two filters", "trap", "synchronised", "its thread", "strict" };
+static const char *const names[N] = { "main", "free thread", "one filter", "two filters", "trap", "trace", "synchronised", "its thread", "strict" };
 static volatile int trapped;
 
 static void on_sys(int sig, siginfo_t *si, void *context)
@@ -185,6 +185,10 @@ int main(int argc, char **argv)
 	if (fork() == 0) {
 		deny(SYS_getrlimit, SECCOMP_RET_TRAP, 0);
 		turns(TRAP);
+	}
+	if (fork() == 0) {
+		deny(SYS_getrlimit, SECCOMP_RET_TRACE, 0); /* nobody traces it: ENOSYS */
+		turns(TRACE);
 	}
 	if (fork() == 0) {
 		check(pthread_create(&t, NULL, run, (void *)SYNCED) == 0, "pthread_create");
