@@ -1198,6 +1198,7 @@ type Task struct {
 	Mdwe           uint32                 `protobuf:"varint,32,opt,name=mdwe,proto3" json:"mdwe,omitempty"`                                                 // PR_GET_MDWE as returned
 	MlockFuture    uint32                 `protobuf:"varint,33,opt,name=mlock_future,json=mlockFuture,proto3" json:"mlock_future,omitempty"`                // flags of mlockall(2) that hold for memory to be mapped: MCL_FUTURE, MCL_ONFAULT
 	MemoryMerge    bool                   `protobuf:"varint,34,opt,name=memory_merge,json=memoryMerge,proto3" json:"memory_merge,omitempty"`                // PR_GET_MEMORY_MERGE
+	Inherited      []*Range               `protobuf:"bytes,35,rep,name=inherited,proto3" json:"inherited,omitempty"`                                        // memory that is, page by page, the same as the parent's: shared copy-on-write since fork(2)
 	SemUndo        []*SemUndo             `protobuf:"bytes,60,rep,name=sem_undo,json=semUndo,proto3" json:"sem_undo,omitempty"`                             // what exit(2) would do to semaphores
 	Timers         []*TimerDue            `protobuf:"bytes,61,rep,name=timers,proto3" json:"timers,omitempty"`                                              // POSIX timers on a clock that goes on where it stopped
 	StopTold       bool                   `protobuf:"varint,70,opt,name=stop_told,json=stopTold,proto3" json:"stop_told,omitempty"`                         // stopped, and its parent has waited for that (WUNTRACED)
@@ -1335,6 +1336,13 @@ func (x *Task) GetMemoryMerge() bool {
 		return x.MemoryMerge
 	}
 	return false
+}
+
+func (x *Task) GetInherited() []*Range {
+	if x != nil {
+		return x.Inherited
+	}
+	return nil
 }
 
 func (x *Task) GetSemUndo() []*SemUndo {
@@ -3116,7 +3124,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xf6\a\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xa1\b\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -3135,7 +3143,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"membarrier\x12\x12\n" +
 	"\x04mdwe\x18  \x01(\rR\x04mdwe\x12!\n" +
 	"\fmlock_future\x18! \x01(\rR\vmlockFuture\x12!\n" +
-	"\fmemory_merge\x18\" \x01(\bR\vmemoryMerge\x12(\n" +
+	"\fmemory_merge\x18\" \x01(\bR\vmemoryMerge\x12)\n" +
+	"\tinherited\x18# \x03(\v2\v.ckpt.RangeR\tinherited\x12(\n" +
 	"\bsem_undo\x18< \x03(\v2\r.ckpt.SemUndoR\asemUndo\x12&\n" +
 	"\x06timers\x18= \x03(\v2\x0e.ckpt.TimerDueR\x06timers\x12\x1b\n" +
 	"\tstop_told\x18F \x01(\bR\bstopTold\x12\x1c\n" +
@@ -3398,28 +3407,29 @@ var file_image_ckpt_proto_depIdxs = []int32{
 	28, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
 	20, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
 	30, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
-	18, // 12: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	17, // 13: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	9,  // 14: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	16, // 15: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
-	0,  // 16: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
-	29, // 17: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	32, // 18: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	28, // 19: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	27, // 20: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	26, // 21: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	34, // 22: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	22, // 23: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	23, // 24: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	24, // 25: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	1,  // 26: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
-	25, // 27: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
-	31, // 28: ckpt.VMA.guards:type_name -> ckpt.Range
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	31, // 12: ckpt.Task.inherited:type_name -> ckpt.Range
+	18, // 13: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	17, // 14: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	9,  // 15: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
+	16, // 16: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
+	0,  // 17: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
+	29, // 18: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	32, // 19: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	28, // 20: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	27, // 21: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	26, // 22: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	34, // 23: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	22, // 24: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	23, // 25: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	24, // 26: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	1,  // 27: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
+	25, // 28: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
+	31, // 29: ckpt.VMA.guards:type_name -> ckpt.Range
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }

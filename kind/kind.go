@@ -117,6 +117,10 @@ type Process struct {
 	// Inherits tells whether t needs memory that its bare child has had from
 	// birth, as all have, and would lose by execve(2). May be nil.
 	Inherits func(t *Target) bool
+	// Bequeath gives what makes in the bare child of t what those born of it are to
+	// inherit, before the first of them is; nil: there is nothing. It runs the calls
+	// in that child. Target.Heir is set. May be nil.
+	Bequeath func(r *Restore, t *Target) (func(tracee.Runner) error, error)
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	// Check is as File.Check. May be nil.

@@ -123,6 +123,9 @@ type Target struct {
 	Check []func() error
 	// StubMaps are the mappings of the bare child.
 	StubMaps []procfs.Map
+	// Heir: its bare child has inherited what was bequeathed to that of this
+	// process, by birth or as the same one; 0: nothing.
+	Heir pidns.VPID
 	// Fetch adds calls to s that bring f into the process, and gives the
 	// descriptor number it will have there; Drop adds the call that closes it
 	// again. The numbers are known beforehand, since the whole table is.

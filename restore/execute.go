@@ -1,8 +1,6 @@
 package restore
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 
 	"ckpt/image"
@@ -18,25 +16,30 @@ import (
 // group (setpgid(2): EACCES). It is done when all are born: a birth may need
 // what a parent carries, and its group.
 func (s *session) execute() error {
-	var program *os.File
-	others := s.relations()
 	for _, t := range s.live() {
-		if !s.executes(t, others) {
+		if s.executed[t.VPID] || !s.executes(t) {
 			continue
 		}
-		if program == nil {
-			var err error
-			if program, err = tracee.Program(); err != nil {
-				return err
-			}
-			defer program.Close()
-		}
-		take := func(sc *tracee.Script) tracee.Step { return takeFile(sc, program) }
-		if err := s.stubs[t.VPID].Execute(s.root.Site, take); err != nil {
+		if err := s.executeOne(t); err != nil {
 			return s.fail(t, "", err)
 		}
-		s.executed = t
 	}
+	return nil
+}
+
+func (s *session) executeOne(t *kind.Target) error {
+	if s.program == nil {
+		var err error
+		if s.program, err = tracee.Program(); err != nil {
+			return err
+		}
+	}
+	take := func(sc *tracee.Script) tracee.Step { return takeFile(sc, s.program) }
+	if err := s.stubs[t.VPID].Execute(s.root.Site, take); err != nil {
+		return err
+	}
+	s.executed[t.VPID] = true
+	delete(s.heirs, t.VPID)
 	return nil
 }
 
@@ -46,9 +49,12 @@ func (s *session) execute() error {
 // carries descriptors, with children by another signal than SIGCHLD, which they would
 // send then (do_notify_parent() in kernel/signal.c), or with a time namespace
 // for its children, into which it would come itself.
-func (s *session) executes(t *kind.Target, others *relations) bool {
+func (s *session) executes(t *kind.Target) bool {
+	if s.others == nil {
+		s.others = s.relations()
+	}
 	if t.VPID == pidns.Init || t.TC.GetFlags()&procfs.PFForkNoExec != 0 || t.IDs.GetUserNsId() > image.NamespaceID || t.Extra.GetChildrenTimeNs() != 0 ||
-		!sigchld(t) || others.share(t) || others.odd[t.VPID] {
+		!sigchld(t) || s.others.share(t) || s.others.odd[t.VPID] {
 		return false
 	}
 	for _, tt := range t.Threads[1:] {

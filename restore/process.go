@@ -219,6 +219,7 @@ func (s *session) siteOf(t *kind.Target) tracee.Site { return s.sites[t.IDs.GetV
 // files meanwhile.
 func (s *session) compile(t *kind.Target) error {
 	s.dropEnds(t)
+	t.Heir = s.heirs[t.VPID]
 	id := t.IDs.GetFilesId()
 	if t.OwnsFiles {
 		tab, err := s.newTable(t)

@@ -67,6 +67,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	defer in.Close()
 	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, born: map[pidns.VPID]pidns.Chain{}, ended: map[pidns.VPID]bool{},
 		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}, spaces: map[space]*os.File{}, mounters: map[uint32]*inner{},
+		executed: map[pidns.VPID]bool{}, heirs: map[pidns.VPID]pidns.VPID{}, bequeathed: map[pidns.VPID]bool{},
 		first: map[space]*kind.Target{}, places: map[pidns.VPID]place{pidns.Init: place{}.born(0)}}
 	defer func() {
 		s.close()
@@ -142,19 +143,23 @@ type session struct {
 	held ended
 	// endings are the steps that come when those that are about to end have
 	// done what only they can.
-	endings  []tree.Step
-	stubs    map[pidns.VPID]*tracee.Thread // bare children by the id inside
-	born     map[pidns.VPID]pidns.Chain    // their ids
-	ended    map[pidns.VPID]bool           // those of them that were told to end
-	area     kind.Range                    // where scripts stand, the same in all
-	sites    map[uint32]tracee.Site        // of each address space, by vm_id
-	tables   map[uint32]*table             // of descriptors, by files_id
-	files    map[uint32]*file
-	undos    []undo
-	executed *kind.Target // one that has executed a program as a bare child
-	pidMax   int          // of the container, until setPIDMax
-	limits   []limit
-	done     bool // nothing to undo any more
+	endings    []tree.Step
+	stubs      map[pidns.VPID]*tracee.Thread // bare children by the id inside
+	born       map[pidns.VPID]pidns.Chain    // their ids
+	ended      map[pidns.VPID]bool           // those of them that were told to end
+	area       kind.Range                    // where scripts stand, the same in all
+	sites      map[uint32]tracee.Site        // of each address space, by vm_id
+	tables     map[uint32]*table             // of descriptors, by files_id
+	files      map[uint32]*file
+	undos      []undo
+	executed   map[pidns.VPID]bool       // those that have executed a program as bare children
+	others     *relations                // see executes
+	program    *os.File                  // which
+	heirs      map[pidns.VPID]pidns.VPID // kind.Target.Heir of bare children
+	bequeathed map[pidns.VPID]bool
+	pidMax     int // of the container, until setPIDMax
+	limits     []limit
+	done       bool // nothing to undo any more
 }
 
 type undo struct {
@@ -205,6 +210,9 @@ func (s *session) close() {
 	}
 	for _, l := range s.limits {
 		_ = l.file.Close()
+	}
+	if s.program != nil {
+		_ = s.program.Close()
 	}
 	if s.inner != nil {
 		s.inner.end()

@@ -35,7 +35,7 @@ func inContainer(t *testing.T, vpids ...int) *session {
 	root, err := container.Create(container.Spec{})
 	must(t, err)
 	t.Cleanup(func() { must(t, root.Destroy()) })
-	s := &session{root: root, places: map[pidns.VPID]place{pidns.Init: place{}.born(0)}, born: map[pidns.VPID]pidns.Chain{}, stubs: map[pidns.VPID]*tracee.Thread{pidns.Init: root.Thread}, ended: map[pidns.VPID]bool{},
+	s := &session{root: root, places: map[pidns.VPID]place{pidns.Init: place{}.born(0)}, born: map[pidns.VPID]pidns.Chain{}, stubs: map[pidns.VPID]*tracee.Thread{pidns.Init: root.Thread}, ended: map[pidns.VPID]bool{}, heirs: map[pidns.VPID]pidns.VPID{}, bequeathed: map[pidns.VPID]bool{}, executed: map[pidns.VPID]bool{},
 		r: &kind.Restore{Manifest: &image.Manifest{LastPid: 1000}}}
 	must(t, s.enter())
 	t.Cleanup(s.close)

@@ -70,8 +70,9 @@ func gap(used []kind.Range, size uint64) (kind.Range, bool) {
 // place in all (tracee.Execute).
 func (s *session) stubMaps() (maps []procfs.Map, err error) {
 	hosts := []pidns.HostPID{pidns.HostPID(s.root.HostPID)}
-	if s.executed != nil {
-		hosts = append(hosts, s.executed.Host)
+	for v := range s.executed {
+		hosts = append(hosts, pidns.HostPID(s.stubs[v].PID))
+		break
 	}
 	for _, host := range hosts {
 		p, err := procfs.OpenAt(s.r.HostProc, host.String())

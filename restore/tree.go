@@ -102,6 +102,9 @@ func (s *session) takeAll(steps []tree.Step) error {
 func (s *session) take(step tree.Step) error {
 	switch st := step.(type) {
 	case tree.Fork:
+		if err := s.bequeath(st.Parent); err != nil {
+			return err
+		}
 		by, err := s.forker(st)
 		if err != nil {
 			return err
@@ -120,6 +123,7 @@ func (s *session) take(step tree.Step) error {
 			return err
 		}
 		s.born[st.Child] = ids
+		s.heirs[st.Child] = s.heirs[st.Parent]
 		s.stubs[st.Child] = child
 		return s.inherit(place, st.Child)
 	case tree.Enter:

@@ -28,7 +28,12 @@
 //
 // Contents of MAP_DROPPABLE mappings, which the kernel may drop at any time;
 // not saving them also keeps copies from sharing vgetrandom(2) state.
-// Pages that forked processes still share copy-on-write become each one's own.
+//
+// Pages of anonymous memory that a process has in common with its parent,
+// copy-on-write, are in common again (common.go, estate.go); those that it has
+// with others alone, or at another address, or that are written pages of a private
+// mapping of a file, become each one's own. So they do where user namespaces have
+// been made inside, and where the processes share address spaces.
 //
 // # Needs
 //
@@ -41,6 +46,7 @@ import (
 	"os"
 
 	"ckpt/kind"
+	"ckpt/pidns"
 )
 
 // Status bits of vma_entry (CRIU's image.h).
@@ -66,18 +72,19 @@ const page = 4096
 // script, and the shared anonymous memory, made before any process.
 func New() (kind.Process, kind.Namespace) {
 	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}, files: map[mapped]uint32{}, copies: map[object]*os.File{}}
-	m := &maker{at: map[uint64]kind.Range{}}
+	m := &maker{at: map[uint64]kind.Range{}, estates: map[pidns.VPID]*estate{}}
 	space := kind.Process{
 		Name:     "memory",
-		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*); huge pages by advice and private ones of hugetlbfs; guard pages; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
+		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*); huge pages by advice and private ones of hugetlbfs; guard pages; pages that forked processes share copy-on-write with their parent; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
 		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a protection key, a shadow stack or a uprobe; a vDSO that was written to; hugetlbfs memory that is shared or of a file; System V segments of the host",
 		Needs:    "PR_SET_MM_MAP (3.18)",
 		Observe:  observeAll,
 		Ask:      s.ask,
 		Bulk:     s.bulk,
 		Inherits: inheritsShared,
+		Bequeath: m.bequeath,
 		Restore:  m.restore,
-		Limits:   "pages shared copy-on-write between forked processes become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
+		Limits:   "pages shared copy-on-write with another process than the parent, or of a file, become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
 	}
 	shared := kind.Namespace{
 		Name:    "shared memory",

@@ -37,7 +37,17 @@ func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, e
 		return n, err
 	}
 	defer pagemap.Close()
-	c := copier{ctx: ctx, pid: int(p.Lead().Host), out: out, buf: make([]byte, chunk)}
+	from, err := readerOf(p, pagemap)
+	if err != nil {
+		return n, err
+	}
+	defer from.close()
+	family, err := familyOf(p)
+	if err != nil {
+		return n, err
+	}
+	defer family.close()
+	c := copier{ctx: ctx, from: from, out: out, buf: make([]byte, chunk), family: family}
 	regions := make([]kernel.PageRegion, 4096)
 	for i := range p.Maps {
 		m := &p.Maps[i]
@@ -51,11 +61,15 @@ func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, e
 			extraOf(p, m.Start).Guards, c.guards = c.guards, nil
 		}
 	}
+	if family != nil {
+		p.Extra.Inherited = family.found
+	}
 	return n + c.written, nil
 }
 
 // mapping writes the pages of one mapping and notes its guard pages.
 func (c *copier) mapping(m *procfs.Map, pagemap *os.File, regions []kernel.PageRegion) error {
+	c.within = c.family.mapping(m)
 	for at := m.Start; at < m.End; {
 		var found int
 		var next uint64
@@ -86,12 +100,14 @@ func (c *copier) mapping(m *procfs.Map, pagemap *os.File, regions []kernel.PageR
 // copier moves pages of a process into a pages file.
 type copier struct {
 	ctx       context.Context
-	pid       int
+	from      *reader
 	out       *image.PagesWriter
 	buf       []byte
 	skipZeros bool
 	written   uint64
 	guards    []*image.Range // of the present mapping
+	family    *family        // nil: it has nothing of its parent's
+	within    []kind.Range   // parts of the present mapping that the parent has, too
 }
 
 func (c *copier) copy(start, end uint64) error {
@@ -100,7 +116,8 @@ func (c *copier) copy(start, end uint64) error {
 			return err
 		}
 		b := c.buf[:min(uint64(len(c.buf)), end-at)]
-		if err := tracee.ReadMemory(c.pid, at, b); err != nil {
+		shared, err := c.from.read(at, b)
+		if err != nil {
 			if errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO) {
 				err = failure.WithHint(failure.Unsupportedf("there are guard pages (MADV_GUARD_INSTALL), which this kernel does not tell from others: %w", err),
 					"dump under Linux 6.15 or later")
@@ -110,6 +127,9 @@ func (c *copier) copy(start, end uint64) error {
 		n, err := writePages(c.out, b, at, c.skipZeros)
 		c.written += n
 		if err != nil {
+			return err
+		}
+		if err := c.family.compare(at, b, shared, c.within, c.skipZeros); err != nil {
 			return err
 		}
 		at += uint64(len(b))

@@ -43,6 +43,7 @@ type space struct {
 	extra map[uint64]*image.VMA
 	runs  []image.Run
 	pages *os.File
+	kept  map[uint64]bool // mappings that the bare child has inherited, by their start
 }
 
 // restore adds the whole rebuilding of an address space to Main.
@@ -67,6 +68,9 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	}
 	parts, err := b.parkVDSO()
 	if err != nil {
+		return err
+	}
+	if err := b.takeInherited(); err != nil {
 		return err
 	}
 	b.clear()
@@ -158,10 +162,17 @@ func holding(own []*vma.VmaEntry, at uint64) int {
 	return i
 }
 
-// clear unmaps all but what is kept.
+// clear unmaps all but what is kept, or inherited.
 func (b *space) clear() {
+	kept := append(slices.Clone(b.r.Kept), kind.Range{Start: taskSize, End: taskSize})
+	for _, v := range b.own() {
+		if b.has(v) {
+			kept = append(kept, rangeOf(v))
+		}
+	}
+	slices.SortFunc(kept, byStart)
 	at := uint64(0)
-	for _, k := range append(slices.Clone(b.r.Kept), kind.Range{Start: taskSize, End: taskSize}) {
+	for _, k := range kept {
 		if k.Start > at {
 			b.s.Note(b.s.Must(unix.SYS_MUNMAP, at, k.Start-at), "clear the address space")
 		}
@@ -211,7 +222,7 @@ func fileOf(v *vma.VmaEntry) uint64 {
 func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 	size := v.GetEnd() - v.GetStart()
 	status := v.GetStatus()
-	var step tracee.Step
+	made := fmt.Sprintf("map %#x-%#x", v.GetStart(), v.GetEnd())
 	switch {
 	case status&sysvIPC != 0:
 		return nil // attachAll
@@ -221,11 +232,11 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 			return failure.Damagedf("shared memory %d is unknown", v.GetShmid())
 		}
 		// A size of zero duplicates a shared mapping (mremap(2)).
-		step = b.s.Must(unix.SYS_MREMAP, o.Start+v.GetPgoff(), 0, size, moveHere, v.GetStart())
+		b.s.Note(b.s.Must(unix.SYS_MREMAP, o.Start+v.GetPgoff(), 0, size, moveHere, v.GetStart()), made)
 		if v.GetProt() != readWrite {
 			b.s.Must(unix.SYS_MPROTECT, v.GetStart(), size, uint64(v.GetProt()))
 		}
-	default:
+	case !b.has(v):
 		flags := uint64(v.GetFlags()) & (unix.MAP_SHARED | unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_GROWSDOWN | unix.MAP_NORESERVE)
 		offset := v.GetPgoff()
 		if pageSize(v) != page {
@@ -234,15 +245,17 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 		if b.extra[v.GetStart()].GetDroppable() {
 			flags = flags&^unix.MAP_PRIVATE | mapDroppable
 		}
-		step = b.s.Must(unix.SYS_MMAP, v.GetStart(), size, b.protToFill(v), flags|fixedNoReplace, fd, offset)
+		b.s.Note(b.s.Must(unix.SYS_MMAP, v.GetStart(), size, b.protToFill(v), flags|fixedNoReplace, fd, offset), made)
 	}
-	b.s.Note(step, fmt.Sprintf("map %#x-%#x", v.GetStart(), v.GetEnd()))
 	b.advise(v)
 	return nil
 }
 
 // protToFill is the protection while contents are being put in.
 func (b *space) protToFill(v *vma.VmaEntry) uint64 {
+	if b.has(v) {
+		return readWrite
+	}
 	if b.hasPages(v) {
 		return uint64(v.GetProt()) | readWrite
 	}
@@ -266,32 +279,42 @@ func (b *space) fill() {
 		return
 	}
 	fd := b.t.Fetch(b.s, b.pages)
-	for i := 0; i < len(b.runs); {
-		var iov []byte
-		total := uint64(0)
-		off := b.runs[i].Offset
-		for i < len(b.runs) && len(iov)/16 < fillVectors && total < fillBytes && b.runs[i].Offset == off+int64(total) {
-			run := &b.runs[i]
-			n := min(run.Pages*page, fillBytes-total)
-			iov = binary.LittleEndian.AppendUint64(iov, run.Vaddr)
-			iov = binary.LittleEndian.AppendUint64(iov, n)
-			total += n
-			if n < run.Pages*page { // the rest of it next time
-				run.Vaddr, run.Offset, run.Pages = run.Vaddr+n, run.Offset+int64(n), run.Pages-n/page
-				break
-			}
-			i++
-		}
-		step := b.s.Must(unix.SYS_PREADV, fd, b.s.Data(iov), uint64(len(iov)/16), uint64(off), 0)
+	for runs := b.runs; len(runs) > 0; {
+		rest, vec, total := vector(runs)
+		step := b.s.Must(unix.SYS_PREADV, fd, b.s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
 		b.s.Note(step, "read the pages of memory")
-		b.t.Check = append(b.t.Check, func() error {
-			if n, err := b.s.Result(step); err != nil || n != total {
-				return fmt.Errorf("read pages of memory: %d bytes of %d: %w", n, total, cmp.Or(err, error(unix.EFAULT))) // else it stopped where it could not write
-			}
-			return nil
-		})
+		b.t.Check = append(b.t.Check, func() error { return readAll(b.s, step, total) })
+		runs = rest
 	}
 	b.t.Drop(b.s, fd)
+}
+
+// vector is the struct iovec of as many runs as one preadv(2) fills, total bytes:
+// those whose contents follow each other in the file. rest are the others.
+func vector(runs []image.Run) (rest []image.Run, vec []byte, total uint64) {
+	off := runs[0].Offset
+	for len(runs) > 0 && len(vec)/16 < fillVectors && total < fillBytes && runs[0].Offset == off+int64(total) {
+		run := runs[0]
+		n := min(run.Pages*page, fillBytes-total)
+		vec = binary.LittleEndian.AppendUint64(vec, run.Vaddr)
+		vec = binary.LittleEndian.AppendUint64(vec, n)
+		total += n
+		runs = runs[1:]
+		if n < run.Pages*page { // the rest of it next time
+			runs = slices.Concat([]image.Run{partOf(run, run.Vaddr+n, endOf(run))}, runs)
+			break
+		}
+	}
+	return runs, vec, total
+}
+
+// readAll tells whether a step of preadv(2) has read total bytes: else it has
+// stopped where it could not write.
+func readAll(s *tracee.Script, step tracee.Step, total uint64) error {
+	if n, err := s.Result(step); err != nil || n != total {
+		return fmt.Errorf("read pages of memory: %d bytes of %d: %w", n, total, cmp.Or(err, error(unix.EFAULT)))
+	}
+	return nil
 }
 
 // settle gives a filled mapping its protection, guard pages, lock, name and

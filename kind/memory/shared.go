@@ -10,6 +10,7 @@ import (
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kind"
+	"ckpt/pidns"
 	"ckpt/tracee"
 )
 
@@ -17,6 +18,10 @@ import (
 type maker struct {
 	shared kind.Range            // in init and, inherited, in every bare child
 	at     map[uint64]kind.Range // shmid: where its object stands in shared
+	// common is what processes have in common copy-on-write, estates what bare
+	// children have of it for those born of them, by process.
+	common  *inheritance
+	estates map[pidns.VPID]*estate
 }
 
 // makeShared makes every shared anonymous object in init.

@@ -1,0 +1,147 @@
+/*
+ * forked.c has pages in common, copy-on-write, with children and theirs, who
+ * have written some, dropped, unmapped and protected others. Each knows what it
+ * must find, and counts the pages that are not its alone.
+ *
+ * usage: forked shared|private  (whether they share other memory, too)
+ */
+#include "state.h"
+
+#define PAGE 4096UL
+#define PAGES 2048
+#define GROWN 64
+
+static unsigned char *area, *heap;
+static unsigned char want[PAGES]; /* what a page is full of; 0: not to be looked at */
+static unsigned char heap_want = 9;
+static char name[16] = "parent";
+
+/* Those below a process, and how it hears from them. */
+static struct below {
+	int ask, answer;
+} below[8];
+static int children;
+
+static void put(int page, unsigned char what)
+{
+	memset(area + page * PAGE, what, PAGE);
+	want[page] = what;
+}
+
+/* Pages of [from, from + n) that another process may have, too (pagemap.rst). */
+static int common(unsigned char *from, int n)
+{
+	uint64_t entry[PAGES];
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), found = 0;
+	check(pread(fd, entry, n * 8, (uintptr_t)from / PAGE * 8) == n * 8, "pagemap");
+	close(fd);
+	for (int i = 0; i < n; i++)
+		found += entry[i] >> 63 && !(entry[i] >> 56 & 1);
+	return found;
+}
+
+static void look(void)
+{
+	char what[64];
+	for (int i = 0; i < PAGES; i++) {
+		if (want[i] == 0)
+			continue;
+		unsigned char *p = area + i * PAGE;
+		int is = want[i] == 255 ? 0 : want[i]; /* 255: dropped */
+		expect(p[0] == is && memcmp(p, p + 1, PAGE - 1) == 0, "%s: page %d is %d, not %d", name, i, p[0], is);
+	}
+	for (unsigned long i = 0; i < GROWN * PAGE; i++)
+		if (heap[i] != heap_want) {
+			wrong("%s: the heap is %d at %lu", name, heap[i], i);
+			break;
+		}
+	snprintf(what, sizeof(what), "%s: common", name);
+	fact(what, "%d %d", common(area, PAGES), common(heap, GROWN));
+	for (int i = 0; i < children; i++) {
+		char bad = judge->noting ? 'n' : 'l';
+		check(write(below[i].ask, &bad, 1) == 1 && read(below[i].answer, &bad, 1) == 1, "child %d", i);
+		expect(bad == 0, "%s: child %d finds faults", name, i);
+	}
+}
+
+/* A child that runs make, and then looks when it is told to. */
+static void bear(const char *called, void (*make)(void))
+{
+	int ask[2], answer[2];
+	check(pipe(ask) == 0 && pipe(answer) == 0, "pipe");
+	pid_t pid = fork();
+	check(pid >= 0, "fork");
+	if (pid > 0) {
+		below[children++] = (struct below){ ask[1], answer[0] };
+		char ready;
+		check(read(answer[0], &ready, 1) == 1, "%s", called);
+		return;
+	}
+	children = 0;
+	strcpy(name, called);
+	judge = calloc(1, sizeof(*judge)); /* its own faults */
+	make();
+	for (char c = 0; write(answer[1], &c, 1) == 1 && read(ask[0], &c, 1) == 1;) {
+		judge->noting = c == 'n';
+		judge->bad = 0;
+		look();
+		c = judge->bad != 0;
+		judge->bad = 0;
+	}
+	_exit(0);
+}
+
+static void writes(void)
+{
+	for (int i = 0; i < PAGES; i += 10)
+		put(i, 100);
+}
+
+static void grows(void)
+{
+	for (int i = 0; i < 512; i += 7)
+		put(i, 55);
+	heap = sbrk(GROWN * PAGE); /* a mapping of its own beside the one from fork */
+	memset(heap, heap_want = 3, GROWN * PAGE);
+}
+
+static void drops(void)
+{
+	for (int i = 3; i < PAGES; i += 16)
+		put(i, 101);
+	madvise(area + 256 * PAGE, 256 * PAGE, MADV_DONTNEED);
+	memset(want + 256, 255, 256);
+	munmap(area + 600 * PAGE, 3 * PAGE);
+	memset(want + 600, 0, 3);
+	mprotect(area + 700 * PAGE, 50 * PAGE, PROT_READ);
+	bear("grandchild", grows);
+}
+
+static void leads(void)
+{
+	check(setsid() > 0, "setsid");
+	for (int i = 5; i < PAGES; i += 32)
+		put(i, 102);
+	bear("follower", writes);
+}
+
+static void nothing(void) {}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "shared") == 0)
+		begin();
+	else
+		begin_in(malloc(sizeof(*judge)));
+	area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(area != MAP_FAILED && madvise(area, PAGES * PAGE, MADV_NOHUGEPAGE) == 0, "mmap");
+	for (int i = 0; i < PAGES; i++)
+		put(i, 1 + i % 90);
+	heap = (void *)(((uintptr_t)sbrk((GROWN + 1) * PAGE) + PAGE - 1) & -PAGE);
+	memset(heap, heap_want, GROWN * PAGE);
+	bear("writer", writes);
+	bear("dropper", drops);
+	bear("leader", leads);
+	bear("idle", nothing);
+	serve(look, NULL);
+}

@@ -1,0 +1,218 @@
+package memory
+
+import (
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/pidns"
+	"ckpt/tracee"
+)
+
+// bequeath gives a bare child what those born of it are to have from its
+// process. nil: nothing.
+func (m *maker) bequeath(r *kind.Restore, t *kind.Target) (func(tracee.Runner) error, error) {
+	in, err := m.inherited(r)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.first[t.VPID])+len(in.given[t.VPID]) == 0 {
+		return nil, nil
+	}
+	return func(run tracee.Runner) error {
+		e := m.estateOf(t.Heir)
+		if err := e.makeAreas(run, in.first[t.VPID]); err != nil {
+			return err
+		}
+		m.estates[t.VPID] = e
+		return e.fill(run, r, t, in.given[t.VPID])
+	}, nil
+}
+
+// inherited is read from the image once.
+func (m *maker) inherited(r *kind.Restore) (*inheritance, error) {
+	if m.common == nil {
+		in, err := inherit(r.Targets)
+		if err != nil {
+			return nil, err
+		}
+		m.common = in
+	}
+	return m.common, nil
+}
+
+// estateOf is a copy of what those born of v have: of nothing, if v is 0.
+func (m *maker) estateOf(v pidns.VPID) *estate {
+	e := &estate{}
+	if from := m.estates[v]; from != nil {
+		e.areas, e.pages = slices.Clone(from.areas), slices.Clone(from.pages)
+	}
+	return e
+}
+
+// makeAreas maps areas, in the place of others that it has. One where the bare
+// child itself, or what it needs, is mapped is left out: nobody inherits that.
+func (e *estate) makeAreas(run tracee.Runner, areas []*area) error {
+	for len(areas) > 0 {
+		some := areas[:min(len(areas), fillVectors/4)]
+		areas = areas[len(some):]
+		var steps []tracee.Step
+		if err := run(func(s *tracee.Script) error {
+			for _, a := range some {
+				e.drop(s, a.Range)
+			}
+			for _, a := range some {
+				steps = append(steps, s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite,
+					unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|fixedNoReplace|uint64(a.flags), noFD, 0))
+			}
+			return nil
+		}, func(s *tracee.Script) error {
+			for i, step := range steps {
+				if _, err := s.Result(step); err == nil {
+					e.areas = append(e.areas, some[i])
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop unmaps the areas that lie in r.
+func (e *estate) drop(s *tracee.Script, r kind.Range) {
+	e.areas = slices.DeleteFunc(e.areas, func(a *area) bool {
+		if cut(a.Range, r).Len() == 0 {
+			return false
+		}
+		s.Note(s.Must(unix.SYS_MUNMAP, a.Start, a.Len()), "unmap what others have inherited")
+		e.pages = without(e.pages, []kind.Range{a.Range})
+		return true
+	})
+}
+
+// fill reads in pages of t.
+func (e *estate) fill(run tracee.Runner, r *kind.Restore, t *kind.Target, given []kind.Range) error {
+	given = e.within(given)
+	if len(given) == 0 {
+		return nil
+	}
+	runs, pages, err := image.PageRuns(r.In, strconv.Itoa(int(t.VPID)))
+	if err != nil {
+		return err
+	}
+	defer pages.Close()
+	runs, err = pick(runs, given)
+	if err != nil {
+		return err
+	}
+	for len(runs) > 0 {
+		rest, vec, total := vector(runs)
+		var step tracee.Step
+		if err := run(func(s *tracee.Script) error {
+			file := r.Take(s, pages)
+			step = s.Must(unix.SYS_PREADV, 0, s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
+			s.Note(step, "read the pages of memory")
+			s.Feed(file, step, 0)
+			again := s.Again(file)
+			s.Feed(again, s.Must(unix.SYS_CLOSE, 0), 0)
+			return nil
+		}, func(s *tracee.Script) error { return readAll(s, step, total) }); err != nil {
+			return err
+		}
+		runs = rest
+	}
+	e.pages = without(e.pages, given)
+	for _, g := range given {
+		e.pages = append(e.pages, stretch{g, t.VPID})
+	}
+	slices.SortFunc(e.pages, func(a, b stretch) int { return byStart(a.Range, b.Range) })
+	return nil
+}
+
+// within are those parts of ranges that lie in areas that are there.
+func (e *estate) within(ranges []kind.Range) []kind.Range {
+	var areas []kind.Range
+	for _, a := range e.areas {
+		areas = append(areas, a.Range)
+	}
+	return common(ranges, merge(areas))
+}
+
+// common is what two lists of ranges, each by address, have in common.
+func common(a, b []kind.Range) (out []kind.Range) {
+	for len(a) > 0 && len(b) > 0 {
+		if both := cut(a[0], b[0]); both.Len() > 0 {
+			out = append(out, both)
+		}
+		if a[0].End < b[0].End {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return out
+}
+
+// without leaves out of pages what lies in ranges, both by address.
+func without(pages []stretch, ranges []kind.Range) (out []stretch) {
+	for _, p := range pages {
+		for len(ranges) > 0 && ranges[0].End <= p.Start {
+			ranges = ranges[1:]
+		}
+		for _, r := range ranges {
+			if r.Start >= p.End {
+				break
+			}
+			if r.Start > p.Start {
+				out = append(out, stretch{kind.Range{Start: p.Start, End: r.Start}, p.of})
+			}
+			p.Start = min(r.End, p.End)
+		}
+		if p.Len() > 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// pick is the runs of ranges, all of whose pages must be in runs.
+func pick(runs []image.Run, ranges []kind.Range) (out []image.Run, err error) {
+	for _, r := range ranges {
+		for r.Len() > 0 {
+			for len(runs) > 0 && endOf(runs[0]) <= r.Start {
+				runs = runs[1:]
+			}
+			if len(runs) == 0 || runs[0].Vaddr > r.Start {
+				return nil, failure.Damagedf("the pages at %#x are in common with others, and missing", r.Start)
+			}
+			end := min(endOf(runs[0]), r.End)
+			out = append(out, partOf(runs[0], r.Start, end))
+			r.Start = end
+		}
+	}
+	return out, nil
+}
+
+// leave is runs without ranges.
+func leave(runs []image.Run, ranges []kind.Range) (out []image.Run) {
+	for _, run := range runs {
+		for _, s := range without([]stretch{{kind.Range{Start: run.Vaddr, End: endOf(run)}, 0}}, ranges) {
+			out = append(out, partOf(run, s.Start, s.End))
+		}
+	}
+	return out
+}
+
+func endOf(r image.Run) uint64 { return r.Vaddr + r.Pages*page }
+
+func partOf(r image.Run, start, end uint64) image.Run {
+	r.Offset += int64(start - r.Vaddr)
+	r.Vaddr, r.Pages = start, (end-start)/page
+	return r
+}

@@ -1,0 +1,152 @@
+package memory
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/kind"
+	"ckpt/pidns"
+)
+
+// pages makes a range of numbers of pages.
+func pages(from, to uint64) kind.Range { return kind.Range{Start: from * page, End: to * page} }
+
+// mappedAt is private anonymous memory, by numbers of pages.
+func mappedAt(from, to uint64, flags uint32) *vma.VmaEntry {
+	return &vma.VmaEntry{Start: proto.Uint64(from * page), End: proto.Uint64(to * page), Status: proto.Uint32(regular | anonPrivate),
+		Flags: proto.Uint32(unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | flags)}
+}
+
+func process(v, parent pidns.VPID, inherited []kind.Range, maps ...*vma.VmaEntry) *kind.Target {
+	t := &kind.Target{VPID: v, Entry: &pstree.PstreeEntry{Ppid: proto.Uint32(uint32(parent))}, IDs: &criu_core.TaskKobjIdsEntry{VmId: proto.Uint32(uint32(v))},
+		MM: &mm.MmEntry{Vmas: maps}, Extra: &image.Task{}}
+	for _, r := range inherited {
+		t.Extra.Inherited = append(t.Extra.Inherited, &image.Range{Start: r.Start, End: r.End})
+	}
+	return t
+}
+
+// A page belongs to the highest process that has it, through those between; the
+// mapping from which all theirs are cut is made in the highest, too.
+func TestInherit(t *testing.T) {
+	in, err := inherit([]*kind.Target{
+		process(1, 0, nil, mappedAt(10, 20, 0), mappedAt(30, 40, 0)),
+		process(2, 1, []kind.Range{pages(12, 15)}, mappedAt(10, 25, 0), mappedAt(30, 40, unix.MAP_GROWSDOWN)),
+		process(3, 2, []kind.Range{pages(13, 18), pages(31, 32)}, mappedAt(8, 16, 0), mappedAt(17, 20, 0), mappedAt(30, 40, unix.MAP_GROWSDOWN)),
+		process(4, 1, []kind.Range{pages(32, 33)}, mappedAt(30, 35, unix.MAP_NORESERVE)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []stretch{{pages(13, 15), 1}, {pages(15, 16), 2}, {pages(17, 18), 2}, {pages(31, 32), 2}}
+	if got := in.pages[3]; !slices.Equal(got, want) {
+		t.Errorf("pid 3 has %v", got)
+	}
+	if got := in.given[1]; !slices.Equal(got, []kind.Range{pages(12, 15)}) {
+		t.Errorf("pid 1 gives %v", got)
+	}
+	if got := in.given[2]; !slices.Equal(got, []kind.Range{pages(15, 16), pages(17, 18), pages(31, 32)}) {
+		t.Errorf("pid 2 gives %v", got)
+	}
+	if a := in.first[1]; len(a) != 1 || a[0].Range != pages(8, 25) || a[0].flags != 0 {
+		t.Errorf("made in pid 1: %v", a)
+	}
+	if a := in.first[2]; len(a) != 1 || a[0].Range != pages(30, 40) || a[0].flags != unix.MAP_GROWSDOWN {
+		t.Errorf("made in pid 2: %v", a)
+	}
+	first := in.first[1][0]
+	for v, starts := range map[pidns.VPID][]uint64{1: {10}, 2: {10}, 3: {8, 17}} {
+		for _, at := range starts {
+			if in.areas[v][at*page].whole() != first {
+				t.Errorf("the mapping at page %d of pid %d is part of another", at, v)
+			}
+		}
+	}
+	if len(in.pages[4]) > 0 || in.areas[4] != nil {
+		t.Error("mappings of other flags have something in common")
+	}
+}
+
+// Where the parent's two mappings are one in a child, and one of them has come
+// from above, all are cut from one.
+func TestInheritUnited(t *testing.T) {
+	in, err := inherit([]*kind.Target{
+		process(1, 0, nil, mappedAt(10, 12, 0)),
+		process(2, 1, []kind.Range{pages(10, 11)}, mappedAt(10, 12, 0), mappedAt(12, 20, 0)),
+		process(3, 2, []kind.Range{pages(13, 14)}, mappedAt(11, 20, 0)),
+		process(4, 2, []kind.Range{pages(10, 14)}, mappedAt(10, 20, 0)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(in.first[2]) > 0 || len(in.first[1]) != 1 || in.first[1][0].Range != pages(10, 20) {
+		t.Errorf("made in pid 1: %v, in pid 2: %v", in.first[1], in.first[2])
+	}
+}
+
+// Processes that share an address space inherit nothing by fork(2).
+func TestInheritShared(t *testing.T) {
+	targets := []*kind.Target{
+		process(1, 0, nil, mappedAt(10, 12, 0)),
+		process(2, 1, []kind.Range{pages(10, 11)}, mappedAt(10, 12, 0)),
+		process(3, 2, nil),
+	}
+	targets[2].IDs.VmId = targets[1].IDs.VmId
+	in, err := inherit(targets)
+	if err != nil || len(in.first) > 0 {
+		t.Errorf("%v, %v", in.first, err)
+	}
+}
+
+func TestInheritDamaged(t *testing.T) {
+	for _, bad := range [][]kind.Range{
+		{pages(3, 3)}, {pages(4, 3)}, {pages(3, 5), pages(4, 6)}, {{Start: 1, End: page}}, {pages(1, 1<<40)},
+	} {
+		if _, err := inherit([]*kind.Target{process(1, 0, bad)}); !errors.Is(err, failure.ErrDamaged) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
+func TestRanges(t *testing.T) {
+	of := []stretch{{pages(1, 5), 1}, {pages(7, 9), 2}}
+	if got := without(of, []kind.Range{pages(0, 2), pages(3, 4), pages(8, 20)}); !slices.Equal(got, []stretch{{pages(2, 3), 1}, {pages(4, 5), 1}, {pages(7, 8), 2}}) {
+		t.Errorf("without: %v", got)
+	}
+	if got := split(pages(4, 10), of, 3); !slices.Equal(got, []stretch{{pages(4, 5), 1}, {pages(5, 7), 3}, {pages(7, 9), 2}, {pages(9, 10), 3}}) {
+		t.Errorf("split: %v", got)
+	}
+	if got := common([]kind.Range{pages(1, 4), pages(6, 9)}, []kind.Range{pages(0, 2), pages(3, 7), pages(8, 20)}); !slices.Equal(got, []kind.Range{pages(1, 2), pages(3, 4), pages(6, 7), pages(8, 9)}) {
+		t.Errorf("common: %v", got)
+	}
+	if got := merge([]kind.Range{pages(6, 9), pages(1, 4), pages(4, 5), pages(2, 3)}); !slices.Equal(got, []kind.Range{pages(1, 5), pages(6, 9)}) {
+		t.Errorf("merge: %v", got)
+	}
+}
+
+func TestRuns(t *testing.T) {
+	runs := []image.Run{{Vaddr: 1 * page, Pages: 4, Offset: 0}, {Vaddr: 7 * page, Pages: 2, Offset: 4 * page}}
+	got, err := pick(runs, []kind.Range{pages(2, 4), pages(7, 8)})
+	if err != nil || !slices.Equal(got, []image.Run{{Vaddr: 2 * page, Pages: 2, Offset: page}, {Vaddr: 7 * page, Pages: 1, Offset: 4 * page}}) {
+		t.Errorf("pick: %v, %v", got, err)
+	}
+	if got := leave(runs, []kind.Range{pages(2, 4), pages(7, 8)}); !slices.Equal(got, []image.Run{
+		{Vaddr: 1 * page, Pages: 1, Offset: 0}, {Vaddr: 4 * page, Pages: 1, Offset: 3 * page}, {Vaddr: 8 * page, Pages: 1, Offset: 5 * page}}) {
+		t.Errorf("leave: %v", got)
+	}
+	for _, missing := range []kind.Range{pages(0, 2), pages(4, 6), pages(8, 10), pages(20, 21)} {
+		if _, err := pick(runs, []kind.Range{missing}); !errors.Is(err, failure.ErrDamaged) {
+			t.Errorf("pick %v: %v", missing, err)
+		}
+	}
+}
