@@ -48,8 +48,15 @@ var things = []thing{
 	{name: "gone packet", says: "has gone before it was accepted; what it sent is shown to nobody"},
 	{name: "early TCP", says: ", over which data has come"},
 	{name: "gone TCP", says: ", over which data has come"},
+	{name: "filtered inet", root: true, says: filtered},
+	{name: "filtered unix", root: true, says: filtered},
+	{name: "filtered netlink", root: true, says: filtered},
+	{name: "filtered packet", root: true, says: filtered},
+	{name: "moved name", root: true, says: "/before/s leads to its file cannot be found out"}, // to an ordinary user the file is gone
 	{name: "multipath", says: "a Multipath TCP connection to 127.0.0.1:"},
 }
+
+const filtered = "fd 3: a socket with an eBPF filter (SO_ATTACH_BPF)"
 
 const early = "before the connection was accepted, and the kernel shows it to nobody"
 

@@ -1,13 +1,16 @@
 package outside
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"ckpt/e2e/harness"
 )
@@ -122,6 +125,82 @@ func TestElsewhere(t *testing.T) {
 		t.Errorf("%d packets with FIN or RST have come", ends)
 	}
 	noTables(t, c.Name)
+}
+
+// TestNoWay: a restore where no route leads to the other end, and what follows
+// when one does again.
+func TestNoWay(t *testing.T) {
+	for what, typ := range map[string]int{"unreachable": unix.RTN_UNREACHABLE, "prohibit": unix.RTN_PROHIBIT, "blackhole": unix.RTN_BLACKHOLE} {
+		t.Run(what, func(t *testing.T) {
+			at := anotherHost(t, false)
+			e := harness.New(t, "")
+			c, p, w := meet(t, at, "connect", program(e))
+			image := e.Join("image")
+			c.Dump(image, "--tcp", "keep")
+			wall := &netlink.Route{Dst: &net.IPNet{IP: at.there.AsSlice(), Mask: net.CIDRMask(32, 32)}, Type: typ}
+			must(t, netlink.RouteAdd(wall))
+			removed := sync.OnceValue(func() error { return netlink.RouteDel(wall) })
+			t.Cleanup(func() { removed() })
+			for _, args := range [][]string{{"check", image}, {"restore", image}} {
+				refused(t, e, args, "there is no way to "+at.there.String()+" from here", "connect this machine to the network of the other end (ip route)")
+			}
+			nothingLeft(c)
+			must(t, removed())
+			e.Run("check", image)
+			e.Restore(image, "")
+			p.ask("one", "1: ONE")
+			if _, ends := w.seen(); ends > 0 {
+				t.Errorf("%d packets with FIN or RST have come", ends)
+			}
+			noTables(t, c.Name)
+		})
+	}
+}
+
+// TestKeptAsUser: what --tcp keep takes, a restore takes, too.
+func TestKeptAsUser(t *testing.T) {
+	e := harness.New(t, "")
+	c, _, _ := meet(t, thisHost(), "listen", program(e))
+	image := e.Join("image")
+	c.Dump(image, "--tcp", "keep")
+	must(t, e.Command(t.Context(), harness.Tool(t, "chown"), "-R", "nobody", image).Run())
+	user := harness.New(t, "nobody")
+	for _, args := range [][]string{{"check", image}, {"restore", image, "--name", name(user)}} {
+		refused(t, user, args, "internet socket: TCP connection", "to keep it takes CAP_NET_ADMIN over the network", "run ckpt as root")
+	}
+	must(t, e.Command(t.Context(), harness.Tool(t, "chown"), "-R", "root", image).Run())
+	e.Restore(image, "")
+}
+
+// TestNoInterface: a socket that is bound to a network interface (SO_BINDTODEVICE)
+// comes back where there is one of that name.
+func TestNoInterface(t *testing.T) {
+	for _, how := range []string{"udp", "tcp", "unix"} {
+		t.Run(how, func(t *testing.T) {
+			e := harness.New(t, "")
+			dev := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("ckdev%d", os.Getpid())}, PeerName: fmt.Sprintf("ckend%d", os.Getpid())}
+			must(t, netlink.LinkAdd(dev))
+			t.Cleanup(func() { netlink.LinkDel(dev) })
+			c := e.Start(name(e), nil, harness.Program(t, "bound.c"), how, dev.Name)
+			c.Says("ready")
+			image := e.Join("image")
+			c.Dump(image)
+			must(t, netlink.LinkDel(dev))
+			for _, args := range [][]string{{"check", image}, {"restore", image}} {
+				refused(t, e, args, "pid 2 (bound): fd 3: ", "find network interface "+dev.Name+": no such device", "make it first (ip link add "+dev.Name+" ...)")
+			}
+			nothingLeft(c)
+			dev.Index = 0
+			must(t, netlink.LinkAdd(dev))
+			e.Run("check", image)
+			e.Restore(image, "")
+			c.Kill("USR1")
+			c.Says("bound to " + dev.Name)
+			must(t, netlink.LinkDel(dev))
+			refused(t, e, []string{"check", c.Name}, "a socket bound to a network interface that is gone (SO_BINDTODEVICE)", "close it before the dump")
+			refused(t, e, []string{"dump", c.Name, e.Join("second")}, "a socket bound to a network interface that is gone (SO_BINDTODEVICE)", "close it before the dump")
+		})
+	}
 }
 
 // TestForgotten: the rules go with the container.

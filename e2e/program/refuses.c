@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <asm/ldt.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/net_tstamp.h>
@@ -19,7 +20,9 @@
 #include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 static int secret(void)
 {
@@ -223,6 +226,31 @@ static void gone_packet(void) { waits(AF_UNIX, SOCK_SEQPACKET, -1, 1); }
 static void early_tcp(void) { waits(AF_INET, SOCK_STREAM, -1, 0); }
 static void gone_tcp(void) { waits(AF_INET, SOCK_STREAM, -1, 1); }
 
+/* All pass, by a program that the kernel keeps to itself. */
+static void filtered(int family, int type)
+{
+	struct bpf_insn all[] = { { BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0xffff }, { BPF_JMP | BPF_EXIT, 0, 0, 0, 0 } };
+	union bpf_attr a = { .prog_type = BPF_PROG_TYPE_SOCKET_FILTER, .insn_cnt = 2, .insns = (uintptr_t)all, .license = (uintptr_t)"GPL" };
+	int fd = socket(family, type, 0), prog = syscall(SYS_bpf, BPF_PROG_LOAD, &a, sizeof(a));
+	check(prog >= 0, "BPF_PROG_LOAD");
+	check(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_ATTACH_BPF, &prog, sizeof(prog)) == 0, "SO_ATTACH_BPF");
+	close(prog);
+}
+static void filtered_inet(void) { filtered(AF_INET, SOCK_DGRAM); }
+static void filtered_unix(void) { filtered(AF_UNIX, SOCK_DGRAM); }
+static void filtered_netlink(void) { filtered(AF_NETLINK, SOCK_RAW); }
+static void filtered_packet(void) { filtered(AF_PACKET, SOCK_RAW); }
+
+/* A name that leads nowhere any more, and a file that has another. */
+static void moved_name(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	check(getcwd(a.sun_path, sizeof(a.sun_path) - 10) && mkdir("before", 0700) == 0, "mkdir");
+	strcat(a.sun_path, "/before/s");
+	check(fd >= 0 && bind(fd, (void *)&a, sizeof(a)) == 0 && rename("before", "after") == 0, "bind %s", a.sun_path);
+}
+
 static void multipath(void)
 {
 	int l, fd = knock(AF_INET, SOCK_STREAM, IPPROTO_MPTCP, &l);
@@ -236,7 +264,8 @@ static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },
 	{ "gone stream", gone_stream }, { "gone packet", gone_packet }, { "early TCP", early_tcp }, { "gone TCP", gone_tcp },
-	{ "multipath", multipath },
+	{ "multipath", multipath }, { "moved name", moved_name },
+	{ "filtered inet", filtered_inet }, { "filtered unix", filtered_unix }, { "filtered netlink", filtered_netlink }, { "filtered packet", filtered_packet },
 };
 
 int main(int argc, char **argv)

@@ -7,7 +7,6 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
-	"ckpt/hold"
 	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/kind/sockopt"
@@ -32,6 +31,9 @@ func (w *world) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 }
 
 func (w *world) try(s *sock) error {
+	if err := sockopt.CheckDevice(s.e.GetOpts()); err != nil {
+		return err
+	}
 	if s.kept() {
 		return w.tryKeep(s)
 	}
@@ -99,10 +101,7 @@ func (s *sock) forBind() (out []*image.SockOption) {
 // ableToKeep tells whether connections that lead out can go on here at all.
 func (w *world) ableToKeep() error {
 	if !w.tried {
-		w.tried = true
-		if w.unable = tryRepair(); w.unable == nil {
-			w.unable = hold.Try()
-		}
+		w.tried, w.unable = true, keepable()
 	}
 	return w.unable
 }
@@ -123,5 +122,8 @@ func (w *world) tryKeep(s *sock) error {
 			return err
 		}
 	}
-	return s.addressError(unix.Bind(fd, sockaddr(netip.AddrPortFrom(s.local.Addr(), 0), zone)))
+	if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(s.local.Addr(), 0), zone)); err != nil {
+		return s.addressError(err)
+	}
+	return s.noWay(unix.Connect(fd, sockaddr(s.peer, zone))) // which says nothing to anybody
 }

@@ -155,10 +155,20 @@ func (w *world) connect(s *sock) error {
 		return failure.WithHint(fmt.Errorf("there still is a connection between these ports here: %w", err),
 			"try again in a minute, when the old one is forgotten", "or start containers with a network of their own (--net none)")
 	}
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
-		return failure.WithHint(fmt.Errorf("there is no way to %s from here: %w", s.peer.Addr(), err), "connect this machine to the network of the other end (ip route)")
+	return s.noWay(err)
+}
+
+// noWay words the errors of connect(2) to where no route leads.
+func (s *sock) noWay(err error) error {
+	for _, e := range []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EACCES} { // as a route says: none, unreachable, blackhole, prohibit
+		if errors.Is(err, e) {
+			return failure.WithHint(fmt.Errorf("there is no way to %s from here: %w", s.peer.Addr(), err), "connect this machine to the network of the other end (ip route)")
+		}
 	}
-	return fmt.Errorf("connect it: %w", err)
+	if err != nil {
+		return fmt.Errorf("connect it: %w", err)
+	}
+	return nil
 }
 
 func setSegment(fd, n int) error {

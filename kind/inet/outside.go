@@ -62,18 +62,27 @@ func (o *outgoing) able(d *kind.Dump) error {
 
 // canKeep tries what it takes on a socket and a table of ckpt's own.
 func canKeep(d *kind.Dump) error {
-	const closed = "save it as closed: --tcp close"
+	closed := "save it as closed: --tcp close"
 	if d.OwnNet {
 		return failure.WithHint(failure.Unsupportedf("the container's own network, over which it leads, is not there after a restore"), closed)
 	}
+	err := keepable()
+	if errors.Is(err, unix.EPERM) {
+		closed = "or " + closed
+	}
+	return failure.WithHint(err, closed)
+}
+
+// keepable tries what it takes for a connection that leads out to go on.
+func keepable() error {
 	err := tryRepair()
 	if err == nil {
 		err = hold.Try()
 	}
 	if errors.Is(err, unix.EPERM) {
-		return failure.WithHint(failure.Unsupportedf("to keep it takes CAP_NET_ADMIN over the network"), "run ckpt as root", "or "+closed)
+		return failure.WithHint(failure.Mark(failure.ErrUnsupported, fmt.Errorf("to keep it takes CAP_NET_ADMIN over the network: %w", unix.EPERM)), "run ckpt as root")
 	}
-	return failure.WithHint(err, closed)
+	return err
 }
 
 // leadsOut tells of a connection that is just being made whether it does: to

@@ -151,7 +151,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 
 // check refuses what cannot be carried.
 func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
-	if err := sockopt.CheckNamespace(d, desc); err != nil {
+	if err := sockopt.Check(d, desc); err != nil {
 		return err
 	}
 	if i.tcp() {

@@ -92,7 +92,7 @@ type seen struct {
 }
 
 func look(d *kind.Dump, desc *kind.Desc) (*seen, error) {
-	if err := sockopt.CheckNamespace(d, desc); err != nil {
+	if err := sockopt.Check(d, desc); err != nil {
 		return nil, err
 	}
 	fd := int(desc.File.Fd())

@@ -26,7 +26,7 @@ const (
 )
 
 func refuse(d *kind.Dump, desc *kind.Desc) error {
-	if err := sockopt.CheckNamespace(d, desc); err != nil {
+	if err := sockopt.Check(d, desc); err != nil {
 		return err
 	}
 	s, err := look(d, desc)
@@ -150,7 +150,7 @@ func (s *seen) heads(desc *kind.Desc, contents []byte) (at heads, err error) {
 }
 
 func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
-	if err := sockopt.CheckNamespace(d, desc); err != nil {
+	if err := sockopt.Check(d, desc); err != nil {
 		return nil, err
 	}
 	s, err := look(d, desc)

@@ -9,9 +9,9 @@ import (
 	"ckpt/kind"
 )
 
-// CheckNamespace refuses a socket that was made in another network namespace
+// checkNamespace refuses a socket that was made in another network namespace
 // than the container's: it would be made again in the wrong one.
-func CheckNamespace(d *kind.Dump, desc *kind.Desc) error {
+func checkNamespace(d *kind.Dump, desc *kind.Desc) error {
 	same := true
 	if d.OwnNet {
 		const siocGSKNS = 0x894c // the socket's namespace as a descriptor (Linux 4.9)

@@ -51,12 +51,38 @@ func Restore(fd uintptr, e *sk_opts.SkOptsEntry) error {
 			return fmt.Errorf("set SO_LINGER: %w", err)
 		}
 	}
-	if e.GetSoBoundDev() != "" {
-		if err := unix.BindToDevice(s, e.GetSoBoundDev()); err != nil {
-			return fmt.Errorf("bind it to device %s: %w", e.GetSoBoundDev(), err)
-		}
+	if err := bindToDevice(s, e.GetSoBoundDev()); err != nil {
+		return err
 	}
 	return restoreFilter(s, e.GetSoFilter())
+}
+
+func bindToDevice(fd int, name string) error {
+	if name == "" {
+		return nil
+	}
+	if _, err := InterfaceIndex(fd, name); err != nil {
+		return err
+	}
+	if err := unix.BindToDevice(fd, name); err != nil {
+		return fmt.Errorf("bind it to network interface %s (SO_BINDTODEVICE): %w", name, err)
+	}
+	return nil
+}
+
+// CheckDevice tells whether the network interface that a socket is bound to
+// (SO_BINDTODEVICE) is there, where the calling thread is.
+func CheckDevice(e *sk_opts.SkOptsEntry) error {
+	if e.GetSoBoundDev() == "" {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make a socket: %w", err)
+	}
+	defer unix.Close(fd)
+	_, err = InterfaceIndex(fd, e.GetSoBoundDev())
+	return err
 }
 
 // RestoreMore sets what More read. After Restore: SO_LOCK_FILTER is among it.

@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
-	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
 )
@@ -124,13 +123,11 @@ func Dump(fd uintptr) (*sk_opts.SkOptsEntry, error) {
 			return nil, err
 		}
 	}
-	dev, err := unix.GetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
-	if errors.Is(err, unix.ENODEV) {
-		return nil, failure.WithHint(failure.Unsupportedf("a socket bound to a network interface that is gone (SO_BINDTODEVICE)"), "close it before the dump")
+	dev, err := device(fd)
+	if err != nil {
+		return nil, err
 	}
-	if ok, err := has(err); err != nil {
-		return nil, fmt.Errorf("read SO_BINDTODEVICE: %w", err)
-	} else if ok && dev != "" {
+	if dev != "" {
 		e.SoBoundDev = proto.String(dev)
 	}
 	return e, nil
@@ -185,11 +182,8 @@ func dumpLinger(fd int, e *sk_opts.SkOptsEntry) error {
 // dumpFilter keeps each instruction as the kernel's struct sock_filter stands
 // in memory: code, jt, jf, k from the lowest bits up.
 func dumpFilter(fd int, e *sk_opts.SkOptsEntry) error {
-	prog, err := kernel.SocketFilter(uintptr(fd))
-	if errors.Is(err, unix.EACCES) {
-		return failure.WithHint(failure.Unsupportedf("a socket with an eBPF filter (SO_ATTACH_BPF)"), "detach it (SO_DETACH_BPF) before the dump")
-	}
-	if ok, err := has(err); err != nil || !ok {
+	prog, err := filter(uintptr(fd))
+	if err != nil {
 		return err
 	}
 	for _, i := range prog {

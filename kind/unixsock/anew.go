@@ -13,21 +13,31 @@ import (
 	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/sockdiag"
+	"ckpt/kind/sockopt"
 )
 
 // leadsOut: it is to be connected anew to a socket outside of the container.
 func (s *sock) leadsOut() bool { return s.peer != nil && s.peer.outside }
 
-// check tells whether who a socket is to be connected to is there.
+// check tells whether what a socket is tied to is there.
 func (w *world) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 	if !w.loaded {
 		w.loaded, w.r = true, r
 		w.err = w.load()
 	}
-	if s := w.byID[e.GetId()]; w.err == nil && s.leadsOut() {
+	if w.err != nil {
+		return w.err
+	}
+	s := w.byID[e.GetId()]
+	if !r.Manifest.GetNetNone() {
+		if err := sockopt.CheckDevice(s.e.GetOpts()); err != nil {
+			return err
+		}
+	}
+	if s.leadsOut() {
 		return s.peer.present()
 	}
-	return w.err
+	return nil
 }
 
 // present tells whether somebody has the name of a socket outside, who must not

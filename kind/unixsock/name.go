@@ -19,11 +19,16 @@ import (
 // file that a bound socket stands for.
 const siocUnixFile = 0x89E0
 
-// dumpName saves where in the file system the name stands. Of a connected
-// stream only the name itself matters: nobody can connect to it, and one that
-// was accepted shares its listener's name.
+// inFiles: it has a name in the file system that counts. Of a connected stream
+// only the name itself matters: nobody can connect to it, and one that was
+// accepted shares its listener's name.
+func (i *info) inFiles() bool {
+	return i.path() != "" && !(i.stream() && i.state == stateConnected)
+}
+
+// dumpName saves where in the file system the name stands.
 func (s *saver) dumpName(d *kind.Dump, desc *kind.Desc, i *info, e *sk_unix.UnixSkEntry) error {
-	if i.path() == "" || i.stream() && i.state == stateConnected {
+	if !i.inFiles() {
 		return nil
 	}
 	p, err := locate(d, desc, i)

@@ -90,12 +90,17 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 			d.External.Use(farSort, n)
 		}
 	}
-	if s.noView {
-		return nil
+	if err := sockopt.CheckOptions(desc); err != nil || s.noView {
+		return err
 	}
 	i, err := s.find(desc)
 	if err != nil {
 		return err
+	}
+	if i.inFiles() {
+		if _, err := locate(d, desc, i); err != nil {
+			return err
+		}
 	}
 	if err := s.check(d, desc, i); err != nil && (!unclear || s.certain(i, err)) {
 		return err
