@@ -119,7 +119,8 @@ type Process struct {
 	Inherits func(t *Target) bool
 	// Bequeath gives what makes in the bare child of t what those born of it are to
 	// inherit, before the first of them is; nil: there is nothing. It runs the calls
-	// in that child. Target.Heir is set. May be nil.
+	// in that child. Target.Heir is set. Bequeath itself runs where File.Restore
+	// does. May be nil.
 	Bequeath func(r *Restore, t *Target) (func(tracee.Runner) error, error)
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error

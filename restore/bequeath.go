@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"ckpt/pidns"
+	"ckpt/tracee"
 )
 
 // bequeath lets the kinds make in a bare child what those born of it inherit,
@@ -24,8 +25,11 @@ func (s *session) bequeath(v pidns.VPID) error {
 		if k.Bequeath == nil {
 			continue
 		}
-		give, err := k.Bequeath(s.r, t)
-		if err != nil {
+		var give func(tracee.Runner) error
+		if err := s.within(func() (err error) {
+			give, err = k.Bequeath(s.r, t)
+			return err
+		}); err != nil {
 			return s.fail(t, k.Name, err)
 		}
 		if give == nil {

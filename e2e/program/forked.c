@@ -14,6 +14,8 @@
 static unsigned char *area, *heap;
 static unsigned char want[PAGES]; /* what a page is full of; 0: not to be looked at */
 static unsigned char heap_want = 9;
+static unsigned char data[GROWN * PAGE] __attribute__((aligned(4096))) = { 1 }; /* of the program's file */
+static unsigned char data_want[GROWN];
 static char name[16] = "parent";
 
 /* Those below a process, and how it hears from them. */
@@ -28,7 +30,7 @@ static void put(int page, unsigned char what)
 	want[page] = what;
 }
 
-/* Pages of [from, from + n) that another process may have, too (pagemap.rst). */
+/* Pages of [from, from + n), not a file's, that another process may have, too (pagemap.rst). */
 static int common(unsigned char *from, int n)
 {
 	uint64_t entry[PAGES];
@@ -36,7 +38,7 @@ static int common(unsigned char *from, int n)
 	check(pread(fd, entry, n * 8, (uintptr_t)from / PAGE * 8) == n * 8, "pagemap");
 	close(fd);
 	for (int i = 0; i < n; i++)
-		found += entry[i] >> 63 && !(entry[i] >> 56 & 1);
+		found += entry[i] >> 63 && !(entry[i] >> 61 & 1) && !(entry[i] >> 56 & 1);
 	return found;
 }
 
@@ -55,8 +57,10 @@ static void look(void)
 			wrong("%s: the heap is %d at %lu", name, heap[i], i);
 			break;
 		}
+	for (unsigned long i = 0; i < GROWN * PAGE; i += 512)
+		expect(data[i] == data_want[i / PAGE], "%s: data is %d at %lu", name, data[i], i);
 	snprintf(what, sizeof(what), "%s: common", name);
-	fact(what, "%d %d", common(area, PAGES), common(heap, GROWN));
+	fact(what, "%d %d %d", common(area, PAGES), common(heap, GROWN), common(data, GROWN));
 	for (int i = 0; i < children; i++) {
 		char bad = judge->noting ? 'n' : 'l';
 		check(write(below[i].ask, &bad, 1) == 1 && read(below[i].answer, &bad, 1) == 1, "child %d", i);
@@ -91,8 +95,15 @@ static void bear(const char *called, void (*make)(void))
 	_exit(0);
 }
 
+static void fill_data(int from, int step, int with)
+{
+	for (int i = from; i < GROWN; i += step)
+		memset(data + i * PAGE, data_want[i] = with, PAGE);
+}
+
 static void writes(void)
 {
+	fill_data(0, 4, 5);
 	for (int i = 0; i < PAGES; i += 10)
 		put(i, 100);
 }
@@ -139,6 +150,7 @@ int main(int argc, char **argv)
 		put(i, 1 + i % 90);
 	heap = (void *)(((uintptr_t)sbrk((GROWN + 1) * PAGE) + PAGE - 1) & -PAGE);
 	memset(heap, heap_want, GROWN * PAGE);
+	fill_data(0, 2, 4);
 	bear("writer", writes);
 	bear("dropper", drops);
 	bear("leader", leads);

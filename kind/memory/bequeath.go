@@ -1,9 +1,12 @@
 package memory
 
 import (
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
@@ -23,9 +26,18 @@ func (m *maker) bequeath(r *kind.Restore, t *kind.Target) (func(tracee.Runner) e
 	if len(in.first[t.VPID])+len(in.given[t.VPID]) == 0 {
 		return nil, nil
 	}
+	files := map[uint64]*os.File{}
+	for _, a := range in.first[t.VPID] {
+		if a.file != 0 && files[a.file] == nil {
+			// Where it fails, so it does when the process is rebuilt, which tells of it.
+			if f, err := r.File(uint32(a.file)); err == nil {
+				files[a.file] = f
+			}
+		}
+	}
 	return func(run tracee.Runner) error {
 		e := m.estateOf(t.Heir)
-		if err := e.makeAreas(run, in.first[t.VPID]); err != nil {
+		if err := e.makeAreas(run, r, in.first[t.VPID], files); err != nil {
 			return err
 		}
 		m.estates[t.VPID] = e
@@ -36,13 +48,20 @@ func (m *maker) bequeath(r *kind.Restore, t *kind.Target) (func(tracee.Runner) e
 // inherited is read from the image once.
 func (m *maker) inherited(r *kind.Restore) (*inheritance, error) {
 	if m.common == nil {
-		in, err := inherit(r.Targets)
+		in, err := inherit(r.Targets, func(file uint64) bool { return isReady(r, uint32(file)) })
 		if err != nil {
 			return nil, err
 		}
 		m.common = in
 	}
 	return m.common, nil
+}
+
+// isReady tells whether a file can be made before any process is there: one in
+// the file system, opened through the container's own mounts.
+func isReady(r *kind.Restore, file uint32) bool {
+	e := r.Entries[file]
+	return e.GetType() == fdinfo.FdTypes_REG && !strings.HasPrefix(e.GetReg().GetName(), "/proc/") && r.Manifest.GetFileMounts()[file] == 0
 }
 
 // estateOf is a copy of what those born of v have: of nothing, if v is 0.
@@ -55,25 +74,27 @@ func (m *maker) estateOf(v pidns.VPID) *estate {
 }
 
 // makeAreas maps areas, in the place of others that it has. One where the bare
-// child itself, or what it needs, is mapped is left out: nobody inherits that.
-func (e *estate) makeAreas(run tracee.Runner, areas []*area) error {
+// child itself, or what it needs, is mapped is left out, and so is one whose file
+// is missing: nobody inherits that.
+func (e *estate) makeAreas(run tracee.Runner, r *kind.Restore, areas []*area, files map[uint64]*os.File) error {
 	for len(areas) > 0 {
-		some := areas[:min(len(areas), fillVectors/4)]
+		some := areas[:min(len(areas), fillVectors/16)]
 		areas = areas[len(some):]
-		var steps []tracee.Step
+		made := map[*area]tracee.Step{}
 		if err := run(func(s *tracee.Script) error {
 			for _, a := range some {
 				e.drop(s, a.Range)
 			}
 			for _, a := range some {
-				steps = append(steps, s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite,
-					unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|fixedNoReplace|uint64(a.flags), noFD, 0))
+				if f := files[a.file]; f != nil || a.file == 0 {
+					made[a] = a.make(s, r, f)
+				}
 			}
 			return nil
 		}, func(s *tracee.Script) error {
-			for i, step := range steps {
+			for a, step := range made {
 				if _, err := s.Result(step); err == nil {
-					e.areas = append(e.areas, some[i])
+					e.areas = append(e.areas, a)
 				}
 			}
 			return nil
@@ -82,6 +103,19 @@ func (e *estate) makeAreas(run tracee.Runner, areas []*area) error {
 		}
 	}
 	return nil
+}
+
+// make adds the call that maps an area.
+func (a *area) make(s *tracee.Script, r *kind.Restore, f *os.File) tracee.Step {
+	flags := uint64(unix.MAP_PRIVATE | fixedNoReplace | a.flags)
+	if f == nil {
+		return s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags|unix.MAP_ANONYMOUS, noFD, 0)
+	}
+	fd := r.Take(s, f)
+	step := s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags, 0, a.Start+a.delta)
+	s.Feed(fd, step, 4)
+	s.Feed(s.Again(fd), s.Must(unix.SYS_CLOSE, 0), 0)
+	return step
 }
 
 // drop unmaps the areas that lie in r.
@@ -119,8 +153,7 @@ func (e *estate) fill(run tracee.Runner, r *kind.Restore, t *kind.Target, given 
 			step = s.Must(unix.SYS_PREADV, 0, s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
 			s.Note(step, "read the pages of memory")
 			s.Feed(file, step, 0)
-			again := s.Again(file)
-			s.Feed(again, s.Must(unix.SYS_CLOSE, 0), 0)
+			s.Feed(s.Again(file), s.Must(unix.SYS_CLOSE, 0), 0)
 			return nil
 		}, func(s *tracee.Script) error { return readAll(s, step, total) }); err != nil {
 			return err

@@ -64,7 +64,7 @@ func (f *family) mapping(m *procfs.Map) (out []kind.Range) {
 			break
 		}
 		r := cut(kind.Range{Start: m.Start, End: m.End}, kind.Range{Start: q.Start, End: q.End})
-		if r.Len() > 0 && forkable(q) && forkFlags(q) == forkFlags(m) {
+		if r.Len() > 0 && alike(m, q) {
 			out = append(out, r)
 		}
 	}
@@ -120,14 +120,18 @@ func (f *family) note(at uint64) {
 	f.found = append(f.found, &image.Range{Start: at, End: at + page})
 }
 
-// forkable: fork(2) gives the child the pages of such a mapping, and nothing is
-// behind it that could give them as well.
+// forkable: fork(2) gives the child the pages of such a mapping that differ from
+// what is behind it.
 func forkable(m *procfs.Map) bool {
-	return !m.Shared && !m.IsSpecial() && !m.File() && !m.Has("dp")
+	return !m.Shared && !m.IsSpecial() && !m.Has("dp") && !isHuge(m) && !isAIO(m) && !isSocket(m)
 }
 
-// forkFlags are those of lasting.
-func forkFlags(m *procfs.Map) uint32 {
-	flags, _ := shape(m, false)
-	return flags & lasting
+// alike: both are what fork(2) makes of one.
+func alike(a, b *procfs.Map) bool {
+	same := func(x, y *procfs.Map) bool {
+		return x.File() == y.File() && (!x.File() || x.Dev == y.Dev && x.Ino == y.Ino && x.Offset-x.Start == y.Offset-y.Start)
+	}
+	flags, _ := shape(a, false)
+	others, _ := shape(b, false)
+	return forkable(a) && forkable(b) && same(a, b) && flags&lasting == others&lasting
 }

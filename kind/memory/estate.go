@@ -22,13 +22,28 @@ import (
 // lasting are flags that mmap(2) alone can give a mapping.
 const lasting = unix.MAP_GROWSDOWN | unix.MAP_NORESERVE
 
+// origin is what mmap(2) has made a mapping of, and fork(2) of another.
+type origin struct {
+	flags uint32 // those of lasting
+	file  uint64 // its id; 0: none
+	delta uint64 // what stands at an address of the file's is at that and delta
+}
+
+func originOf(v *vma.VmaEntry) origin {
+	o := origin{flags: v.GetFlags() & lasting, file: fileOf(v)}
+	if o.file != 0 {
+		o.delta = v.GetPgoff() - v.GetStart()
+	}
+	return o
+}
+
 // area is one mapping for all the mappings of one family that have pages in
 // common: from the lowest address of any of them to the highest.
 type area struct {
 	kind.Range
-	flags uint32 // those of lasting
-	first int    // index of the target that it is made in, the highest of all
-	into  *area  // the one it has become a part of
+	origin
+	first int   // index of the target that it is made in, the highest of all
+	into  *area // the one it has become a part of
 }
 
 // whole is the area that a has become a part of.
@@ -54,15 +69,17 @@ type estate struct {
 
 // inheritance is what all processes have in common.
 type inheritance struct {
+	ready func(file uint64) bool
 	areas map[pidns.VPID]map[uint64]*area // of the mappings of each, by their start
 	pages map[pidns.VPID][]stretch        // that each has from one above it
 	first map[pidns.VPID][]*area          // to be made in each, from which others have them
 	given map[pidns.VPID][]kind.Range     // pages of each that others have from it
 }
 
-// inherit finds out what processes have in common. targets are parents first.
-func inherit(targets []*kind.Target) (*inheritance, error) {
-	in := &inheritance{map[pidns.VPID]map[uint64]*area{}, map[pidns.VPID][]stretch{}, map[pidns.VPID][]*area{}, map[pidns.VPID][]kind.Range{}}
+// inherit finds out what processes have in common. targets are parents first;
+// ready tells of a file whether it can be mapped before any of them is there.
+func inherit(targets []*kind.Target, ready func(file uint64) bool) (*inheritance, error) {
+	in := &inheritance{ready, map[pidns.VPID]map[uint64]*area{}, map[pidns.VPID][]stretch{}, map[pidns.VPID][]*area{}, map[pidns.VPID][]kind.Range{}}
 	alone := alone(targets)
 	for _, t := range targets {
 		if err := checkInherited(t.Extra.GetInherited()); err != nil {
@@ -126,10 +143,10 @@ func checkInherited(ranges []*image.Range) error {
 // join notes that t and its parent, the target at index p, have r in common, as
 // far as both have mapped it alike.
 func (in *inheritance) join(t, parent *kind.Target, p int, r kind.Range) {
-	for _, v := range forked(t, r) {
-		for _, w := range forked(parent, r) {
+	for _, v := range in.forked(t, r) {
+		for _, w := range in.forked(parent, r) {
 			both := cut(cut(r, rangeOf(v)), rangeOf(w))
-			if both.Len() == 0 || lastingOf(v) != lastingOf(w) {
+			if both.Len() == 0 || originOf(v) != originOf(w) {
 				continue
 			}
 			a := in.areaOf(t.VPID, v, p)
@@ -151,7 +168,7 @@ func (in *inheritance) areaOf(v pidns.VPID, m *vma.VmaEntry, p int) *area {
 	}
 	a := areas[m.GetStart()].whole()
 	if a == nil {
-		a = &area{Range: rangeOf(m), flags: lastingOf(m), first: p}
+		a = &area{Range: rangeOf(m), origin: originOf(m), first: p}
 	}
 	areas[m.GetStart()] = a
 	return a
@@ -196,7 +213,7 @@ func from(pages []stretch, at uint64) []stretch {
 }
 
 // forked are the mappings of t that can have pages from fork(2) in r.
-func forked(t *kind.Target, r kind.Range) (out []*vma.VmaEntry) {
+func (in *inheritance) forked(t *kind.Target, r kind.Range) (out []*vma.VmaEntry) {
 	vmas := t.MM.GetVmas()
 	i, _ := slices.BinarySearchFunc(vmas, r.Start, func(v *vma.VmaEntry, at uint64) int {
 		if v.GetEnd() <= at {
@@ -208,14 +225,13 @@ func forked(t *kind.Target, r kind.Range) (out []*vma.VmaEntry) {
 		if v.GetStart() >= r.End {
 			break
 		}
-		if v.GetStatus()&anonPrivate != 0 && v.GetStatus()&(vdso|vvar) == 0 && pageSize(v) == page {
+		file := fileOf(v)
+		if v.GetStatus()&(anonPrivate|filePrivate) != 0 && v.GetStatus()&(vdso|vvar) == 0 && pageSize(v) == page && (file == 0 || in.ready(file)) {
 			out = append(out, v)
 		}
 	}
 	return out
 }
-
-func lastingOf(v *vma.VmaEntry) uint32 { return v.GetFlags() & lasting }
 
 func rangeOf(v *vma.VmaEntry) kind.Range { return kind.Range{Start: v.GetStart(), End: v.GetEnd()} }
 

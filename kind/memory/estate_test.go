@@ -36,6 +36,8 @@ func process(v, parent pidns.VPID, inherited []kind.Range, maps ...*vma.VmaEntry
 	return t
 }
 
+func anyFile(uint64) bool { return true }
+
 // A page belongs to the highest process that has it, through those between; the
 // mapping from which all theirs are cut is made in the highest, too.
 func TestInherit(t *testing.T) {
@@ -44,7 +46,7 @@ func TestInherit(t *testing.T) {
 		process(2, 1, []kind.Range{pages(12, 15)}, mappedAt(10, 25, 0), mappedAt(30, 40, unix.MAP_GROWSDOWN)),
 		process(3, 2, []kind.Range{pages(13, 18), pages(31, 32)}, mappedAt(8, 16, 0), mappedAt(17, 20, 0), mappedAt(30, 40, unix.MAP_GROWSDOWN)),
 		process(4, 1, []kind.Range{pages(32, 33)}, mappedAt(30, 35, unix.MAP_NORESERVE)),
-	})
+	}, anyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,10 +60,10 @@ func TestInherit(t *testing.T) {
 	if got := in.given[2]; !slices.Equal(got, []kind.Range{pages(15, 16), pages(17, 18), pages(31, 32)}) {
 		t.Errorf("pid 2 gives %v", got)
 	}
-	if a := in.first[1]; len(a) != 1 || a[0].Range != pages(8, 25) || a[0].flags != 0 {
+	if a := in.first[1]; len(a) != 1 || a[0].Range != pages(8, 25) || a[0].origin != (origin{}) {
 		t.Errorf("made in pid 1: %v", a)
 	}
-	if a := in.first[2]; len(a) != 1 || a[0].Range != pages(30, 40) || a[0].flags != unix.MAP_GROWSDOWN {
+	if a := in.first[2]; len(a) != 1 || a[0].Range != pages(30, 40) || a[0].origin != (origin{flags: unix.MAP_GROWSDOWN}) {
 		t.Errorf("made in pid 2: %v", a)
 	}
 	first := in.first[1][0]
@@ -85,12 +87,34 @@ func TestInheritUnited(t *testing.T) {
 		process(2, 1, []kind.Range{pages(10, 11)}, mappedAt(10, 12, 0), mappedAt(12, 20, 0)),
 		process(3, 2, []kind.Range{pages(13, 14)}, mappedAt(11, 20, 0)),
 		process(4, 2, []kind.Range{pages(10, 14)}, mappedAt(10, 20, 0)),
-	})
+	}, anyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(in.first[2]) > 0 || len(in.first[1]) != 1 || in.first[1][0].Range != pages(10, 20) {
 		t.Errorf("made in pid 1: %v, in pid 2: %v", in.first[1], in.first[2])
+	}
+}
+
+// Of a file, the same of it must stand at the same address; and it must be there.
+func TestInheritFile(t *testing.T) {
+	of := func(from, to, offset, file uint64) *vma.VmaEntry {
+		v := mappedAt(from, to, 0)
+		v.Status, v.Pgoff, v.Shmid = proto.Uint32(regular|filePrivate), proto.Uint64(offset*page), proto.Uint64(file)
+		return v
+	}
+	in, err := inherit([]*kind.Target{
+		process(1, 0, nil, of(10, 20, 0, 7), of(30, 40, 0, 7), of(50, 60, 0, 8), of(70, 80, 0, 7)),
+		process(2, 1, []kind.Range{pages(12, 15), pages(32, 33), pages(52, 53), pages(72, 73)}, of(12, 22, 2, 7), of(30, 40, 1, 7), of(50, 60, 0, 8), mappedAt(70, 80, 0)),
+	}, func(file uint64) bool { return file == 7 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := in.first[1]; len(a) != 1 || a[0].Range != pages(10, 22) || a[0].file != 7 || a[0].Start+a[0].delta != 0 {
+		t.Errorf("made in pid 1: %v", a)
+	}
+	if got := in.given[1]; !slices.Equal(got, []kind.Range{pages(12, 15)}) {
+		t.Errorf("pid 1 gives %v", got)
 	}
 }
 
@@ -102,7 +126,7 @@ func TestInheritShared(t *testing.T) {
 		process(3, 2, nil),
 	}
 	targets[2].IDs.VmId = targets[1].IDs.VmId
-	in, err := inherit(targets)
+	in, err := inherit(targets, anyFile)
 	if err != nil || len(in.first) > 0 {
 		t.Errorf("%v, %v", in.first, err)
 	}
@@ -112,7 +136,7 @@ func TestInheritDamaged(t *testing.T) {
 	for _, bad := range [][]kind.Range{
 		{pages(3, 3)}, {pages(4, 3)}, {pages(3, 5), pages(4, 6)}, {{Start: 1, End: page}}, {pages(1, 1<<40)},
 	} {
-		if _, err := inherit([]*kind.Target{process(1, 0, bad)}); !errors.Is(err, failure.ErrDamaged) {
+		if _, err := inherit([]*kind.Target{process(1, 0, bad)}, anyFile); !errors.Is(err, failure.ErrDamaged) {
 			t.Errorf("%v: %v", bad, err)
 		}
 	}

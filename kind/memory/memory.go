@@ -29,11 +29,10 @@
 // Contents of MAP_DROPPABLE mappings, which the kernel may drop at any time;
 // not saving them also keeps copies from sharing vgetrandom(2) state.
 //
-// Pages of anonymous memory that a process has in common with its parent,
-// copy-on-write, are in common again (common.go, estate.go); those that it has
-// with others alone, or at another address, or that are written pages of a private
-// mapping of a file, become each one's own. So they do where user namespaces have
-// been made inside, and where the processes share address spaces.
+// Pages that a process has in common with its parent, copy-on-write, are in common
+// again (common.go, estate.go); those that it has with others alone, or at another
+// address, or in a mapping of a memfd, become each one's own. So they do where user
+// namespaces have been made inside, and where the processes share address spaces.
 //
 // # Needs
 //
@@ -84,7 +83,7 @@ func New() (kind.Process, kind.Namespace) {
 		Inherits: inheritsShared,
 		Bequeath: m.bequeath,
 		Restore:  m.restore,
-		Limits:   "pages shared copy-on-write with another process than the parent, or of a file, become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
+		Limits:   "pages shared copy-on-write with others than the parent become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
 	}
 	shared := kind.Namespace{
 		Name:    "shared memory",
