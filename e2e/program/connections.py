@@ -1,9 +1,11 @@
-"""TCP connections with both ends inside: full ones, half closed ones, one in
-use all the time. On every SIGUSR1 it empties and checks them, says "good N" or
+"""TCP connections with both ends inside: full ones, half closed ones, such as
+were refused or reset, one in use all the time. On every SIGUSR1 it empties and checks them, says "good N" or
 "BAD: why", and fills them anew."""
+import errno
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -94,11 +96,31 @@ class Half:
         self.client.close()
 
 
+class Over:
+    """One was refused and one was reset, which they have not been told yet."""
+
+    def __init__(self, family, address):
+        self.refused = socket.socket(family)
+        self.refused.setblocking(False)
+        with socket.socket(family) as silent:
+            silent.bind((address, 0))
+            self.refused.connect_ex(silent.getsockname()[:2])
+        self.reset, other = pair(family, address)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+
+    def check(self):
+        for end, want in ((self.refused, errno.ECONNREFUSED), (self.reset, errno.ECONNRESET)):
+            got = end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            assert got == want, f"{os.strerror(got)}, not {os.strerror(want)}"
+            end.close()
+
+
 def make():
     kinds = [(socket.AF_INET, "127.0.0.1")]
     if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6") and open("/proc/net/if_inet6").read():
         kinds.append((socket.AF_INET6, "::1"))
-    return [c(*k) for c in (Full, Half) for k in kinds]
+    return [c(*k) for c in (Full, Half, Over) for k in kinds]
 
 
 client, server = pair(socket.AF_INET, "127.0.0.1")

@@ -67,6 +67,7 @@ type seen struct {
 	left, reset         bool  // closed, with something left to read, an error among it
 	outside             bool  // a connection that leads out of the container
 	cut, unanswered     bool  // see abandoned
+	unmade, answered    bool  // closed: it has never been connected; its other end has said no
 }
 
 func (s *seen) connected() bool { return s.state != stateListen && s.state != stateClose }
@@ -130,6 +131,9 @@ func (s *seen) lookShutdown(fd int) error {
 			return fmt.Errorf("read how much it has received (SIOCINQ): %w", err)
 		}
 		s.reset = shows&unix.POLLERR != 0
+		if s.unanswered = s.reset && s.unmade; s.unanswered {
+			s.reset = false
+		}
 		s.left = n > 0 || s.reset
 	}
 	return nil
@@ -175,6 +179,8 @@ func (s *saver) checkTCP(d *kind.Dump, desc *kind.Desc, i *seen) (err error) {
 		if err == nil && i.state != stateSynSent {
 			err = sockopt.CheckError(d, desc)
 		}
+	case i.unanswered && !i.answered: // why is not shown: time, or what a router said
+		err = sockopt.CheckError(d, desc)
 	}
 	if err != nil || i.outside { // which has been asked, unless it is closed
 		return err

@@ -300,6 +300,53 @@ func TestRemains(t *testing.T) {
 	}
 }
 
+// A connection that was refused is told apart from one that was reset, also
+// from one that was restored and over which nothing has gone since.
+func TestNobodyListened(t *testing.T) {
+	for place, p := range places {
+		t.Run(place, func(t *testing.T) {
+			ownNet(t)
+			c := socket(t, p.family, sockStream|unix.SOCK_NONBLOCK, 0)
+			if err := unix.Connect(int(c.Fd()), sockaddr(netip.MustParseAddrPort(p.addr), 0)); !errors.Is(err, unix.EINPROGRESS) {
+				t.Fatalf("connect: %v", err)
+			}
+			if shows, err := kernel.Poll(c.Fd(), unix.POLLERR); shows&unix.POLLERR == 0 || err != nil {
+				t.Fatalf("poll shows %x, %v", shows, err)
+			}
+			got := carry(t, c)[0]
+			if e, err := unix.GetsockoptInt(int(got.Fd()), sol, unix.SO_ERROR); e != int(unix.ECONNREFUSED) || err != nil {
+				t.Errorf("error %d, %v", e, err)
+			}
+			c, s, _ := pairOver(t, p.family, p.addr)
+			both := carry(t, c, s)
+			must(t, unix.SetsockoptLinger(int(both[1].Fd()), sol, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+			must(t, both[1].Close())
+			hearEnd(t, carry(t, both[0])[0], unix.ECONNRESET)
+		})
+	}
+}
+
+// Why a connection could not be made is not shown where nobody has answered.
+func TestNobodyAnswered(t *testing.T) {
+	ownNet(t)
+	c := socket(t, in4, sockStream|unix.SOCK_NONBLOCK, 0)
+	must(t, unix.SetsockoptInt(int(c.Fd()), tcp, unix.TCP_SYNCNT, 1))
+	l := socket(t, in4, sockStream, 0)
+	bind(t, l, "127.0.0.1:80")
+	listen(t, l, 0)
+	connect(t, socket(t, in4, sockStream, 0), "127.0.0.1:80") // all there is room for
+	if err := unix.Connect(int(c.Fd()), sockaddr(netip.MustParseAddrPort("127.0.0.1:80"), 0)); !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatalf("connect: %v", err)
+	}
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.Fd())}}, 30_000); n != 1 || err != nil {
+		t.Fatalf("poll: %d, %v", n, err)
+	}
+	refused(t, kindtest.Refused(t, Kind, c), "an error, or what has become of something it has sent, waits to be read (SO_ERROR, MSG_ERRQUEUE)")
+	if e, err := unix.GetsockoptInt(int(c.Fd()), sol, unix.SO_ERROR); e != int(unix.ETIMEDOUT) || err != nil {
+		t.Errorf("error %d, %v", e, err)
+	}
+}
+
 // Both ends have closed, and hold what is left of the connection.
 func TestEnded(t *testing.T) {
 	for place, p := range places {

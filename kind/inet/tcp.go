@@ -12,13 +12,15 @@ import (
 
 // Offsets in struct tcp_info (linux/tcp.h). x/sys hides the window scales.
 const (
-	infoState   = 0
-	infoOptions = 5
-	infoScales  = 6 // send: low four bits, receive: high four
-	infoMSS     = 16
-	infoUnacked = 24
-	infoSacked  = 28
-	infoSize    = 104 // as in Linux 2.6
+	infoState     = 0
+	infoOptions   = 5
+	infoScales    = 6 // send: low four bits, receive: high four
+	infoMSS       = 16
+	infoUnacked   = 24
+	infoSacked    = 28
+	infoSegsIn    = 140 // Linux 4.2
+	infoDelivered = 192 // segments that have arrived, the SYN among them (Linux 4.18)
+	infoSize      = 196
 )
 
 func (s *seen) lookTCP(fd int) error {
@@ -37,6 +39,9 @@ func (s *seen) lookTCP(fd int) error {
 	if s.state != stateClose {
 		return nil
 	}
+	// One that was restored has delivered nothing, but agreed on options.
+	s.unmade = s.tcpOpts == 0 && binary.NativeEndian.Uint32(b[infoDelivered:]) == 0
+	s.answered = binary.NativeEndian.Uint32(b[infoSegsIn:]) > 0
 	// IP_PROTOCOL is the port that it holds (Linux 6.4, 3632679d9e4f):
 	// getsockname(2) goes on to show that of a connection that has ended.
 	n, err := unix.GetsockoptInt(fd, unix.IPPROTO_IP, ipProtocol)
