@@ -43,11 +43,58 @@ func TestHugePages(t *testing.T) {
 			e.Restore(image, "")
 			s.Look()
 			s.Finish()
+		})
+	}
+}
 
-			shared := e.Watch("shared", nil, harness.Program(t, "hugepages.c"), "shared")
-			r = e.Try("dump", shared.Name, e.Join("none"))
-			if r.Code != 3 || !strings.Contains(r.Err, "huge pages of hugetlbfs that are shared") || !strings.Contains(r.Err, "hint: use private ones") {
-				t.Error(r)
+// TestSharedHugePages: what processes share of them, and a memfd and a segment in
+// them.
+func TestSharedHugePages(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // an ordinary user sets none aside
+	}
+	was := setPool(t, -1)
+	t.Cleanup(func() { setPool(t, was) })
+	for _, user := range harness.Users() {
+		for _, what := range []string{"shared", "segment"} {
+			if what == "segment" && !harness.AsRoot(user) {
+				continue // an ordinary user makes none (vm.hugetlb_shm_group)
+			}
+			t.Run(what+" as "+user, func(t *testing.T) {
+				setPool(t, was+10)
+				e := harness.New(t, user)
+				s := e.Watch("hugepages", nil, harness.Program(t, "hugepages.c"), what)
+				s.Look()
+				for range 2 {
+					s.Generation()
+					s.Look()
+				}
+				s.Dump(s.Image(), "--leave-running")
+				s.Look()
+				image := s.Image()
+				s.Dump(image)
+				setPool(t, was)
+				r := e.Try("restore", image)
+				if r.Code == 0 || !strings.Contains(r.Err, "hint: ") || !strings.Contains(r.Err, "huge pages") {
+					t.Error(r)
+				}
+				setPool(t, was+10)
+				e.Restore(image, "")
+				s.Look()
+			})
+		}
+		if harness.AsRoot(user) {
+			continue
+		}
+		t.Run("closed as "+user, func(t *testing.T) {
+			setPool(t, was+10)
+			e := harness.New(t, user)
+			s := e.Watch("hugepages", nil, harness.Program(t, "hugepages.c"), "closed")
+			for _, args := range [][]string{{"check", s.Name}, {"dump", s.Name, e.Join("image")}} {
+				r := e.Try(args...)
+				if said := r.Out + r.Err; r.Code != 3 || !strings.Contains(said, "a memfd in huge pages that no process holds as a descriptor") || !strings.Contains(said, "let the program keep the descriptor open") {
+					t.Error(r)
+				}
 			}
 		})
 	}

@@ -37,8 +37,7 @@ func TestTouched(t *testing.T) {
 		{[]image.Run{{Vaddr: 7 * huge, Pages: 512}, {Vaddr: 15 * huge, Pages: 1024}}, 1}, // and beside it
 		{[]image.Run{{Vaddr: 8 * huge, Pages: 8 * 512}}, 8},
 	} {
-		b := &space{runs: c.runs}
-		if n := b.touched(v, huge); n != c.want {
+		if n := touched(c.runs, kind.Range{Start: v.GetStart(), End: v.GetEnd()}, huge); n != c.want {
 			t.Errorf("%+v: %d", c.runs, n)
 		}
 	}

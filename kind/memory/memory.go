@@ -36,9 +36,9 @@
 //
 // # Needs
 //
-// PR_SET_MM_MAP (3.18). userfaultfd registrations, mappings of hugetlbfs that
-// are shared or of a file, protection keys, secret memory and device memory are
-// refused.
+// PR_SET_MM_MAP (3.18). For shared memory in huge pages mremap(2) of these (5.16,
+// commit 550a7d60bd5e). userfaultfd registrations, deleted files of hugetlbfs,
+// protection keys, secret memory and device memory are refused.
 package memory
 
 import (
@@ -74,9 +74,9 @@ func New() (kind.Process, kind.Namespace) {
 	m := &maker{at: map[uint64]kind.Range{}, estates: map[pidns.VPID]*estate{}}
 	space := kind.Process{
 		Name:     "memory",
-		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*); huge pages by advice and private ones of hugetlbfs; guard pages; pages that forked processes share copy-on-write with their parent; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
-		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a protection key, a shadow stack or a uprobe; a vDSO that was written to; hugetlbfs memory that is shared or of a file; System V segments of the host",
-		Needs:    "PR_SET_MM_MAP (3.18)",
+		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*); huge pages by advice, and those of hugetlbfs, private and shared; guard pages; pages that forked processes share copy-on-write with their parent; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
+		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a protection key, a shadow stack or a uprobe; a vDSO that was written to; a deleted file of hugetlbfs; System V segments of the host",
+		Needs:    "PR_SET_MM_MAP (3.18); for shared memory in huge pages mremap(2) of them (5.16)",
 		Observe:  observeAll,
 		Ask:      s.ask,
 		Bulk:     s.bulk,

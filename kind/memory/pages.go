@@ -247,7 +247,12 @@ func (c *sharedCopier) copyWindow(w window, from uint64) error {
 	if err != nil {
 		pid := int(w.proc.Lead().Host)
 		return c.copyRange(from, w.end, func(b []byte, off uint64) error {
-			return tracee.ReadMemory(pid, w.m.Start+off-w.off, b)
+			err := tracee.ReadMemory(pid, w.m.Start+off-w.off, b)
+			if w.m.Has("ht") && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO)) {
+				clear(b) // a hole, and no huge page is free to fill it
+				return nil
+			}
+			return err
 		})
 	}
 	defer f.Close()

@@ -231,8 +231,13 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 		if !ok {
 			return failure.Damagedf("shared memory %d is unknown", v.GetShmid())
 		}
-		// A size of zero duplicates a shared mapping (mremap(2)).
-		b.s.Note(b.s.Must(unix.SYS_MREMAP, o.Start+v.GetPgoff(), 0, size, moveHere, v.GetStart()), made)
+		// A size of zero duplicates a shared mapping (mremap(2)), but for one in
+		// huge pages: of these a process has each part once, which is moved.
+		old := uint64(0)
+		if pageSize(v) != page {
+			old = size
+		}
+		b.s.Note(b.s.Must(unix.SYS_MREMAP, o.Start+v.GetPgoff(), old, size, moveHere, v.GetStart()), made)
 		if v.GetProt() != readWrite {
 			b.s.Must(unix.SYS_MPROTECT, v.GetStart(), size, uint64(v.GetProt()))
 		}

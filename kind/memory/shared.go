@@ -1,7 +1,9 @@
 package memory
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
@@ -26,52 +28,95 @@ type maker struct {
 
 // makeShared makes every shared anonymous object in init.
 func (m *maker) makeShared(r *kind.Restore) error {
-	size, lazy := map[uint64]uint64{}, map[uint64]uint64{}
+	objects := map[uint64]*shared{} // by shmid
 	for _, t := range r.Targets {
 		for _, v := range t.MM.GetVmas() {
-			if isShared(v) {
-				size[v.GetShmid()] = max(size[v.GetShmid()], v.GetPgoff()+v.GetEnd()-v.GetStart())
-				lazy[v.GetShmid()] = uint64(v.GetFlags()) & unix.MAP_NORESERVE // mremap(2) passes it on
+			if !isShared(v) {
+				continue
 			}
+			o := objects[v.GetShmid()]
+			if o == nil {
+				o = &shared{id: v.GetShmid()}
+				objects[o.id] = o
+			}
+			o.size = max(o.size, v.GetPgoff()+v.GetEnd()-v.GetStart())
+			o.page = pageSize(v)
+			o.flags = uint64(v.GetFlags()) & (unix.MAP_NORESERVE | hugeMask) // mremap(2) passes it on
 		}
 	}
-	if len(size) == 0 {
+	if len(objects) == 0 {
 		return nil
 	}
-	var ids []uint64
+	all := slices.SortedFunc(maps.Values(objects), func(a, b *shared) int { return cmp.Compare(a.id, b.id) })
 	total := uint64(0)
-	for id, n := range size {
-		ids = append(ids, id)
-		total += n
+	for _, o := range all {
+		total += o.size + o.page
 	}
-	slices.Sort(ids)
+	if err := checkShared(r, all); err != nil {
+		return err
+	}
 	var err error
 	if m.shared, err = r.Reserve(total); err != nil {
 		return err
 	}
 	at := m.shared.Start
-	for _, id := range ids {
-		m.at[id] = kind.Range{Start: at, End: at + size[id]}
-		at += size[id]
+	for _, o := range all {
+		at = (at + o.page - 1) &^ (o.page - 1)
+		m.at[o.id] = kind.Range{Start: at, End: at + o.size}
+		at += o.size
 	}
 	if err := r.Inside(func(s *tracee.Script) error {
-		for _, id := range ids {
-			o := m.at[id]
-			step := s.Must(unix.SYS_MMAP, o.Start, o.Len(), unix.PROT_READ|unix.PROT_WRITE,
-				lazy[id]|unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
-			s.Note(step, fmt.Sprintf("shared memory %d", id))
+		for _, o := range all {
+			step := s.Must(unix.SYS_MMAP, m.at[o.id].Start, o.size, unix.PROT_READ|unix.PROT_WRITE,
+				o.flags|unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
+			s.Note(step, fmt.Sprintf("shared memory %d", o.id))
 		}
 		return nil
 	}, func(*tracee.Script) error { return nil }); err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if err := m.fillShared(r, id); err != nil {
-			return fmt.Errorf("shared memory %d: %w", id, err)
+	for _, o := range all {
+		if err := m.fillShared(r, o.id); err != nil {
+			return fmt.Errorf("shared memory %d: %w", o.id, err)
 		}
 	}
 	return nil
 }
+
+// shared is a shared anonymous object.
+type shared struct {
+	id, size, page uint64 // page: size of its pages, in bytes
+	flags          uint64 // of mmap(2), beyond those that all have
+}
+
+// checkShared refuses more huge pages than are free, and sizes that are not of
+// whole ones.
+func checkShared(r *kind.Restore, all []*shared) error {
+	need := map[uint64]uint64{}
+	for _, o := range all {
+		if o.page < page || o.size%o.page != 0 {
+			return failure.Damagedf("shared memory %d of %d bytes in pages of %d", o.id, o.size, o.page)
+		}
+		switch {
+		case o.page == page:
+		case o.flags&unix.MAP_NORESERVE == 0:
+			need[o.page] += o.size / o.page
+		default:
+			runs, pages, err := image.PageRuns(r.In, pagesOf(o.id))
+			if err != nil {
+				return err
+			}
+			if pages != nil {
+				_ = pages.Close()
+			}
+			need[o.page] += touched(runs, kind.Range{End: o.size}, o.page)
+		}
+	}
+	return enoughHuge(need)
+}
+
+// pagesOf is the id of the pagemap of a shared anonymous object.
+func pagesOf(shmid uint64) string { return fmt.Sprintf("shmem-%d", shmid) }
 
 // inheritsShared: every bare child has the shared anonymous objects from init.
 func inheritsShared(t *kind.Target) bool {
@@ -81,7 +126,7 @@ func inheritsShared(t *kind.Target) bool {
 func isShared(v *vma.VmaEntry) bool { return v.GetStatus()&(anonShared|sysvIPC) == anonShared }
 
 func (m *maker) fillShared(r *kind.Restore, id uint64) error {
-	runs, pages, err := image.PageRuns(r.In, fmt.Sprintf("shmem-%d", id))
+	runs, pages, err := image.PageRuns(r.In, pagesOf(id))
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (b *space) attachAll() error {
 // of others: so that happens at a place that is free, and the parts are moved to
 // theirs.
 func (b *space) attach(a *attachment) error {
-	size, err := b.segmentSize(a.id)
+	size, align, err := b.segmentSize(a.id)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (b *space) attach(a *attachment) error {
 	}
 	moved := !a.whole(size)
 	if moved {
-		if whole, err = b.free(size); err != nil {
+		if whole, err = b.free(size, align); err != nil {
 			return err
 		}
 	}
@@ -108,20 +108,20 @@ func mayWrite(v *vma.VmaEntry) bool {
 	return v.GetProt()&unix.PROT_WRITE != 0 || v.GetFdflags() == unix.O_RDWR
 }
 
-// free gives the lowest addresses where size bytes have room, whatever is mapped
-// by then.
-func (b *space) free(size uint64) (uint64, error) {
+// free gives the lowest addresses, multiples of align, where size bytes have
+// room, whatever is mapped by then.
+func (b *space) free(size, align uint64) (uint64, error) {
 	used := slices.Clone(b.r.Kept)
 	for _, v := range b.t.MM.GetVmas() {
 		used = append(used, kind.Range{Start: v.GetStart(), End: v.GetEnd()})
 	}
 	slices.SortFunc(used, func(x, y kind.Range) int { return cmp.Compare(x.Start, y.Start) })
-	at := uint64(lowest)
+	at := max(lowest, align)
 	for _, u := range used {
 		if u.Start >= at && u.Start-at >= size {
 			break
 		}
-		at = max(at, u.End)
+		at = max(at, (u.End+align-1)&^(align-1))
 	}
 	if at+size > taskSize {
 		return 0, fmt.Errorf("no %d bytes of addresses are free", size)
@@ -134,13 +134,20 @@ const (
 	lowest  = 1 << 20  // above what vm.mmap_min_addr forbids
 )
 
-// segmentSize is the size of a System V segment in whole pages, from the
-// image's list of them.
-func (b *space) segmentSize(id uint64) (size uint64, err error) {
+// segmentSize is the size of a System V segment in whole pages, and the size of
+// these, from the image's list of them.
+func (b *space) segmentSize(id uint64) (size, pages uint64, err error) {
 	ns := strconv.Itoa(int(b.t.IDs.GetIpcNsId()))
 	err = image.Each(b.r.In, image.IPCShm, ns, func(e *ipc_shm.IpcShmEntry, data func(int) ([]byte, error)) error {
 		if uint64(e.GetDesc().GetId()) == id {
-			size = (e.GetSize() + page - 1) &^ (page - 1)
+			pages = page
+			if h := e.GetHugetlbFlag(); h != 0 {
+				pages = 1 << (h >> unix.MAP_HUGE_SHIFT & unix.MAP_HUGE_MASK) // SHM_HUGE_SHIFT is the same
+			}
+			if pages < page {
+				return failure.Damagedf("System V segment %d in pages of %d bytes", id, pages)
+			}
+			size = (e.GetSize() + pages - 1) &^ (pages - 1)
 		}
 		if e.GetInPagemaps() {
 			return nil
@@ -151,5 +158,5 @@ func (b *space) segmentSize(id uint64) (size uint64, err error) {
 	if err == nil && size == 0 {
 		err = failure.Damagedf("System V segment %d is mapped and not in the image", id)
 	}
-	return size, err
+	return size, pages, err
 }

@@ -41,11 +41,14 @@ func TestAttachments(t *testing.T) {
 func TestFree(t *testing.T) {
 	b := &space{r: &kind.Restore{Kept: []kind.Range{{Start: lowest + 3*page, End: lowest + 4*page}}}, t: &kind.Target{MM: &mm.MmEntry{Vmas: []*vma.VmaEntry{part(1, lowest/page+6, 1, 0)}}}}
 	for pages, want := range map[uint64]uint64{3: 0, 2: 0, 4: 7, 1: 0} {
-		if at, err := b.free(pages * page); err != nil || at != lowest+want*page {
+		if at, err := b.free(pages*page, page); err != nil || at != lowest+want*page {
 			t.Errorf("%d pages: %#x, %v; want %#x", pages, at, err, lowest+want*page)
 		}
 	}
-	if _, err := b.free(taskSize); err == nil {
+	if at, err := b.free(huge, huge); err != nil || at%huge != 0 {
+		t.Errorf("room for a huge page at %#x, %v", at, err)
+	}
+	if _, err := b.free(taskSize, page); err == nil {
 		t.Error("more than there is has room")
 	}
 }

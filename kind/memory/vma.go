@@ -44,6 +44,9 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 		if err == nil {
 			err = refuseChanged(p, &maps[i])
 		}
+		if err == nil {
+			err = refuseHuge(d, &maps[i])
+		}
 		if err != nil {
 			return fmt.Errorf("mapping %#x-%#x %s: %w", maps[i].Start, maps[i].End, maps[i].Path, err)
 		}
@@ -69,9 +72,6 @@ func refuse(m *procfs.Map) error {
 			"start the program anew once the tracing tool that set it has ended")
 	case m.Has("um"), m.Has("uw"), m.Has("ui"):
 		return failure.WithHint(failure.Unsupportedf("registered with userfaultfd, whose pages another program provides"), "dump when the program has ended what it uses userfaultfd for")
-	case m.Has("ht") && !isHuge(m):
-		return failure.WithHint(failure.Unsupportedf("huge pages of hugetlbfs that are shared, or of a file, are not carried yet"),
-			"use private ones (MAP_PRIVATE, MAP_ANONYMOUS), or transparent huge pages (madvise MADV_HUGEPAGE)")
 	case m.ProtectionKey != 0:
 		return failure.WithHint(failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey),
 			"run the program on a machine, or under a kernel, without protection keys (nopku)")
@@ -137,7 +137,7 @@ func shape(m *procfs.Map, opened bool) (flags, status uint32) {
 	case isSysV(m):
 		return flags | unix.MAP_ANONYMOUS, status | anonShared | sysvIPC
 	case isAnonShared(m) && !opened:
-		return flags | unix.MAP_ANONYMOUS, status | anonShared
+		return flags | unix.MAP_ANONYMOUS | hugeFlags(m), status | anonShared
 	case isHuge(m):
 		return flags | unix.MAP_ANONYMOUS | hugeFlags(m), status | anonPrivate
 	case m.File():
@@ -204,9 +204,10 @@ func isSocket(m *procfs.Map) bool { return strings.HasPrefix(m.Path, "socket:") 
 func isMemfd(m *procfs.Map) bool  { return m.Deleted && strings.HasPrefix(m.Path, "/memfd:") }
 
 // isAnonShared: mmap(2) of MAP_SHARED|MAP_ANONYMOUS, or of /dev/zero, shows as
-// a deleted file of that name; a name given with PR_SET_VMA_ANON_NAME hides it.
+// a deleted file of that name (with MAP_HUGETLB of another); a name given with
+// PR_SET_VMA_ANON_NAME hides it.
 func isAnonShared(m *procfs.Map) bool {
-	return m.Shared && (m.Deleted && m.Path == zero || strings.HasPrefix(m.Path, "[anon_shmem:"))
+	return m.Shared && (m.Deleted && m.Path == zero || isHugeAnon(m) || strings.HasPrefix(m.Path, "[anon_shmem:"))
 }
 
 // openFlags are the flags a mapped file must be opened with.

@@ -194,10 +194,19 @@ func restoreSegment(r *kind.Restore, e *ipc_shm.IpcShmEntry, maker pidns.VPID) (
 	if e.GetSize() == 0 || e.GetSize() > 1<<47 {
 		return failure.Damagedf("its size is %d bytes", e.GetSize())
 	}
-	if err := segments().make(r, maker, desc, []uintptr{uintptr(desc.GetKey()), uintptr(e.GetSize())}, flags, nil); err != nil {
+	err = segments().make(r, maker, desc, []uintptr{uintptr(desc.GetKey()), uintptr(e.GetSize())}, flags, nil)
+	size := e.GetSize()
+	if flags&shmHugetlb != 0 {
+		huge := uint64(1) << (flags >> hugeShift & hugeSizeMask)
+		size = (size + huge - 1) &^ (huge - 1)
+		if errors.Is(err, unix.ENOMEM) {
+			err = failure.WithHint(err, fmt.Sprintf("reserve more huge pages: echo NUMBER > /sys/kernel/mm/hugepages/hugepages-%dkB/nr_hugepages", huge>>10))
+		}
+	}
+	if err != nil {
 		return err
 	}
-	mem, err := kernel.ShmAttach(int(desc.GetId()), e.GetSize())
+	mem, err := kernel.ShmAttach(int(desc.GetId()), size)
 	if err != nil {
 		return fmt.Errorf("attach it: %w", err)
 	}
