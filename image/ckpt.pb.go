@@ -2815,16 +2815,18 @@ func (x *Ucred) GetGroups() []uint32 {
 
 // VMA is what vma_entry lacks, for those mappings that have it.
 type VMA struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Start         uint64                 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
-	OnFault       bool                   `protobuf:"varint,3,opt,name=on_fault,json=onFault,proto3" json:"on_fault,omitempty"`    // mlock2(2) MLOCK_ONFAULT
-	Droppable     bool                   `protobuf:"varint,4,opt,name=droppable,proto3" json:"droppable,omitempty"`               // MAP_DROPPABLE
-	Sealed        bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`                     // mseal(2)
-	PageSize      uint64                 `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"` // hugetlb: bytes a page; 0: not hugetlb
-	Guards        []*Range               `protobuf:"bytes,7,rep,name=guards,proto3" json:"guards,omitempty"`                      // MADV_GUARD_INSTALL
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Start          uint64                 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`                                           // PR_SET_VMA_ANON_NAME
+	OnFault        bool                   `protobuf:"varint,3,opt,name=on_fault,json=onFault,proto3" json:"on_fault,omitempty"`                     // mlock2(2) MLOCK_ONFAULT
+	Droppable      bool                   `protobuf:"varint,4,opt,name=droppable,proto3" json:"droppable,omitempty"`                                // MAP_DROPPABLE
+	Sealed         bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`                                      // mseal(2)
+	PageSize       uint64                 `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`                  // hugetlb: bytes a page; 0: not hugetlb
+	Guards         []*Range               `protobuf:"bytes,7,rep,name=guards,proto3" json:"guards,omitempty"`                                       // MADV_GUARD_INSTALL
+	Mempolicy      uint32                 `protobuf:"varint,8,opt,name=mempolicy,proto3" json:"mempolicy,omitempty"`                                // mbind(2): get_mempolicy(2) with MPOL_F_ADDR
+	MempolicyNodes []byte                 `protobuf:"bytes,9,opt,name=mempolicy_nodes,json=mempolicyNodes,proto3" json:"mempolicy_nodes,omitempty"` // its node mask
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VMA) Reset() {
@@ -2902,6 +2904,20 @@ func (x *VMA) GetPageSize() uint64 {
 func (x *VMA) GetGuards() []*Range {
 	if x != nil {
 		return x.Guards
+	}
+	return nil
+}
+
+func (x *VMA) GetMempolicy() uint32 {
+	if x != nil {
+		return x.Mempolicy
+	}
+	return 0
+}
+
+func (x *VMA) GetMempolicyNodes() []byte {
+	if x != nil {
+		return x.MempolicyNodes
 	}
 	return nil
 }
@@ -3323,7 +3339,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x16\n" +
-	"\x06groups\x18\x04 \x03(\rR\x06groups\"\xc2\x01\n" +
+	"\x06groups\x18\x04 \x03(\rR\x06groups\"\x89\x02\n" +
 	"\x03VMA\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
@@ -3331,7 +3347,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tdroppable\x18\x04 \x01(\bR\tdroppable\x12\x16\n" +
 	"\x06sealed\x18\x05 \x01(\bR\x06sealed\x12\x1b\n" +
 	"\tpage_size\x18\x06 \x01(\x04R\bpageSize\x12#\n" +
-	"\x06guards\x18\a \x03(\v2\v.ckpt.RangeR\x06guards\"/\n" +
+	"\x06guards\x18\a \x03(\v2\v.ckpt.RangeR\x06guards\x12\x1c\n" +
+	"\tmempolicy\x18\b \x01(\rR\tmempolicy\x12'\n" +
+	"\x0fmempolicy_nodes\x18\t \x01(\fR\x0emempolicyNodes\"/\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\"`\n" +

@@ -1,10 +1,12 @@
 /*
  * mappings: memory in all the shapes that mmap(2), mremap(2), mprotect(2),
- * madvise(2) and mlock(2) give it: what each page holds or what signal it gives,
- * and how the kernel lists it.
+ * madvise(2), mlock(2) and mbind(2) give it: what each page holds or what signal it
+ * gives, and how the kernel lists it.
  */
 #include "state.h"
+#include <linux/mempolicy.h>
 #include <setjmp.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 
 #define P 4096UL
@@ -190,6 +192,30 @@ static void guards(void)
 	close(fd);
 }
 
+/* A System V segment with advice, and locked where there is access. */
+static void segment(void)
+{
+	int id = shmget(IPC_PRIVATE, 4 * P, 0600 | IPC_CREAT);
+	char *at = shmat(id, NULL, 0);
+	check(id >= 0 && at != (void *)-1 && shmctl(id, IPC_RMID, NULL) == 0, "shmat");
+	fill(at, 4, 7);
+	check(madvise(at, 4 * P, MADV_DONTFORK) == 0 && madvise(at, 4 * P, MADV_DONTDUMP) == 0 && mlock(at, 4 * P) == 0, "madvise");
+	part("segment", at, 4);
+}
+
+/* Memory that is to be on a node of choice, in parts (mbind(2)). */
+static void bound(void)
+{
+	char *private = map(8, RW, ANON, -1, 0), *shared = map(4, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned long node = 1;
+	private[0] = 1;
+	syscall(SYS_mbind, private + 2 * P, 2 * P, MPOL_BIND, &node, 64, 0);
+	syscall(SYS_mbind, private + 5 * P, P, MPOL_INTERLEAVE | MPOL_F_STATIC_NODES, &node, 64, 0);
+	syscall(SYS_mbind, shared + P, P, MPOL_PREFERRED, &node, 64, 0);
+	part("bound, first", private, 2), part("bound, third", private + 2 * P, 2), part("bound, sixth", private + 5 * P, 1);
+	part("shared, bound", shared + P, 1);
+}
+
 /* Sealed memory (mseal(2), 6.10). */
 static char *sealed;
 static void seals(void)
@@ -204,11 +230,23 @@ static void seals(void)
 	close(fd);
 }
 
+/* Where the memory at p is to be. */
+static void policy(const char *what, char *p)
+{
+	char name[64];
+	int mode = -1;
+	unsigned long nodes[16] = { 0 };
+	syscall(SYS_get_mempolicy, &mode, nodes, 1024, p, MPOL_F_ADDR);
+	snprintf(name, sizeof(name), "%.40s, policy", what);
+	fact(name, "%x of %lx", mode, nodes[0]);
+}
+
 static void look(void)
 {
 	for (int i = 0; i < count; i++) {
 		pages(parts[i].name, parts[i].at, parts[i].pages);
 		listed(parts[i].name, parts[i].at);
+		policy(parts[i].name, parts[i].at);
 	}
 	int r = mprotect(sealed, P, RW);
 	fact("change of sealed memory", "%d", r);
@@ -258,6 +296,8 @@ int main(void)
 	ends();
 	pieces();
 	guards();
+	segment();
+	bound();
 	seals();
 	char *room = map(256, PROT_NONE, ANON, -1, 0);
 	check(munmap(room, 256 * P) == 0, "munmap");

@@ -106,6 +106,8 @@ int main(void) {
 	fill(thp, huge, 30);
 	char *noreserve = map(1 << 30, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	fill(noreserve + (512 << 20), 4 * P, 31);
+	unsigned long node = 1; // beside the 6000 mappings that are made below
+	syscall(SYS_mbind, noreserve, 4 * P, 2 /* MPOL_BIND */, &node, 64, 0);
 	int mfd = memfd_create("checked", MFD_ALLOW_SEALING);
 	if (mfd < 0 || ftruncate(mfd, 16 * P)) die("memfd");
 	char *mem = map(16 * P, PROT_READ | PROT_WRITE, MAP_SHARED, mfd, 0);
@@ -203,6 +205,8 @@ int main(void) {
 			int readable = write(reader[1], guarded + i * P, 1) == 1 && read(reader[0], &byte, 1) == 1;
 			if (readable == (guards && (i == 3 || i == 4 || i == 31))) { bad = 1; printf("page %d is %sguarded\n", i, readable ? "not " : ""); }
 		}
+		int mode = -1;
+		if (syscall(SYS_get_mempolicy, &mode, NULL, 0, noreserve, 2 /* MPOL_F_ADDR */) == 0 && mode != 2) { bad = 1; printf("the memory policy is %d\n", mode); }
 		bad |= check("named", named, 4 * P, 34) | check("zero", zero, 2 * P, 35) | check("brk", brk, 64 * P, 36);
 		for (int i = 0; i < MANY; i++) bad |= check("many", many + 2 * i * P, P, i);
 		if (sbrk(0) != brk + 64 * P) { bad = 1; printf("brk moved\n"); }

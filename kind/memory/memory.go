@@ -34,6 +34,9 @@
 // address, or in a mapping of a memfd, become each one's own. So they do where user
 // namespaces have been made inside, and where the processes share address spaces.
 //
+// The home node of a memory policy (set_mempolicy_home_node(2)), which nothing
+// shows.
+//
 // # Needs
 //
 // PR_SET_MM_MAP (3.18). For shared memory in huge pages mremap(2) of these (5.16,
@@ -74,7 +77,7 @@ func New() (kind.Process, kind.Namespace) {
 	m := &maker{at: map[uint64]kind.Range{}, estates: map[pidns.VPID]*estate{}}
 	space := kind.Process{
 		Name:     "memory",
-		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*); huge pages by advice, and those of hugetlbfs, private and shared; guard pages; pages that forked processes share copy-on-write with their parent; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
+		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*), and memory policies of parts (mbind(2)); huge pages by advice, and those of hugetlbfs, private and shared; guard pages; pages that forked processes share copy-on-write with their parent; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
 		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a protection key, a shadow stack or a uprobe; a vDSO that was written to; a deleted file of hugetlbfs; System V segments of the host",
 		Needs:    "PR_SET_MM_MAP (3.18); for shared memory in huge pages mremap(2) of them (5.16)",
 		Observe:  observeAll,
@@ -83,7 +86,7 @@ func New() (kind.Process, kind.Namespace) {
 		Inherits: inheritsShared,
 		Bequeath: m.bequeath,
 		Restore:  m.restore,
-		Limits:   "pages shared copy-on-write with others than the parent become each one's own; MAP_DROPPABLE contents are dropped; AIO requests under way (io_submit) cannot be seen, and are lost",
+		Limits:   "pages shared copy-on-write with others than the parent become each one's own; MAP_DROPPABLE contents are dropped; a memory policy is set only where its nodes exist, and the home node of one (set_mempolicy_home_node(2)) is not seen; AIO requests under way (io_submit) cannot be seen, and are lost",
 	}
 	shared := kind.Namespace{
 		Name:    "shared memory",

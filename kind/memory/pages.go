@@ -28,6 +28,9 @@ func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, e
 	if err != nil || p.SharesVM != nil {
 		return n, err
 	}
+	if err := manyPolicies(d, p); err != nil {
+		return n, err
+	}
 	out, err := d.Out.Pages(strconv.Itoa(int(p.VPID)))
 	if err != nil {
 		return n, err

@@ -224,8 +224,7 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 	status := v.GetStatus()
 	made := fmt.Sprintf("map %#x-%#x", v.GetStart(), v.GetEnd())
 	switch {
-	case status&sysvIPC != 0:
-		return nil // attachAll
+	case status&sysvIPC != 0: // attachAll has made it
 	case status&anonShared != 0:
 		o, ok := b.m.at[v.GetShmid()]
 		if !ok {
@@ -253,6 +252,7 @@ func (b *space) mapOne(v *vma.VmaEntry, fd uint64) error {
 		b.s.Note(b.s.Must(unix.SYS_MMAP, v.GetStart(), size, b.protToFill(v), flags|fixedNoReplace, fd, offset), made)
 	}
 	b.advise(v)
+	b.bind(v, b.extra[v.GetStart()])
 	return nil
 }
 

@@ -41,6 +41,10 @@ type object struct{ dev, ino uint64 }
 func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
 	brk := sc.Must(unix.SYS_BRK, 0)
 	area := sc.Space(1)
+	var asked *policies
+	if maps := ownPolicies(p); p.SharesVM == nil && len(maps) <= askedAtOnce {
+		asked = askPolicies(sc, maps)
+	}
 	return func() error {
 		end, err := sc.Result(brk)
 		if err != nil {
@@ -51,7 +55,10 @@ func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error
 				return err
 			}
 		}
-		return s.describe(d, p, end)
+		if err := s.describe(d, p, end); err != nil || asked == nil {
+			return err
+		}
+		return asked.read(p)
 	}, nil
 }
 

@@ -52,7 +52,7 @@ func New() (kind.Process, kind.Thread) {
 		Refuses: "core scheduling (PR_SCHED_CORE)",
 		Ask:     askThread,
 		Restore: restoreThread,
-		Limits:  "a memory policy is set only where its nodes exist, and those of parts of memory (mbind(2)) are not carried; speculation control only where the CPU needs it",
+		Limits:  "a memory policy is set only where its nodes exist; speculation control only where the CPU needs it",
 	}
 	return process, thread
 }
