@@ -167,6 +167,9 @@ static void make_others(void)
 	int log = open("/dev/kmsg", O_WRONLY);
 	if (log >= 0) /* root's */
 		keep("kernel log", log);
+	int console = open("/dev/console", O_WRONLY | O_NOCTTY);
+	if (console >= 0)
+		keep("console", console);
 	keep("proc", open("/proc/self/status", O_RDONLY));
 	char some[100];
 	check(read(get("proc"), some, sizeof(some)) == sizeof(some), "read");

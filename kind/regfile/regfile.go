@@ -161,14 +161,19 @@ const ofProc = "a file of /proc that its process does not show any more, or not 
 
 // Devices whose driver keeps nothing for an open file (drivers/char/mem.c,
 // Documentation/admin-guide/devices.txt): null, zero, full, random, urandom; of
-// kmsg only a reader's place in the log (kernel/printk/printk.c).
-const memMajor = 1
+// kmsg only a reader's place in the log (kernel/printk/printk.c). The console is
+// the machine's, with its attributes.
+const (
+	memMajor = 1
+	auxMajor = 5
+)
 
 func stateless(desc *kind.Desc) bool {
-	if unix.Major(desc.Stat.Rdev) != memMajor {
-		return false
+	major, minor := unix.Major(desc.Stat.Rdev), unix.Minor(desc.Stat.Rdev)
+	if major != memMajor {
+		return major == auxMajor && minor == 1
 	}
-	switch unix.Minor(desc.Stat.Rdev) {
+	switch minor {
 	case 3, 5, 7, 8, 9:
 		return true
 	case 11:

@@ -126,8 +126,11 @@ func TestDirectory(t *testing.T) {
 func TestDevices(t *testing.T) {
 	var in []*os.File
 	paths := []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
+	if unix.Access("/dev/console", unix.W_OK) == nil { // root's
+		paths = append(paths, "/dev/console")
+	}
 	for _, p := range paths {
-		in = append(in, open(t, p, unix.O_RDWR))
+		in = append(in, open(t, p, unix.O_RDWR|unix.O_NOCTTY))
 	}
 	for i, f := range kindtest.File(t, regfile.Kind, in...) {
 		if stat(t, f).Rdev != stat(t, in[i]).Rdev {

@@ -70,7 +70,7 @@ func New() (kind.File, kind.Process) {
 
 // Devices (Documentation/admin-guide/devices.txt).
 const (
-	auxMajor   = 5 // 0 /dev/tty, 1 /dev/console, 2 /dev/ptmx
+	auxMajor   = 5 // 0 /dev/tty, 2 /dev/ptmx; 1, /dev/console, is the machine's
 	slaveMajor = 136
 	oldMajors  = 143 // 136 to 143 are those of slaves before devpts
 )
@@ -84,7 +84,7 @@ func owns(d *kind.Desc) bool {
 	case 4: // consoles and serial lines
 		return true
 	case auxMajor:
-		return minor <= 2
+		return minor == 0 || minor == 2
 	}
 	return major >= slaveMajor && major <= oldMajors
 }
