@@ -1,17 +1,25 @@
 package procfs
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // Link is readlink(2) of a file of the directory: "exe", "cwd", "root",
-// "ns/pid", "map_files/…". A deleted file reads as "/path (deleted)".
+// "ns/pid", "map_files/…". A deleted file reads as "/path (deleted)". A path
+// that is longer than a page is not shown (d_path()): failure.ErrUnsupported.
 func (p *Proc) Link(rel string) (string, error) {
 	for size := 256; ; size *= 4 {
 		b := make([]byte, size)
 		n, err := unix.Readlinkat(p.at(rel), rel, b)
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			return "", failure.WithHint(failure.Unsupportedf("its path is longer than %d bytes, and the kernel does not show it", unix.PathMax-1),
+				"have the program use a file in a directory less deep")
+		}
 		if err != nil {
 			return "", p.wrap("read link", rel, err)
 		}

@@ -53,6 +53,9 @@ var things = []thing{
 	{name: "filtered netlink", root: true, says: filtered},
 	{name: "filtered packet", root: true, says: filtered},
 	{name: "moved name", root: true, says: "/before/s leads to its file cannot be found out"}, // to an ordinary user the file is gone
+	{name: "deep file", says: "fd 4: its path is longer than 4095 bytes, and the kernel does not show it"},
+	{name: "deep directory", says: "working directory: its path is longer than 4095 bytes, and the kernel does not show it"},
+	{name: "urgent", says: "fd 3: unix socket: out-of-band data (MSG_OOB) waits to be read"},
 	{name: "multipath", says: "a Multipath TCP connection to 127.0.0.1:"},
 }
 

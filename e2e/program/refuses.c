@@ -251,6 +251,27 @@ static void moved_name(void)
 	check(fd >= 0 && bind(fd, (void *)&a, sizeof(a)) == 0 && rename("before", "after") == 0, "bind %s", a.sun_path);
 }
 
+/* A directory whose path does not fit into a page. */
+static void go_deep(void)
+{
+	char name[201] = "";
+	memset(name, 'd', 200);
+	for (int i = 0; i < 21; i++)
+		check(mkdir(name, 0700) == 0 && chdir(name) == 0, "mkdir");
+}
+static void deep_file(void)
+{
+	int back = open(".", O_RDONLY | O_DIRECTORY);
+	go_deep();
+	check(open("file", O_RDWR | O_CREAT, 0600) >= 0 && fchdir(back) == 0 && close(back) == 0, "open");
+}
+
+static void urgent(void)
+{
+	int s[2];
+	check(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0 && send(s[1], "!", 1, MSG_OOB) == 1, "MSG_OOB");
+}
+
 static void multipath(void)
 {
 	int l, fd = knock(AF_INET, SOCK_STREAM, IPPROTO_MPTCP, &l);
@@ -264,7 +285,7 @@ static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },
 	{ "gone stream", gone_stream }, { "gone packet", gone_packet }, { "early TCP", early_tcp }, { "gone TCP", gone_tcp },
-	{ "multipath", multipath }, { "moved name", moved_name },
+	{ "deep file", deep_file }, { "deep directory", go_deep }, { "urgent", urgent }, { "multipath", multipath }, { "moved name", moved_name },
 	{ "filtered inet", filtered_inet }, { "filtered unix", filtered_unix }, { "filtered netlink", filtered_netlink }, { "filtered packet", filtered_packet },
 };
 

@@ -20,6 +20,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -55,6 +56,9 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 
 func refuse(d *kind.Dump, p *kind.Proc, link, what string) error {
 	f, path, err := open(p, link)
+	if errors.Is(err, failure.ErrUnsupported) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", what, err)
 	}

@@ -54,7 +54,7 @@ func Kind() kind.File {
 		Limits: "a file of /proc is read on from the saved position in its new text, and one of a process that has ended, read in part, ends there; " +
 			"advice (posix_fadvise, readahead) is not seen; " +
 			"a file that was opened by another name, lost since, is shown by one that it has, and a deleted one whose name another file has, by one beside it; " +
-			"of a deleted file O_NOFOLLOW and space that is only reserved (fallocate) are lost",
+			"of a deleted file O_NOFOLLOW and space that is only reserved (fallocate) are lost, and one made with O_TMPFILE and O_EXCL can be given a name",
 	}
 }
 

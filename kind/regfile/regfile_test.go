@@ -86,6 +86,7 @@ func TestPositionAndFlags(t *testing.T) {
 	for _, f := range []int{
 		unix.O_RDONLY, unix.O_RDWR, unix.O_WRONLY | unix.O_APPEND, unix.O_RDWR | unix.O_CREAT | unix.O_SYNC,
 		unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOATIME, unix.O_RDONLY | unix.O_DIRECT,
+		unix.O_RDWR | unix.O_ASYNC,
 	} {
 		in := open(t, path, f)
 		seek(t, in, 4)

@@ -95,7 +95,11 @@ func (s *restorer) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 
 func openPath(r *kind.Restore, reg *regfile.RegFileEntry) (*os.File, error) {
 	// O_NONBLOCK: if a FIFO stands there now, open(2) would wait for ever.
-	fd, err := unix.Open(reg.GetName(), kind.OpenFlags(reg.GetFlags())|unix.O_NONBLOCK, 0)
+	flags := kind.OpenFlags(reg.GetFlags()) | unix.O_NONBLOCK
+	if reg.GetMode()&unix.S_IFMT == unix.S_IFREG {
+		flags |= int(reg.GetFlags()) & unix.O_ASYNC // means nothing there, and stays as it was opened
+	}
+	fd, err := unix.Open(reg.GetName(), flags, 0)
 	if err != nil {
 		return nil, openFailed(r, reg, err)
 	}

@@ -97,6 +97,11 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 	if err != nil {
 		return err
 	}
+	if i.typ == unix.SOCK_STREAM {
+		if err := urgent(int(desc.File.Fd())); err != nil {
+			return err
+		}
+	}
 	if i.inFiles() {
 		if _, err := locate(d, desc, i); err != nil {
 			return err
