@@ -28,15 +28,36 @@ func (s *session) hide() (err error) {
 		s.hidden = s.hand
 		return nil
 	}
-	for id := pidns.Init + 1; ; id++ {
+	s.hidden, _, err = s.enterFree()
+	return err
+}
+
+// enterFree is enter with a number that nobody has, which it gives.
+func (s *session) enterFree() (child *tracee.Thread, id pidns.VPID, err error) {
+	if s.src.Adopted { // the numbers are the host's, and not only its processes have some
+		if child, err = s.enter(0); err == nil {
+			id = pidns.VPID(child.PID)
+		}
+		return child, id, err
+	}
+	for id = pidns.Init + 1; ; id++ {
 		if _, taken := s.table.Host(id); taken {
 			continue
 		}
-		s.hidden, err = s.enter(id)
+		child, err = s.enter(id)
 		if !errors.Is(err, unix.EEXIST) { // of a group or session whose leader is gone
-			return err
+			return child, id, err
 		}
 	}
+}
+
+// apart is Dump.Apart.
+func (s *session) apart(use func(pidns.VPID, tracee.Runner) error) error {
+	child, id, err := s.enterFree()
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(id, inNamespaces(child, s.handSite)), s.leave(child))
 }
 
 // enter forks a bare child into the container's pid namespace, into which the

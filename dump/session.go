@@ -147,6 +147,7 @@ func (s *session) joinNamespaces() (err error) {
 	}
 	s.d.Inside, s.d.Hand = inNamespaces(s.hand, s.handSite), pidns.HostPID(s.hand.PID)
 	s.d.Whole, s.d.As, s.d.AsID = s.whole, s.as, s.asID
+	s.d.Apart = s.apart
 	s.d.Within, s.d.Hidden = s.runHidden, func() pidns.HostPID { return pidns.HostPID(s.hidden.PID) }
 	return nil
 }

@@ -86,6 +86,10 @@ type Dump struct {
 	// available while checking (nil).
 	Within func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	Hidden func() pidns.HostPID
+	// Apart is Within for a bare child that is there for use alone, which may
+	// make of it what it likes: of other credentials, say. v is its number in the
+	// container. Not available while checking (nil).
+	Apart func(use func(v pidns.VPID, run tracee.Runner) error) error
 	// AsID runs calls in the process with that id, or, if nobody has it, in a bare
 	// child that has it for the moment: to put right what the saving itself has
 	// made the kernel note of its caller. Not available while checking (nil).

@@ -35,6 +35,9 @@ var things = []thing{
 	{name: "notifier gone", root: true, says: "a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)", check: "seccomp filters that ask a supervisor"},
 	{name: "undo", says: "it shares semaphore undo values with pid ", check: "undo values of semaphores"},
 	{name: "hung up", root: true, says: "a slave of terminal /dev/pts/0 was hung up (vhangup) while its master is open"},
+	{name: "landlock", root: true, says: landlocked, check: "-"}, // others have to have no_new_privs
+	{name: "sandbox", says: landlocked, check: "rules of Landlock"},
+	{name: "user's sandbox", root: true, says: landlocked, check: "rules of Landlock"},
 	{name: "dnotify", says: " has an owner (F_SETOWN), as a directory has whose changes are told by a signal (F_NOTIFY)"},
 	{name: "pressure", root: true, says: "/proc/pressure/memory is open for writing: a trigger (pressure stall information) is not carried"},
 	{name: "socket error", says: faulty},
@@ -62,6 +65,8 @@ var things = []thing{
 const filtered = "fd 3: a socket with an eBPF filter (SO_ATTACH_BPF)"
 
 const early = "before the connection was accepted, and the kernel shows it to nobody"
+
+const landlocked = "it has given up rights by landlock(7), and its rules are shown to nobody"
 
 const faulty = "fd 3: an error, or what has become of something it has sent, waits to be read (SO_ERROR, MSG_ERRQUEUE)"
 

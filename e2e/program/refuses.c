@@ -9,6 +9,7 @@
 #include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
+#include <linux/landlock.h>
 #include <linux/net_tstamp.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -96,6 +97,25 @@ static void hung_up(void)
 	check(master >= 0 && unlockpt(master) == 0, "posix_openpt");
 	signal(SIGHUP, SIG_IGN);
 	check((getpid() == getsid(0) || setsid() >= 0) && open(ptsname(master), O_RDWR) >= 0 && vhangup() == 0, "vhangup");
+}
+
+/* It may no longer execute what it likes. */
+static void landlock(void)
+{
+	struct landlock_ruleset_attr a = { .handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE };
+	int fd = syscall(SYS_landlock_create_ruleset, &a, sizeof(a), 0);
+	check(fd >= 0 && syscall(SYS_landlock_restrict_self, fd, 0) == 0 && close(fd) == 0, "landlock_restrict_self");
+}
+static void sandbox(void)
+{
+	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "PR_SET_NO_NEW_PRIVS");
+	landlock();
+}
+/* As another user, who has no capabilities. */
+static void user_sandbox(void)
+{
+	check(setresgid(7, 7, 7) == 0 && setresuid(7, 7, 7) == 0, "setresuid");
+	sandbox();
 }
 
 static void dnotify(void)
@@ -281,6 +301,7 @@ static void multipath(void)
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
+	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
 	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },

@@ -132,6 +132,7 @@ func New() Kinds {
 			credentials, // last: what comes after has the program's rights
 		},
 		Namespaces: []kind.Namespace{
+			creds.Landlock(), // first to ask: it refuses, and the others take messages out
 			timens.Kind(),
 			mounts.Inside(),
 			uts.Kind(),

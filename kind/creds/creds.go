@@ -24,8 +24,7 @@
 // who is root in a user namespace made inside may look into a process there that
 // is not dumpable; the log says so.
 // no_new_privs cannot be taken back if ckpt itself runs with it. A dumpable
-// of 2 becomes 0, which is as strict. The rules of Landlock (landlock(7)): the kernel shows nobody that a thread has
-// any, let alone which.
+// of 2 becomes 0, which is as strict.
 //
 // # Needs
 //
@@ -76,13 +75,21 @@ func New() (kind.Process, kind.Thread) {
 		Ask:         ask,
 		Restore:     m.restore,
 		Check:       check,
+		Unseen:      unseen,
 		ObserveDead: d.observeDead,
 		RestoreDead: m.restoreDead,
 		Limits: "capabilities that whoever restores lacks are not given, and the log names them; " +
-			"into a process that is not dumpable, in a user namespace made inside, only who has rights over the whole container can look; " +
-			"Landlock's rules cannot be seen, and a restored program is free of them",
+			"into a process that is not dumpable, in a user namespace made inside, only who has rights over the whole container can look",
 	}
 	return process, thread
+}
+
+// unseen: only one who is stopped can be made to try what Landlock denies.
+func unseen(t *kind.Task) string {
+	if t.Status != nil && t.Status.NoNewPrivs { // else few have such rules
+		return "rules of Landlock"
+	}
+	return ""
 }
 
 // saver holds what is the same for the whole container.
@@ -236,12 +243,16 @@ func join(words []uint32) (set uint64) {
 	return set
 }
 
-func ask(_ *kind.Dump, _ *kind.Proc, t *kind.Task, s *tracee.Script) (func() error, error) {
+func ask(_ *kind.Dump, p *kind.Proc, t *kind.Task, s *tracee.Script) (func() error, error) {
 	bits := s.Must(unix.SYS_PRCTL, unix.PR_GET_SECUREBITS, 0, 0, 0, 0)
 	s.Note(bits, "read securebits")
 	out := s.Space(4)
 	s.Note(s.Must(unix.SYS_PRCTL, unix.PR_GET_PDEATHSIG, out, 0, 0, 0), "read the parent-death signal")
+	unconfined := askMount(p, t, s)
 	return func() error {
+		if err := unconfined(); err != nil {
+			return err
+		}
 		v, err := s.Result(bits)
 		if err != nil {
 			return fmt.Errorf("read securebits: %w", err)
