@@ -232,11 +232,24 @@ func pick(runs []image.Run, ranges []kind.Range) (out []image.Run, err error) {
 	return out, nil
 }
 
-// leave is runs without ranges.
+// leave is runs without ranges, both by address.
 func leave(runs []image.Run, ranges []kind.Range) (out []image.Run) {
 	for _, run := range runs {
-		for _, s := range without([]stretch{{kind.Range{Start: run.Vaddr, End: endOf(run)}, 0}}, ranges) {
-			out = append(out, partOf(run, s.Start, s.End))
+		at, end := run.Vaddr, endOf(run)
+		for len(ranges) > 0 && ranges[0].End <= at {
+			ranges = ranges[1:]
+		}
+		for _, r := range ranges {
+			if r.Start >= end {
+				break
+			}
+			if r.Start > at {
+				out = append(out, partOf(run, at, r.Start))
+			}
+			at = min(r.End, end)
+		}
+		if at < end {
+			out = append(out, partOf(run, at, end))
 		}
 	}
 	return out

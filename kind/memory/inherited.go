@@ -35,8 +35,14 @@ func (b *space) takeInherited() error {
 	}
 	var own []kind.Range
 	for _, s := range e.pages {
-		for _, r := range common([]kind.Range{s.Range}, kept) {
-			for _, p := range split(r, in.pages[b.t.VPID], b.t.VPID) {
+		for len(kept) > 0 && kept[0].End <= s.Start {
+			kept = kept[1:]
+		}
+		for _, k := range kept {
+			if k.Start >= s.End {
+				break
+			}
+			for _, p := range split(cut(s.Range, k), in.pages[b.t.VPID], b.t.VPID) {
 				if p.of == s.of {
 					own = append(own, p.Range)
 					continue
