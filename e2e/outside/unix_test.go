@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -366,6 +367,32 @@ func TestUnixClients(t *testing.T) {
 			}
 			client.Kill("USR1")
 			harness.Says(t, client, "told 1")
+		})
+	}
+}
+
+// TestExternalAdopted: of programs that ckpt did not start.
+func TestExternalAdopted(t *testing.T) {
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			at, image := e.Join("at"), e.Join("image")
+			s := serve(t, "unix", at)
+			l := e.Launch(true, harness.Program(t, "caller.c"), "connect", "unix", at)
+			harness.Says(t, l, "ready")
+			s.accept()
+			pid := strconv.Itoa(l.PID)
+			for _, args := range [][]string{{"check", "--pid", pid}, {"dump", "--pid", pid, image}} {
+				refused(t, e, args, "unix socket: peer "+at+" is outside the container", "--external unix:"+at)
+			}
+			e.Run("check", "--pid", pid, "--external", "unix:"+at)
+			l.Dump(image, "--external", "unix:"+at)
+			s.hearsEnd()
+			c := e.Restore(image, name(e))
+			s.accept()
+			s.knows(c)
+			c.Kill("USR1")
+			s.hears("1:  1", "")
 		})
 	}
 }

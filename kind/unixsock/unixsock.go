@@ -48,7 +48,7 @@ func Kind() kind.File {
 		Restore: w.restore,
 		Check:   w.check,
 		Link:    w.link,
-		Limits: "over a connection that --external makes anew, what comes between dump and restore is lost, and SO_PEERCRED shows who is there then; SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair was outside of the container, or inside of a pid namespace made in it and has ended; " +
+		Limits: "over a connection that --external makes anew, what comes between dump and restore is lost, and SO_PEERCRED shows who is there then; a datagram socket outside that was connected to one of the container has to connect again; SO_PEERCRED shows pid 0 where the process that connected, listened or made the pair was outside of the container, or inside of a pid namespace made in it and has ended; " +
 			"groups (SO_PEERGROUPS) are those of whoever restores where they may not be chosen, and the log says so; " +
 			"ids and groups of whoever waits to be accepted are those that the holder of his socket has by now; " +
 			"timestamps of queued messages are those of the restore; an empty datagram that was looked at before (MSG_PEEK, an earlier dump) and is not the first is lost",
