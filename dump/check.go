@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/procfs"
@@ -31,7 +32,11 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, unseen 
 		if n == 2 {
 			o.Log = slog.New(slog.DiscardHandler) // all has been told
 		}
-		if refused, sure, unseen, err = checkOnce(ctx, src, o); err != nil {
+		err := kernel.OnThread(func() (err error) { // as in Run: a look may take a bare child
+			refused, sure, unseen, err = checkOnce(ctx, src, o)
+			return err
+		})
+		if err != nil {
 			return nil, nil, err
 		}
 		if n == 1 {
@@ -68,6 +73,7 @@ func checkOnce(ctx context.Context, src Source, o Options) (refused, sure []erro
 		return nil, nil, nil, err
 	}
 	defer s.close()
+	s.d.Peek = s.peek
 	all, err := s.check(ctx)
 	if err == nil {
 		err = s.unusedExternals()

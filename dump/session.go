@@ -140,12 +140,24 @@ func (s *session) isLog(st unix.Stat_t) bool {
 
 func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files, "", e) }
 
+// peek is Dump.Peek while only checking, when hardly anybody needs the bare child.
+func (s *session) peek(build, read func(*tracee.Script) error) (err error) {
+	if s.hand == nil {
+		if s.hand, s.handSite, err = newHand(s.origin.joins()); err != nil {
+			return err
+		}
+		s.d.Hand = pidns.HostPID(s.hand.PID)
+	}
+	return inNamespaces(s.hand, s.handSite)(build, read)
+}
+
 // joinNamespaces starts the bare child for Dump.Inside.
 func (s *session) joinNamespaces() (err error) {
 	if s.hand, s.handSite, err = newHand(s.origin.joins()); err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
 	s.d.Inside, s.d.Hand = inNamespaces(s.hand, s.handSite), pidns.HostPID(s.hand.PID)
+	s.d.Peek = s.d.Inside
 	s.d.Whole, s.d.As, s.d.AsID = s.whole, s.as, s.asID
 	s.d.Apart = s.apart
 	s.d.Within, s.d.Hidden = s.runHidden, func() pidns.HostPID { return pidns.HostPID(s.hidden.PID) }

@@ -72,6 +72,9 @@ type Dump struct {
 	// while checking (nil).
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	Hand   pidns.HostPID
+	// Peek is Inside, also while only checking: for calls that change nothing, and
+	// that nobody in there notices. Hand is set by its first use.
+	Peek func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	// Whole is Inside, with size bytes for the calls and their data, where none
 	// of the calls may be left out once one has been made: they are made to
 	// their end though ckpt die meanwhile, and then the child ends, too.

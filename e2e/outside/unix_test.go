@@ -272,19 +272,29 @@ func TestExternalWaiting(t *testing.T) {
 
 // TestExternalOtherNetwork: a file is found from any network, a container's own, too.
 func TestExternalOtherNetwork(t *testing.T) {
-	e := harness.New(t, "")
-	at, image := e.Join("at"), e.Join("image")
-	s := serve(t, "unix", at)
-	c := e.Start(name(e), []string{"--net", "none"}, harness.Program(t, "caller.c"), "connect", "unix", at)
-	c.Says("ready")
-	refused(t, e, []string{"dump", c.Name, image}, "it waits to be accepted on "+at, "--external unix:"+at)
-	s.accept()
-	refused(t, e, []string{"dump", c.Name, image}, "peer "+at+" is outside the container", "--external unix:"+at)
-	c.Dump(image, "--external", "unix:"+at)
-	e.Restore(image, "")
-	s.accept()
-	saying(c, "USR1", "told 1")
-	s.hears("1:  1", "")
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			at, image := e.Join("at"), e.Join("image")
+			s := serve(t, "unix", at)
+			c := e.Start(name(e), []string{"--net", "none"}, harness.Program(t, "caller.c"), "connect", "unix", at)
+			c.Says("ready")
+			for _, args := range [][]string{{"check", c.Name}, {"dump", c.Name, image}} {
+				refused(t, e, args, "it waits to be accepted on "+at, "--external unix:"+at)
+			}
+			s.accept()
+			for _, args := range [][]string{{"check", c.Name}, {"dump", c.Name, image}} {
+				refused(t, e, args, "peer "+at+" is outside the container", "--external unix:"+at)
+			}
+			e.Run("check", c.Name, "--external", "unix:"+at)
+			c.Dump(image, "--external", "unix:"+at)
+			e.Run("check", image)
+			e.Restore(image, "")
+			s.accept()
+			saying(c, "USR1", "told 1")
+			s.hears("1:  1", "")
+		})
+	}
 }
 
 // TestExternalElse: who has the name at the restore is not who can be connected to.

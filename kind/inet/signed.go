@@ -33,9 +33,6 @@ func (s *saver) unsigned(d *kind.Dump, desc *kind.Desc, i *seen, hint string) er
 	}
 	if s.signed == nil {
 		nl, err := sockdiag.Open(d)
-		if errors.Is(err, sockdiag.ErrNoView) { // ckpt check
-			return nil
-		}
 		if err != nil {
 			return err
 		}

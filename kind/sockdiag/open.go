@@ -3,49 +3,23 @@
 package sockdiag
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 
-	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/tracee"
 )
 
-// ErrNoView: the container's network namespace cannot be looked into now.
-var ErrNoView = errors.New("its network namespace is out of reach")
-
 // Open makes a sock_diag socket in the container's network namespace: that of
 // a socket is the one of whoever made it. Where it is the container's own, a
-// process inside makes it, which needs no privilege; while only checking,
-// nothing may run inside, and setns(2) is left, which wants CAP_SYS_ADMIN
-// (ErrNoView).
+// process inside makes it, which needs no privilege.
 func Open(d *kind.Dump) (*os.File, error) {
-	switch {
-	case !d.OwnNet:
+	if !d.OwnNet {
 		return Here()
-	case d.Inside != nil:
-		return inside(d)
 	}
-	var f *os.File
-	err := kernel.OnThread(func() error {
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.Home))
-		if err != nil {
-			return err
-		}
-		defer ns.Close()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		f, err = Here()
-		return err
-	})
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return nil, ErrNoView
-	}
-	return f, err
+	return inside(d)
 }
 
 // Here makes one in the network namespace of the calling thread.
@@ -58,21 +32,20 @@ func Here() (*os.File, error) {
 }
 
 func inside(d *kind.Dump) (f *os.File, err error) {
-	pidfd, err := unix.PidfdOpen(int(d.Hand), 0)
-	if err != nil {
-		return nil, fmt.Errorf("open a pidfd of the container's init: %w", err)
-	}
-	defer unix.Close(pidfd)
 	var made tracee.Step
 	var there uint64
-	err = d.Inside(func(s *tracee.Script) error {
+	err = d.Peek(func(s *tracee.Script) error {
 		made = s.Must(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 		return nil
 	}, func(s *tracee.Script) error {
-		there, err = s.Result(made)
+		if there, err = s.Result(made); err != nil {
+			return err
+		}
+		pidfd, err := unix.PidfdOpen(int(d.Hand), 0)
 		if err != nil {
 			return err
 		}
+		defer unix.Close(pidfd)
 		fd, err := unix.PidfdGetfd(pidfd, int(there), 0)
 		if err == nil {
 			f = os.NewFile(uintptr(fd), "sock_diag")
@@ -82,7 +55,7 @@ func inside(d *kind.Dump) (f *os.File, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a netlink socket inside: %w", err)
 	}
-	err = d.Inside(func(s *tracee.Script) error { s.Must(unix.SYS_CLOSE, there); return nil },
+	err = d.Peek(func(s *tracee.Script) error { s.Must(unix.SYS_CLOSE, there); return nil },
 		func(*tracee.Script) error { return nil })
 	if err != nil {
 		f.Close()

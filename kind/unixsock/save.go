@@ -14,14 +14,12 @@ import (
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
-	"ckpt/kind/sockdiag"
 	"ckpt/kind/sockopt"
 )
 
 // saver is one dump.
 type saver struct {
 	table   table             // nil: not read yet
-	noView  bool              // it cannot be read now (ckpt check)
 	dumping bool              // table was read after the processes had stopped
 	ours    map[uint32]bool   // inodes of the container's sockets
 	waits   map[uint32]*info  // by inode of one not accepted yet: the listener
@@ -42,14 +40,10 @@ type saved struct {
 // look reads the list of sockets, once while checking and once more when
 // the processes have stopped.
 func (s *saver) look(d *kind.Dump, dumping bool) error {
-	if s.table != nil && (s.dumping || !dumping) || s.noView && !dumping {
+	if s.table != nil && (s.dumping || !dumping) {
 		return nil
 	}
 	t, err := sockets(d)
-	if errors.Is(err, sockdiag.ErrNoView) && !dumping {
-		s.noView = true
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -84,13 +78,13 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 	if err := s.look(d, false); err != nil {
 		return err
 	}
-	unclear := s.noView || s.somethingQueued() // an end may be on its way in a queue: finish knows
+	unclear := s.somethingQueued() // an end may be on its way in a queue: finish knows
 	if unclear && d.Out == nil {
 		for _, n := range d.External.Names(farSort) {
 			d.External.Use(farSort, n)
 		}
 	}
-	if err := sockopt.CheckOptions(desc); err != nil || s.noView {
+	if err := sockopt.CheckOptions(desc); err != nil {
 		return err
 	}
 	i, err := s.find(desc)
