@@ -45,7 +45,7 @@ func Kind() kind.File {
 		Needs:   "CAP_SYS_ADMIN, but for groups with FAN_REPORT_FID and marks on files",
 		Type:    fdinfo.FdTypes_FANOTIFY,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
-		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, err := look(f, d, desc); return err },
+		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { return refuse(f, d, desc) },
 		Dump:    func(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) { return dump(f, d, desc) },
 		Move:    move,
 		Restore: restore,
@@ -117,10 +117,23 @@ func dump(f *watched.Finder, d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, 
 			return nil, err
 		}
 	}
-	if n, err := unix.IoctlGetInt(int(desc.File.Fd()), unix.TIOCINQ); err == nil && n > 0 {
-		d.Log.Warn("events that wait in a fanotify group are not saved", "pid", desc.Proc.VPID, "fd", desc.FD, "bytes", n)
-	}
+	tellLost(d, desc)
 	return &fdinfo.FileEntry{Ffy: e}, nil
+}
+
+func refuse(f *watched.Finder, d *kind.Dump, desc *kind.Desc) error {
+	_, err := look(f, d, desc)
+	if err == nil && d.Out == nil {
+		tellLost(d, desc)
+	}
+	return err
+}
+
+// tellLost tells of events that wait in a group where they are no obstacle.
+func tellLost(d *kind.Dump, desc *kind.Desc) {
+	if n, err := unix.IoctlGetInt(int(desc.File.Fd()), unix.TIOCINQ); err == nil && n > 0 {
+		d.Lost(desc, "events that wait in a fanotify group are not saved")
+	}
 }
 
 func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {

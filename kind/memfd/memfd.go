@@ -15,6 +15,7 @@
 package memfd
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"strings"
@@ -43,14 +44,14 @@ func Kind() kind.File {
 	r := &restorer{}
 	return kind.File{
 		Name:    "memfd",
-		Saves:   "name, contents with their holes, seals, size of huge pages, owner and permissions, time of the last change",
+		Saves:   "name, contents with their holes, seals, size of huge pages, owner and permissions, times of the last reading and writing",
 		Refuses: "a lease on one",
 		Type:    fdinfo.FdTypes_MEMFD,
 		Owns:    owns,
 		Refuse:  refuse,
 		Dump:    s.dump,
 		Restore: r.restore,
-		Limits:  "when the file was last read (stat(2)) becomes when it was last written; opened shared anonymous memory (/dev/zero) shows as /memfd:/dev/zero",
+		Limits:  "opened shared anonymous memory (/dev/zero) shows as /memfd:/dev/zero",
 	}
 }
 
@@ -109,7 +110,10 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 // with the first description of it.
 func saveInode(d *kind.Dump, desc *kind.Desc, id uint32) error {
 	// A description of ckpt's own: it can read, and seeking moves no other.
-	f, err := desc.Reopen(unix.O_RDONLY)
+	f, err := desc.Reopen(unix.O_RDONLY | unix.O_NOATIME)
+	if errors.Is(err, unix.EPERM) { // the file is somebody else's
+		f, err = desc.Reopen(unix.O_RDONLY)
+	}
 	if err != nil {
 		return err
 	}
@@ -134,7 +138,7 @@ func saveInode(d *kind.Dump, desc *kind.Desc, id uint32) error {
 	if huge != 0 {
 		e.HugetlbFlag = proto.Uint32(unix.MFD_HUGETLB | uint32(bits.TrailingZeros64(huge))<<unix.MFD_HUGE_SHIFT)
 	}
-	if err := d.Out.Add(image.FilesExtra, "", &image.FileExtra{Id: desc.ID, Inode: i, MtimeNs: desc.Stat.Mtim.Nano()}); err != nil {
+	if err := d.Out.Add(image.FilesExtra, "", &image.FileExtra{Id: desc.ID, Inode: i, MtimeNs: desc.Stat.Mtim.Nano(), AtimeNs: desc.Stat.Atim.Nano()}); err != nil {
 		return err
 	}
 	if err := d.Out.Add(image.MemfdInode, "", e); err != nil {

@@ -142,7 +142,7 @@ func TestContents(t *testing.T) {
 			t.Errorf("%q flags %#o, want %q %#o", link(t, got[i]), get(t, got[i], unix.F_GETFL), link(t, f), get(t, f, unix.F_GETFL))
 		}
 		old, st := stat(t, f), stat(t, got[i])
-		if st.Size != old.Size || st.Blocks != old.Blocks || st.Mode != old.Mode || st.Uid != old.Uid || st.Gid != old.Gid || st.Mtim != old.Mtim {
+		if st.Size != old.Size || st.Blocks != old.Blocks || st.Mode != old.Mode || st.Uid != old.Uid || st.Gid != old.Gid || st.Mtim != old.Mtim || st.Atim != old.Atim {
 			t.Errorf("restored as %+v, want %+v", st, old)
 		}
 	}

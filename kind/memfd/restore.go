@@ -1,6 +1,7 @@
 package memfd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +20,7 @@ type made struct {
 	e     *memfdimg.MemfdInodeEntry
 	inode *image.Inode
 	mtime int64    // when it was last written, ns; 0: not known
+	atime int64    // and read; 0: as it was written
 	left  int      // descriptions still to be made
 	base  *os.File // the description that memfd_create(2) made
 	given bool     // base is one of those in the image
@@ -99,7 +101,7 @@ func read(r *kind.Restore) (map[uint32]*made, error) {
 		}
 		m.left++
 		if x := r.Extras[e.GetId()]; x.GetInode() != nil {
-			m.inode, m.mtime = x.GetInode(), x.GetMtimeNs()
+			m.inode, m.mtime, m.atime = x.GetInode(), x.GetMtimeNs(), x.GetAtimeNs()
 		}
 	}
 	return out, err
@@ -135,8 +137,8 @@ func (i *made) create(r *kind.Restore) (err error) {
 		return err
 	}
 	if i.mtime != 0 {
-		written := unix.NsecToTimespec(i.mtime)
-		if err := r.SetTimes(f, written, written); err != nil {
+		read := cmp.Or(i.atime, i.mtime)
+		if err := r.SetTimes(f, unix.NsecToTimespec(read), unix.NsecToTimespec(i.mtime)); err != nil {
 			return err
 		}
 	}

@@ -46,10 +46,11 @@ func Kind() kind.File {
 		Needs:   "TFD_IOC_SET_TICKS (CONFIG_CHECKPOINT_RESTORE) where expirations wait; CAP_WAKE_ALARM for alarm clocks",
 		Type:    fdinfo.FdTypes_TIMERFD,
 		Owns:    func(d *kind.Desc) bool { return d.Link == link },
-		Refuse:  func(_ *kind.Dump, d *kind.Desc) error { _, err := parse(d); return err },
+		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,
-		Limits:  "a change of the wall clock not yet read with TFD_TIMER_CANCEL_ON_SET (ECANCELED) is not kept",
+		Refuses: "a change of the wall clock not yet read (ECANCELED, TFD_TIMER_CANCEL_ON_SET) of a timer that expires once",
+		Limits:  "a change of the wall clock not yet read of a periodic timer, or of one that has expired, too, counts as one more expiration",
 	}
 }
 
@@ -78,6 +79,35 @@ func parse(d *kind.Desc) (s state, err error) {
 		f.set(v)
 	}
 	return s, nil
+}
+
+func refuse(d *kind.Dump, desc *kind.Desc) error {
+	is, err := canceled(desc)
+	if !is || err != nil {
+		return err
+	}
+	err = failure.WithHint(failure.Unsupportedf("a change of the wall clock waits to be read (ECANCELED, TFD_TIMER_CANCEL_ON_SET)"),
+		"try again in a moment, when the program has read it")
+	return &kind.Busy{Err: err, Holders: d.Holders(desc), Done: func() bool {
+		s, err := readState(desc)
+		return err != nil || s.ticks == 0
+	}}
+}
+
+// canceled tells of a timer that has still to expire, once, and has something
+// to be read: the kernel counts a change of the clock as an expiration
+// (timerfd_clock_was_set() of fs/timerfd.c). fdinfo shows both times as
+// (seconds, nanoseconds).
+func canceled(desc *kind.Desc) (bool, error) {
+	s, err := parse(desc)
+	const both = unix.TFD_TIMER_ABSTIME | unix.TFD_TIMER_CANCEL_ON_SET
+	if err != nil || s.flags&both != both || s.ticks == 0 {
+		return false, err
+	}
+	left, _ := desc.InfoLine("it_value")
+	period, _ := desc.InfoLine("it_interval")
+	const none = "(0, 0)"
+	return left != none && period == none, nil
 }
 
 func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {

@@ -3,11 +3,13 @@ package timerfd
 import (
 	"encoding/binary"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/kindtest"
 	"ckpt/procfs"
@@ -168,5 +170,36 @@ func TestRest(t *testing.T) {
 		if next, missed := rest(c.left, c.interval); next != c.next || missed != c.missed {
 			t.Errorf("%d left of every %d: %d and %d missed, want %d and %d", c.left, c.interval, next, missed, c.next, c.missed)
 		}
+	}
+}
+
+// TestCanceled: the kernel counts a change of the wall clock as an expiration,
+// which is imitated here: it would be one for the whole machine.
+func TestCanceled(t *testing.T) {
+	const canceled = unix.TFD_TIMER_ABSTIME | unix.TFD_TIMER_CANCEL_ON_SET
+	far := time.Duration(time.Now().Add(time.Hour).UnixNano())
+	for name, c := range map[string]struct {
+		flags   int
+		period  time.Duration
+		ticks   uint64
+		refused bool
+	}{
+		"once":                     {canceled, 0, 1, true},
+		"once, nothing to be read": {canceled, 0, 0, false},
+		"periodic":                 {canceled, time.Minute, 1, false},
+		"once, whatever the clock": {unix.TFD_TIMER_ABSTIME, 0, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := make1(t, unix.CLOCK_REALTIME, c.flags, spec(far, c.period))
+			if c.ticks > 0 {
+				if err := kernel.SetTimerTicks(f.Fd(), c.ticks); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := kindtest.New(t, Kind).Try(f)
+			if got := err != nil; got != c.refused || got && !strings.Contains(err.Error(), "a change of the wall clock waits to be read (ECANCELED, TFD_TIMER_CANCEL_ON_SET)") {
+				t.Errorf("it gives %v", err)
+			}
+		})
 	}
 }
