@@ -98,6 +98,14 @@ static struct {
 } *sh;
 static int rights[2];
 
+/* The longest name there is: no NUL ends it. */
+static const struct sockaddr_un *full(void)
+{
+	static struct sockaddr_un a = { .sun_family = AF_UNIX };
+	memset(a.sun_path, 'f', sizeof(a.sun_path));
+	return &a;
+}
+
 static void make(void)
 {
 	pair("stream", "stream, peer", SOCK_STREAM);
@@ -145,6 +153,8 @@ static void make(void)
 	check(sendto(get("sender"), "to whom it may concern", 22, 0, (void *)&a, len) == 22, "sendto");
 	keep("connected sender", connected(SOCK_DGRAM, "mailbox"));
 	put("connected sender", "anonymous");
+	keep("full", socket(AF_UNIX, SOCK_DGRAM, 0));
+	check(bind(get("full"), (void *)full(), sizeof(*full())) == 0, "bind a full name");
 	keep("bare", socket(AF_UNIX, SOCK_STREAM, 0));
 	keep("bound only", bound(SOCK_STREAM, "bound"));
 	chmod("bound", 0601);
@@ -210,7 +220,7 @@ static void look_sock(struct sock *s)
 		if (r < 0)
 			fact(name, "%s", strerror(errno));
 		else
-			fact_bytes(name, &a, len);
+			fact_bytes(name, &a, len < sizeof(a) ? len : sizeof(a)); /* a full one counts its NUL */
 	}
 	char name[64];
 	int left = -1;
@@ -274,6 +284,8 @@ static void finish(void)
 	r = recvfrom(get("mailbox"), b, sizeof(b), MSG_DONTWAIT, (void *)&a, &len);
 	expect(r == 9 && len == 0, "mailbox: %d bytes from a name of %d", r, len);
 	put("connected sender", "more"), gets_("mailbox", "more");
+	check(sendto(get("sender"), "all of it", 9, 0, (void *)full(), sizeof(*full())) == 9, "send to a full name");
+	gets_("full", "all of it");
 	int fds[8];
 	r = recv(get("passing, peer"), b, 6, MSG_DONTWAIT); /* takes no descriptors */
 	expect(r == 6 && memcmp(b, "before", 6) == 0, "passing: %d bytes before the descriptors", r);

@@ -11,8 +11,8 @@ import (
 )
 
 // longest is how long a name in the file system may be, in bytes: sun_path has
-// 108, the last of which ends it (unix(7)).
-const longest = 107
+// 108, and none of them has to be the NUL behind it (unix(7)).
+const longest = 108
 
 // move gives a name in the file system another. One that was relative, or bound
 // under another root, stays as it is where its beginning has moved, too.

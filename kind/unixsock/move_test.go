@@ -36,7 +36,7 @@ func TestMove(t *testing.T) {
 		}
 	}
 	long := &fdinfo.FileEntry{Usk: &sk_unix.UnixSkEntry{Name: []byte("/far/sock\x00")}}
-	if err := move(long, func(p string) string { now, _ := kind.Moved(moves, p); return now }); err == nil || !strings.Contains(err.Error(), "longer than 107 bytes") {
+	if err := move(long, func(p string) string { now, _ := kind.Moved(moves, p); return now }); err == nil || !strings.Contains(err.Error(), "longer than 108 bytes") {
 		t.Errorf("a name that is too long: %v", err)
 	}
 }
