@@ -12,6 +12,7 @@ import (
 	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/kind/anoninode"
+	"ckpt/kind/cgroup"
 	"ckpt/kind/creds"
 	"ckpt/kind/epoll"
 	"ckpt/kind/eventfd"
@@ -103,6 +104,7 @@ func New() Kinds {
 		Spaces: []kind.Process{space},
 		Processes: []kind.Process{
 			mounts.Kind(),
+			cgroup.Kind(),
 			fs.Kind(),
 			pidspace.Kind(),
 			sigaction.Kind(),
