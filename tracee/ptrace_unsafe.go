@@ -11,6 +11,7 @@ import (
 const (
 	ntPRStatus = 1     // NT_PRSTATUS
 	ntXState   = 0x202 // NT_X86_XSTATE
+	ntIOPerm   = 0x201 // NT_386_IOPERM, 64-bit threads have it, too
 )
 
 // beforeRequest, set by tests only, is called before every ptrace request and

@@ -35,6 +35,23 @@ func (t *Thread) XState() ([]byte, error) {
 	return bytes.Clone(b[:n]), nil
 }
 
+// IOPorts tells whether the thread has been let at ports of devices by
+// ioperm(2). What iopl(2) allows nothing shows.
+func (t *Thread) IOPorts() (bool, error) {
+	_, err := getRegset(t.TID, ntIOPerm, make([]byte, 8)) // the beginning of the bitmap will do
+	is, err := ioPorts(err)
+	return is, t.wrap("read which ports of devices it may use", err)
+}
+
+// ioPorts: ENXIO is for a thread that has no bitmap (ioperm_get() of
+// arch/x86/kernel/process.c), EINVAL from a kernel without CONFIG_X86_IOPL_IOPERM.
+func ioPorts(err error) (bool, error) {
+	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EINVAL) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // SetXState sets the extended state. EINVAL or EFAULT: this processor or
 // kernel has not the components that b holds.
 func (t *Thread) SetXState(b []byte) error {

@@ -297,6 +297,20 @@ static void multipath(void)
 	int l, fd = knock(AF_INET, SOCK_STREAM, IPPROTO_MPTCP, &l);
 	check(fd >= 0 && accept(l, NULL, NULL) >= 0, "accept");
 }
+/* A timer that runs out every millisecond, and its first signal, much later. */
+static void overrun(void)
+{
+	timer_t t;
+	sigset_t set;
+	siginfo_t si;
+	struct sigevent e = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN };
+	struct itimerspec often = { { 0, 1000000 }, { 0, 1000000 } };
+	struct timespec later = { 0, 50000000 };
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	check(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && timer_create(CLOCK_MONOTONIC, &e, &t) == 0 && timer_settime(t, 0, &often, NULL) == 0, "timer_settime");
+	check(nanosleep(&later, NULL) == 0 && sigwaitinfo(&set, &si) == SIGRTMIN && timer_getoverrun(t) > 0, "sigwaitinfo");
+}
 
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
@@ -304,6 +318,7 @@ static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
 	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
+	{ "overrun", overrun },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },
 	{ "gone stream", gone_stream }, { "gone packet", gone_packet }, { "early TCP", early_tcp }, { "gone TCP", gone_tcp },
 	{ "deep file", deep_file }, { "deep directory", go_deep }, { "urgent", urgent }, { "multipath", multipath }, { "moved name", moved_name },

@@ -47,7 +47,7 @@ func Kind() kind.Thread {
 	return kind.Thread{
 		Name:    "registers",
 		Saves:   "general, floating-point and extended registers (AVX-512); the call that was interrupted, with the rest of its time; signal mask, alternate signal stack, robust list, rseq(2), address of set_tid_address(2), name",
-		Refuses: "32-bit code; system calls that a program dispatches to itself (PR_SET_SYSCALL_USER_DISPATCH); clock_nanosleep(2) by a clock of CPU time",
+		Refuses: "32-bit code; ports of devices (ioperm(2)); system calls that a program dispatches to itself (PR_SET_SYSCALL_USER_DISPATCH); clock_nanosleep(2) by a clock of CPU time",
 		Needs:   "PTRACE_GET_RSEQ_CONFIGURATION (5.13)",
 		Observe: k.observe,
 		Ask:     ask,
@@ -55,7 +55,7 @@ func Kind() kind.Thread {
 		Resume:  k.resume,
 		Final:   final,
 		End:     end,
-		Limits:  "the time limit that a socket's own SO_RCVTIMEO or SO_SNDTIMEO sets starts anew for a call that was waiting",
+		Limits:  "the time limit that a socket's own SO_RCVTIMEO or SO_SNDTIMEO sets starts anew for a call that was waiting; leave to use all ports of devices (iopl(2)) is not seen, and lost",
 	}
 }
 

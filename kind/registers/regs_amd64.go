@@ -20,6 +20,11 @@ func (k *threads) observeRegs(t *kind.Task) error {
 	if t.Regs.Cs != userCS {
 		return refuse32()
 	}
+	if ports, err := t.Traced.IOPorts(); err != nil {
+		return err
+	} else if ports {
+		return failure.WithHint(failure.Unsupportedf("it has been let at ports of devices (ioperm)"), "let the program give them back before the dump")
+	}
 	if _, err := t.Traced.LeaveCriticalSection(&t.Regs); err != nil {
 		return err
 	}

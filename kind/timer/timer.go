@@ -70,7 +70,7 @@ func New() (kind.Process, kind.Thread) {
 		Ask:     s.ask,
 		Late:    s.late,
 		Restore: start,
-		Limits:  "the overrun count of a signal that was already delivered is not kept (timer_getoverrun)",
+		Limits:  "the overrun count of a signal that was already delivered is not kept (timer_getoverrun), which a dump tells",
 	}
 	maker := kind.Thread{
 		Name:    "POSIX timers",
@@ -145,6 +145,9 @@ func (sv *saver) ask(d *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error
 				return fmt.Errorf("timer %d: read overruns: %w", t.ID, err)
 			}
 			pt.Overrun = proto.Uint32(uint32(n))
+			if n > 0 {
+				d.Log.Warn("how often a timer ran out until its last signal came (timer_getoverrun) is not kept", "vpid", p.VPID, "comm", p.Comm, "timer", t.ID)
+			}
 			decodeSpec(pt, s.Bytes(specs+uint64(i)*specSize, specSize))
 			e.Posix = append(e.Posix, pt)
 			if x := due(pt, now); x != nil {
