@@ -127,10 +127,10 @@ static void once(const char *m)
 	} else if (!strcmp(m, "wake")) {
 		while (!waiting)
 			;
-		do {
-			if (read(0, &c, 1) != 1)
-				die(m, "read");
-		} while (syscall(SYS_futex, &word, FUTEX_WAKE, 1, NULL, NULL, 0) != 1);
+		if (read(0, &c, 1) != 1)
+			die(m, "read");
+		while (syscall(SYS_futex, &word, FUTEX_WAKE, 1, NULL, NULL, 0) != 1)
+			; /* it is about to wait */
 	} else if (!strcmp(m, "sigwait")) {
 		sigset_t s;
 		sigemptyset(&s);
