@@ -80,6 +80,9 @@ func (s *session) examine() error {
 				refused = append(refused, s.fail(p, k.Name, k.Observe(s.d, p)))
 			}
 		}
+		if !p.Zombie {
+			refused = append(refused, s.fail(p, "", s.room(p)))
+		}
 		for _, t := range p.Threads {
 			refused = append(refused, s.observeThread(p, t)...)
 		}

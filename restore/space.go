@@ -16,7 +16,7 @@ const (
 	areaSize = 64 << 20
 	// parkSize is the part of it that Restore.Park is.
 	parkSize = 1 << 20
-	// margin keeps reserved ranges clear of stacks that grow.
+	// margin keeps reserved ranges clear of stacks that grow, if there is room.
 	margin  = 16 << 20
 	lowest  = 64 << 10 // vm.mmap_min_addr at most
 	highest = 1<<47 - 1<<21
@@ -41,7 +41,10 @@ func (s *session) reserve(size uint64) (kind.Range, error) {
 		used = append(used, kind.Range{Start: m.Start, End: m.End})
 	}
 	used = append(used, s.r.Kept...)
-	r, ok := gap(used, size)
+	r, ok := gap(used, size, margin)
+	if !ok {
+		r, ok = gap(used, size, page)
+	}
 	if !ok {
 		return r, fmt.Errorf("no %d bytes of addresses are free in all processes", size)
 	}
@@ -53,7 +56,7 @@ func (s *session) reserve(size uint64) (kind.Range, error) {
 func byStart(a, b kind.Range) int { return cmp.Compare(a.Start, b.Start) }
 
 // gap is the lowest range of size bytes with a margin to all used ones.
-func gap(used []kind.Range, size uint64) (kind.Range, bool) {
+func gap(used []kind.Range, size, margin uint64) (kind.Range, bool) {
 	slices.SortFunc(used, byStart)
 	at := uint64(lowest + margin)
 	for _, u := range used {

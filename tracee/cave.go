@@ -107,28 +107,45 @@ func findBlock(b []byte, n uint64) (at int, ok bool) {
 // from where the kernel will put its next mappings, or a growing stack.
 const areaMargin = 64 << 20
 
-// lowestArea: below it is mmap_min_addr, and programs at fixed low addresses.
-const lowestArea = 1 << 28
+// Where an area may be: well inside of user space, above mmap_min_addr and
+// programs at fixed low addresses; or, if there is no room, wherever there is.
+const (
+	lowestArea, highestArea = 1 << 28, 1 << 46
+	lowestRoom, highestRoom = 1 << 20, 1<<47 - 1<<21
+)
+
+// Room refuses a process that has no gap of size bytes among its mappings.
+func Room(maps []procfs.Map, size uint64) error {
+	_, err := findGap(maps, size)
+	return err
+}
 
 // findGap finds size bytes of unused addresses, from below: the kernel gives
 // out addresses from above.
 func findGap(maps []procfs.Map, size uint64) (uint64, error) {
-	const top = 1 << 46 // well below the end of user space
-	at := uint64(lowestArea)
+	if at, ok := gap(maps, size, areaMargin, lowestArea, highestArea); ok {
+		return at, nil
+	}
+	if at, ok := gap(maps, size, pageSize, lowestRoom, highestRoom); ok {
+		return at, nil
+	}
+	return 0, failure.WithHint(failure.Unsupportedf("no gap of %d kB of addresses is left among its mappings", size>>10),
+		"let the program reserve less address space")
+}
+
+func gap(maps []procfs.Map, size, margin, low, high uint64) (at uint64, ok bool) {
+	at = low
 	for i := range maps {
 		m := &maps[i]
-		if m.End+areaMargin <= at {
+		if m.End+margin <= at {
 			continue
 		}
-		if m.Start >= at+size+areaMargin || m.Start >= top {
+		if m.Start >= at+size+margin || m.Start >= high {
 			break
 		}
-		at = (m.End + areaMargin + pageSize - 1) &^ (pageSize - 1)
+		at = (m.End + margin + pageSize - 1) &^ (pageSize - 1)
 	}
-	if at+size > top {
-		return 0, failure.Unsupportedf("no gap of %d bytes among its mappings", size)
-	}
-	return at, nil
+	return at, at+size <= high
 }
 
 const pageSize = 4096

@@ -106,15 +106,20 @@ func (in *Injection) write(addr uint64, b []byte) error {
 }
 
 // mapArea makes the area. The frame says first that it has to go, so that it
-// never stays behind; the way home knows of EEXIST.
+// never stays behind; the way home knows of EEXIST. It is shared memory, which a
+// limit of RLIMIT_DATA does not count.
 func (in *Injection) mapArea() error {
 	if err := in.own(leadFrame); err != nil {
 		return err
 	}
 	at, err := in.lead.Syscall(in.site, unix.SYS_MMAP, in.site.Base, in.site.Size,
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
 	if err == nil && at != in.site.Base {
 		err = unix.EEXIST // MAP_FIXED_NOREPLACE is unknown before 4.17
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		err = failure.WithHint(failure.Unsupportedf("all it maps is locked (mlockall), and it may lock no more (RLIMIT_MEMLOCK)"),
+			fmt.Sprintf("raise the limit while it runs: prlimit --pid %d --memlock=BYTES:", in.lead.PID))
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("map work area of %d bytes at %#x: %w", in.site.Size, in.site.Base, err), in.own(noFrame))

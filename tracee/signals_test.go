@@ -3,12 +3,14 @@ package tracee
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"ckpt/failure"
 	"ckpt/procfs"
 )
 
@@ -311,8 +313,17 @@ func TestFindGap(t *testing.T) {
 	if want := uint64(lowestArea + 3*areaMargin); err != nil || at != want {
 		t.Errorf("gap at %#x, %v; want %#x", at, err, want)
 	}
-	if _, err := findGap([]procfs.Map{{Start: 0x1000, End: 1 << 46}}, 1<<20); err == nil {
-		t.Error("a gap where there is none")
+	// Nearly all is taken: a gap without a margin, or above.
+	for want, maps := range map[uint64][]procfs.Map{
+		1<<46 + pageSize: {{Start: 0x1000, End: 1 << 46}},
+		1<<31 + pageSize: {{Start: 0x1000, End: 1 << 31}, {Start: 1<<31 + 2<<20, End: 1<<47 - pageSize}},
+	} {
+		if at, err := findGap(maps, 1<<20); err != nil || at != want {
+			t.Errorf("gap at %#x, %v; want %#x", at, err, want)
+		}
+	}
+	if err := Room([]procfs.Map{{Start: 0x1000, End: 1<<47 - pageSize}}, 1<<20); !errors.Is(err, failure.ErrUnsupported) || len(failure.Hints(err)) == 0 {
+		t.Errorf("where there is no gap: %v", err)
 	}
 }
 

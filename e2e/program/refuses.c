@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -57,6 +58,36 @@ static void vdso(void)
 		all += 4096;
 	check(at && all < 1 << 20, "mprotect");
 	at[8] = 1;
+}
+
+/* All the address space that it may have is taken. */
+static void address_space(void)
+{
+	unsigned long pages;
+	FILE *f = fopen("/proc/self/statm", "r");
+	check(f && fscanf(f, "%lu", &pages) == 1, "statm");
+	struct rlimit r = { (pages + 16) * 4096, (pages + 16) * 4096 };
+	check(setrlimit(RLIMIT_AS, &r) == 0, "setrlimit");
+}
+
+/* As many mappings as a process may have. */
+static void mappings(void)
+{
+	unsigned long n;
+	FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+	check(f && fscanf(f, "%lu", &n) == 1, "max_map_count");
+	char *all = mmap(NULL, n * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	check(all != MAP_FAILED, "mmap");
+	for (unsigned long i = 1; i < n && mprotect(all + i * 4096, 4096, PROT_READ) == 0; i += 2)
+		;
+}
+
+/* Nearly all addresses are taken. */
+static void addresses(void)
+{
+	for (int bits = 46; bits >= 24; bits--)
+		while (mmap(NULL, 1UL << bits, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED)
+			;
 }
 
 /* Of getuid(2) somebody else decides. */
@@ -314,6 +345,7 @@ static void overrun(void)
 
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
+	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
 	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },

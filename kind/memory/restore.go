@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -63,7 +64,7 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	if err := b.checkLayout(); err != nil {
 		return err
 	}
-	if err := b.checkHuge(); err != nil {
+	if err := errors.Join(b.checkHuge(), checkCount(len(t.MM.GetVmas()))); err != nil {
 		return err
 	}
 	parts, err := b.parkVDSO()

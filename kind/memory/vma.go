@@ -51,7 +51,7 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 			return fmt.Errorf("mapping %#x-%#x %s: %w", maps[i].Start, maps[i].End, maps[i].Path, err)
 		}
 	}
-	return nil
+	return checkCount(len(maps))
 }
 
 // refuseCommon refuses a System V segment that is not the container's own:
