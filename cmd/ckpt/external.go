@@ -20,6 +20,9 @@ func parseExternals(command string, values []string) (out []string, err error) {
 		default:
 			err = errors.New("it is not unix:PATH with an absolute path, nor unix:@NAME")
 		}
+		if err == nil && len(name) > 107 {
+			err = errors.New("no unix socket has a name of more than 107 bytes")
+		}
 		if err != nil {
 			return nil, usage(fmt.Errorf("%s: --external %q: %w", command, v, err), "what is in the way of a dump is told, by the name to be given: ckpt check NAME")
 		}

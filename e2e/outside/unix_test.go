@@ -236,6 +236,7 @@ func TestExternalByLink(t *testing.T) {
 	c := caller(e, "unixgram", link)
 	saying(c, "USR1", "told 1")
 	s.hears("1:  1", "")
+	e.Run("check", c.Name, "--external", "unix:"+link, "--external", "unix:"+at)
 	c.Dump(image, "--external", "unix:"+link)
 	s.end()
 	at = e.Join("another")
@@ -417,6 +418,9 @@ func TestExternalUsage(t *testing.T) {
 				t.Errorf("want exit code 2, and the form: %v", r)
 			}
 		}
+	}
+	if r := e.Try("check", c.Name, "--external", "unix:/"+strings.Repeat("a", 107)); r.Code != 2 || !strings.Contains(r.Err, "no unix socket has a name of more than 107 bytes") {
+		t.Errorf("want exit code 2, and the limit: %v", r)
 	}
 	if r := e.Try("check", "--external", "unix:/at"); r.Code != 2 || !strings.Contains(r.Err, "--tcp and --external are for a container") {
 		t.Errorf("want exit code 2, and what it is for: %v", r)

@@ -1,7 +1,6 @@
 package unixsock
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -122,30 +121,29 @@ func unread(d *kind.Dump, desc *kind.Desc, from []byte, n int) error {
 
 // named is the name by which a restore is to connect to f, if the user lets it
 // (kind.External): its own, or that of a file which leads to it (/dev/log).
-func named(d *kind.Dump, f far) ([]byte, error) {
+func named(d *kind.Dump, f far) (name []byte, err error) {
 	for _, x := range d.External.Names(farSort) {
-		name, abstract := []byte(nil), strings.HasPrefix(x, "@")
-		switch {
-		case abstract && len(f.name) > 0 && f.name[0] == 0 && visible(f.name) == x:
-			name = f.name
-		case abstract:
-			continue
-		case pathOf(f.name) == x:
-			name = append([]byte(x), 0)
-		default:
+		is := visible(f.name) == x
+		if !is && path.IsAbs(x) {
 			ino, err := socketAt(d, x)
 			if err != nil {
 				return nil, err
 			}
-			if ino == 0 || ino != f.file {
-				continue
-			}
-			name = append([]byte(x), 0)
+			is = ino != 0 && ino == f.file
+		}
+		if !is {
+			continue
 		}
 		d.External.Use(farSort, x)
-		return name, nil
+		switch {
+		case name != nil: // the same by another name
+		case path.IsAbs(x):
+			name = append([]byte(x), 0)
+		default:
+			name = f.name
+		}
 	}
-	return nil, nil
+	return name, nil
 }
 
 // socketAt is the inode number, its lower half, of the socket that a path leads
@@ -240,16 +238,20 @@ func client(desc *kind.Desc, ino uint32) string {
 	return fmt.Sprintf(", host pid %d (%s),", pid, st.Name)
 }
 
-// checkSent refuses datagrams whose sender's name nobody can take to send them
-// again: whoever is to be connected to has it.
+// checkSent refuses what waits in v and cannot be sent again if that is connected
+// anew: over a connection, and datagrams from the abstract name that whoever is
+// there then has.
 func (s *saver) checkSent(d *kind.Dump, v *saved) error {
-	name := s.anew[v.info.ino]
+	name, bytes, lost := s.anew[v.info.ino], 0, false
 	for _, p := range v.packets {
-		if len(name) > 0 && name[0] == 0 && bytes.Equal(p.name, name) {
-			return unread(d, v.desc, name, len(p.data))
+		if len(name) > 0 && (v.info.stream() || name[0] == 0 && string(p.name) == string(name)) {
+			bytes, lost = bytes+len(p.data), true
 		}
 	}
-	return nil
+	if !lost {
+		return nil
+	}
+	return unread(d, v.desc, name, bytes)
 }
 
 // saveOutside adds the entry that stands for the other end of v, if that is to be
