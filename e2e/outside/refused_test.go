@@ -172,10 +172,11 @@ func TestKeptAsUser(t *testing.T) {
 	e.Restore(image, "")
 }
 
-// TestNoInterface: a socket that is bound to a network interface (SO_BINDTODEVICE)
-// comes back where there is one of that name.
+// TestNoInterface: a socket that is bound to a network interface comes back where
+// there is one of that name.
 func TestNoInterface(t *testing.T) {
-	for _, how := range []string{"udp", "tcp", "unix"} {
+	const gone = "a socket bound to a network interface that is gone (SO_BINDTODEVICE)"
+	for how, gone := range map[string]string{"udp": gone, "tcp": gone, "unix": gone, "netlink": gone, "packet": "a packet socket of a network interface that is gone"} {
 		t.Run(how, func(t *testing.T) {
 			e := harness.New(t, "")
 			dev := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("ckdev%d", os.Getpid())}, PeerName: fmt.Sprintf("ckend%d", os.Getpid())}
@@ -197,10 +198,23 @@ func TestNoInterface(t *testing.T) {
 			c.Kill("USR1")
 			c.Says("bound to " + dev.Name)
 			must(t, netlink.LinkDel(dev))
-			refused(t, e, []string{"check", c.Name}, "a socket bound to a network interface that is gone (SO_BINDTODEVICE)", "close it before the dump")
-			refused(t, e, []string{"dump", c.Name, e.Join("second")}, "a socket bound to a network interface that is gone (SO_BINDTODEVICE)", "close it before the dump")
+			for _, args := range [][]string{{"check", c.Name}, {"dump", c.Name, e.Join("second")}} {
+				refused(t, e, args, gone, "close it before the dump")
+			}
 		})
 	}
+}
+
+// TestPortTaken: a check of an image tells of a netlink port that another has.
+func TestPortTaken(t *testing.T) {
+	e := harness.New(t, "")
+	c := e.Start(name(e), nil, harness.Program(t, "bound.c"), "port", "lo")
+	c.Says("ready")
+	image := e.Join("image")
+	c.Dump(image, "--leave-running")
+	refused(t, e, []string{"check", image}, "pid 2 (bound): fd 3: netlink socket: another program has netlink port ", "start containers with a network of their own (--net none)")
+	c.Remove()
+	e.Run("check", image)
 }
 
 // TestForgotten: the rules go with the container.

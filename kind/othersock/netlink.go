@@ -47,6 +47,7 @@ func Kind() kind.File {
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, err := look(d, desc); return err },
 		Dump:    dump,
 		Restore: restore,
+		Check:   check,
 		Limits: "what happens to devices, routes and the like between dump and restore is not reported; " +
 			"numbers of generic netlink families and groups that another kernel gives anew are not translated",
 	}
@@ -219,6 +220,35 @@ func ownOptions(fd int) (out []*image.SockOption, err error) {
 }
 
 func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
+	f, err := open(r, e)
+	if err != nil {
+		return nil, err
+	}
+	err = kind.SetInode(f, r.Extras[e.GetId()].GetInode())
+	if err == nil {
+		err = r.RestoreOwner(f, e.GetNlsk().GetFown())
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// check makes the socket for a moment: it sends nothing.
+func check(r *kind.Restore, e *fdinfo.FileEntry) error {
+	if r.Manifest.GetNetNone() {
+		return nil
+	}
+	f, err := open(r, e)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// open makes the socket, but for what the file it is has besides.
+func open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	n := e.GetNlsk()
 	if n == nil || n.GetOpts() == nil {
 		return nil, failure.Damagedf("a netlink socket without its entry")
@@ -226,8 +256,7 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if n.GetDstGroup() > 32 {
 		return nil, failure.Unsupportedf("a netlink socket connected to group %d", n.GetDstGroup())
 	}
-	x := r.Extras[e.GetId()] // nil: an image of criu's
-	extra := x.GetSockOptions()
+	extra := r.Extras[e.GetId()].GetSockOptions() // none: an image of criu's
 	typ := unix.SOCK_RAW
 	for _, o := range extra {
 		if o.GetLevel() == unix.SOL_SOCKET && o.GetName() == unix.SO_TYPE {
@@ -242,11 +271,7 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := kind.SetInode(f, x.GetInode()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if err := fill(r, f, n, extra); err != nil {
+	if err := fill(f, n, extra); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -255,7 +280,7 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 
 // fill: options first, so that a filter stands before the first message.
 // SO_TYPE among them is right already.
-func fill(r *kind.Restore, f *os.File, n *sk_netlink.NetlinkSkEntry, extra []*image.SockOption) error {
+func fill(f *os.File, n *sk_netlink.NetlinkSkEntry, extra []*image.SockOption) error {
 	if err := sockopt.Restore(f.Fd(), n.GetOpts()); err != nil {
 		return err
 	}
@@ -287,7 +312,7 @@ func fill(r *kind.Restore, f *os.File, n *sk_netlink.NetlinkSkEntry, extra []*im
 			return err
 		}
 	}
-	return r.RestoreOwner(f, n.GetFown())
+	return nil
 }
 
 // connect needs nobody at the other end.

@@ -40,6 +40,7 @@ func Kind() kind.File {
 		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,
+		Check:   check,
 		Limits: "packets not yet received are dropped, which is told, but for those in a ring; PACKET_STATISTICS begins at 0; what waits in the error queue (MSG_ERRQUEUE) is dropped; " +
 			"a fanout group may have 256 sockets, and which of them is next is open",
 	}

@@ -25,13 +25,9 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 	if p.GetType() == unix.SOCK_PACKET {
 		protocol = int(p.GetProtocol()) // which bind(2) does not take there
 	}
-	fd, err := unix.Socket(unix.AF_PACKET, int(p.GetType())|unix.SOCK_CLOEXEC, protocol)
-	if errors.Is(err, unix.EPERM) {
-		return nil, failure.WithHint(failure.Mark(failure.ErrUnsupported, fmt.Errorf("to make it takes CAP_NET_RAW over its network: %w", err)),
-			"restore as root", "or start containers with a network of their own (--net none)")
-	}
+	fd, err := newSocket(int(p.GetType()), protocol)
 	if err != nil {
-		return nil, fmt.Errorf("make it: %w", err)
+		return nil, err
 	}
 	f, err := kind.NewFile(fd, p.GetFlags(), "packet socket")
 	if err != nil {
@@ -43,6 +39,42 @@ func restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+func newSocket(typ, protocol int) (int, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, typ|unix.SOCK_CLOEXEC, protocol)
+	if errors.Is(err, unix.EPERM) {
+		return -1, failure.WithHint(failure.Mark(failure.ErrUnsupported, fmt.Errorf("to make it takes CAP_NET_RAW over its network: %w", err)),
+			"restore as root", "or start containers with a network of their own (--net none)")
+	}
+	if err != nil {
+		return -1, fmt.Errorf("make it: %w", err)
+	}
+	return fd, nil
+}
+
+// check tells whether such a socket may be made here, and whether the network
+// interfaces that it goes by are there.
+func check(r *kind.Restore, e *fdinfo.FileEntry) error {
+	if r.Manifest.GetNetNone() {
+		return nil
+	}
+	fd, err := newSocket(unix.SOCK_RAW, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "packet socket")
+	defer f.Close()
+	if err := sockopt.CheckDevice(e.GetPsk().GetOpts()); err != nil {
+		return err
+	}
+	m := &maker{r: r, f: f, e: e.GetPsk(), x: r.Extras[e.GetId()]}
+	for index := range m.x.GetInterfaces() {
+		if _, err := m.index(index); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maker makes one socket.
