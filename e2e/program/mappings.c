@@ -60,6 +60,17 @@ static void pages(const char *name, char *p, size_t n)
 	fact(name, "%s", text);
 }
 
+/* What the kernel lists, with a newline before it. */
+static char *smaps(void)
+{
+	static char text[1 << 20] = "\n";
+	FILE *f = fopen("/proc/self/smaps", "r");
+	check(f, "smaps");
+	text[1 + fread(text + 1, 1, sizeof(text) - 2, f)] = 0;
+	fclose(f);
+	return text;
+}
+
 /*
  * How the kernel lists the mapping that begins at p, but for what sticks to it of
  * the past: that it was writable ("ac"), or part of one with guard pages ("gu").
@@ -68,14 +79,9 @@ static void listed(const char *what, void *p)
 {
 	char name[64];
 	snprintf(name, sizeof(name), "%.40s, listed", what);
-	static char smaps[1 << 20] = "\n";
 	char start[32];
-	FILE *f = fopen("/proc/self/smaps", "r");
-	check(f, "smaps");
-	smaps[1 + fread(smaps + 1, 1, sizeof(smaps) - 2, f)] = 0;
-	fclose(f);
 	sprintf(start, "\n%08lx-", (unsigned long)p);
-	char *at = strstr(smaps, start), *flags = at ? strstr(at, "VmFlags:") : NULL;
+	char *at = strstr(smaps(), start), *flags = at ? strstr(at, "VmFlags:") : NULL;
 	check(flags, "%s: no flags", what);
 	*strchr(flags, '\n') = 0;
 	for (int i = 0; i < 2; i++) {
@@ -216,6 +222,23 @@ static void bound(void)
 	part("shared, bound", shared + P, 1);
 }
 
+/* Shared memory of which there is little: looking at it must not make it more. */
+static char *sparse;
+static void holes(void)
+{
+	sparse = map(1 << 18, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	sparse[P] = 1, sparse[(1UL << 30) - 1] = 2;
+}
+
+static void look_at_holes(void)
+{
+	char start[32];
+	fact("sparse", "%d %d", sparse[P], sparse[(1UL << 30) - 1]);
+	sprintf(start, "\n%08lx-", (unsigned long)sparse);
+	char *at = strstr(smaps(), start), *rss = at ? strstr(at, "Rss:") : NULL;
+	fact("sparse, resident", "%.*s", rss ? (int)strcspn(rss, "\n") : 0, rss);
+}
+
 /* Sealed memory (mseal(2), 6.10). */
 static char *sealed;
 static void seals(void)
@@ -248,6 +271,7 @@ static void look(void)
 		listed(parts[i].name, parts[i].at);
 		policy(parts[i].name, parts[i].at);
 	}
+	look_at_holes();
 	int r = mprotect(sealed, P, RW);
 	fact("change of sealed memory", "%d", r);
 	fact("end of the heap", "%p", sbrk(0));
@@ -298,6 +322,7 @@ int main(void)
 	guards();
 	segment();
 	bound();
+	holes();
 	seals();
 	char *room = map(256, PROT_NONE, ANON, -1, 0);
 	check(munmap(room, 256 * P) == 0, "munmap");

@@ -49,6 +49,7 @@ import (
 
 	"ckpt/kind"
 	"ckpt/pidns"
+	"ckpt/procfs"
 )
 
 // Status bits of vma_entry (CRIU's image.h).
@@ -73,7 +74,7 @@ const page = 4096
 // New gives the two halves: the address space, first in a process's Main
 // script, and the shared anonymous memory, made before any process.
 func New() (kind.Process, kind.Namespace) {
-	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}, files: map[mapped]uint32{}, copies: map[object]*os.File{}}
+	s := &saver{shmid: map[object]uint32{}, done: map[uint32]bool{}, files: map[mapped]uint32{}, copies: map[object]*os.File{}, there: map[*procfs.Map][]kind.Range{}}
 	m := &maker{at: map[uint64]kind.Range{}, estates: map[pidns.VPID]*estate{}}
 	space := kind.Process{
 		Name:     "memory",
@@ -91,6 +92,7 @@ func New() (kind.Process, kind.Namespace) {
 	shared := kind.Namespace{
 		Name:    "shared memory",
 		Saves:   "anonymous memory that processes share, once",
+		Ask:     s.askMore,
 		Dump:    func(*kind.Dump) error { return nil }, // saved with the first process that maps it
 		Restore: m.makeShared,
 		Finish:  m.dropShared,

@@ -28,9 +28,6 @@ func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, e
 	if err != nil || p.SharesVM != nil {
 		return n, err
 	}
-	if err := manyPolicies(d, p); err != nil {
-		return n, err
-	}
 	out, err := d.Out.Pages(strconv.Itoa(int(p.VPID)))
 	if err != nil {
 		return n, err
@@ -186,7 +183,7 @@ func (s *saver) sharedContents(ctx context.Context, d *kind.Dump, p *kind.Proc) 
 		if err != nil {
 			return n, err
 		}
-		c := sharedCopier{ctx: ctx, out: out, buf: make([]byte, chunk)}
+		c := sharedCopier{ctx: ctx, out: out, buf: make([]byte, chunk), there: s.there}
 		err = c.copyAll(windows(d, object{m.Dev, m.Ino}, isAnonShared))
 		n += c.written
 		if err != nil {
@@ -223,6 +220,7 @@ type sharedCopier struct {
 	out     *image.PagesWriter
 	buf     []byte
 	written uint64
+	there   map[*procfs.Map][]kind.Range // see findResident
 }
 
 // copyAll writes what can be seen through the windows, each byte once. Parts
@@ -244,19 +242,29 @@ func (c *sharedCopier) copyAll(ws []window) error {
 
 // copyWindow writes [from, w.end) of the object. Through map_files (root)
 // holes are seen and left alone; reading a hole through the mapping, the
-// ordinary user's way, makes the kernel give it a page of zeros.
+// ordinary user's way, makes the kernel give it a page of zeros, so that of
+// large ones only what is there is read.
 func (c *sharedCopier) copyWindow(w window, from uint64) error {
 	f, err := w.proc.FS.OpenFile(fmt.Sprintf("map_files/%x-%x", w.m.Start, w.m.End), os.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
 		pid := int(w.proc.Lead().Host)
-		return c.copyRange(from, w.end, func(b []byte, off uint64) error {
-			err := tracee.ReadMemory(pid, w.m.Start+off-w.off, b)
-			if w.m.Has("ht") && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO)) {
-				clear(b) // a hole, and no huge page is free to fill it
-				return nil
+		there, known := c.there[w.m]
+		if !known {
+			there = []kind.Range{{Start: from, End: w.end}}
+		}
+		for _, r := range common(there, []kind.Range{{Start: from, End: w.end}}) {
+			if err := c.copyRange(r.Start, r.End, func(b []byte, off uint64) error {
+				err := tracee.ReadMemory(pid, w.m.Start+off-w.off, b)
+				if w.m.Has("ht") && (errors.Is(err, unix.EFAULT) || errors.Is(err, unix.EIO)) {
+					clear(b) // a hole, and no huge page is free to fill it
+					return nil
+				}
+				return err
+			}); err != nil {
+				return err
 			}
-			return err
-		})
+		}
+		return nil
 	}
 	defer f.Close()
 	for from < w.end {

@@ -23,7 +23,21 @@ type saver struct {
 	files map[mapped]uint32 // files met so far
 	// copies stand for files that cannot be reached, see copyOf.
 	copies map[object]*os.File
-	asFile map[object]bool // see opened
+	asFile map[object]bool              // see opened
+	there  map[*procfs.Map][]kind.Range // see findResident
+}
+
+// askMore asks what takes more calls than are asked beside all else.
+func (s *saver) askMore(d *kind.Dump) error {
+	for _, p := range d.Procs {
+		if p.Zombie || p.SharesVM != nil {
+			continue
+		}
+		if err := manyPolicies(d, p); err != nil {
+			return fmt.Errorf("pid %d (%s): %w", p.VPID, p.Comm, err)
+		}
+	}
+	return s.findResident(d)
 }
 
 // mapped is a file as it is mapped: the same one is asked for once.
