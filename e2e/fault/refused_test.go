@@ -41,6 +41,7 @@ var things = []thing{
 	{name: "landlock", root: true, says: landlocked, check: "-"}, // others have to have no_new_privs
 	{name: "sandbox", says: landlocked, check: "rules of Landlock"},
 	{name: "user's sandbox", root: true, says: landlocked, check: "rules of Landlock"},
+	{name: "detached", root: true, says: "fd 3: a mount that has no place in the file system (open_tree, fsmount)"},
 	{name: "dnotify", says: " has an owner (F_SETOWN), as a directory has whose changes are told by a signal (F_NOTIFY)"},
 	{name: "pressure", root: true, says: "/proc/pressure/memory is open for writing: a trigger (pressure stall information) is not carried"},
 	{name: "socket error", says: faulty},

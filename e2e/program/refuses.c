@@ -149,6 +149,10 @@ static void user_sandbox(void)
 	sandbox();
 }
 
+static void detached(void)
+{
+	check(syscall(SYS_open_tree, AT_FDCWD, "/", 1 /* OPEN_TREE_CLONE */) >= 0, "open_tree");
+}
 static void dnotify(void)
 {
 	int fd = open(".", O_RDONLY | O_DIRECTORY);
@@ -348,7 +352,7 @@ static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
-	{ "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
+	{ "detached", detached }, { "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "overrun", overrun },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },

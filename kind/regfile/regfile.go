@@ -42,7 +42,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:     "file",
 		Saves:    "files, directories, symbolic links, O_PATH, devices without state: by path, with position, flags, owner (F_SETOWN); deleted ones with their contents",
-		Refuses:  "devices with state; a deleted file that has another name; a file that lies outside the container's mounts; delegations (F_SETDELEG); directory notification (F_NOTIFY); triggers of pressure stall information",
+		Refuses:  "devices with state; a deleted file that has another name; a file that lies outside the container's mounts; delegations (F_SETDELEG); directory notification (F_NOTIFY); triggers of pressure stall information; mounts that have no place (open_tree(2), fsmount(2))",
 		Type:     fdinfo.FdTypes_REG,
 		Restores: func(e *fdinfo.FileEntry) bool { return !isName(e.GetReg()) },
 		Owns:     owns,
@@ -104,6 +104,8 @@ func look(d *kind.Dump, desc *kind.Desc) (path string, is where, err error) {
 		if err := refuseAsked(desc); err != nil {
 			return "", byPath, err
 		}
+	} else if err := refuseDetached(d, desc); err != nil {
+		return "", byPath, err
 	}
 	path, lost, err := d.Path(desc)
 	if err != nil || !lost {
