@@ -34,6 +34,7 @@ var things = []thing{
 	{name: "address space", says: "kB of address space (RLIMIT_AS) and has "},
 	{name: "mappings", says: " that a process may have (vm.max_map_count), which leaves no room for ckpt's"},
 	{name: "addresses", says: "kB of addresses is left among its mappings"},
+	{name: "requests", says: "a request of io_submit(2) was under way in AIO context 0x", check: "-"},
 	{name: "notifier", root: true, says: "a seccomp listener: system calls of other processes wait for its answers"},
 	{name: "notifier gone", root: true, says: "a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)", check: "seccomp filters that ask a supervisor"},
 	{name: "undo", says: "it shares semaphore undo values with pid ", check: "undo values of semaphores"},

@@ -7,12 +7,15 @@
 #include <asm/ldt.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/aio_abi.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/landlock.h>
 #include <linux/net_tstamp.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/auxv.h>
@@ -24,6 +27,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 
 static int secret(void)
@@ -88,6 +92,39 @@ static void addresses(void)
 	for (int bits = 46; bits >= 24; bits--)
 		while (mmap(NULL, 1UL << bits, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED)
 			;
+}
+
+/* Requests of io_submit(2), one of which ends every 4 ms, and begins anew. */
+#define TIMERS 200
+static void *submit(void *memory)
+{
+	static struct iocb each[TIMERS];
+	aio_context_t context = 0;
+	check(syscall(SYS_io_setup, TIMERS, &context) == 0, "io_setup");
+	for (int i = 0; i < TIMERS; i++) {
+		struct itimerspec t = { { 1, 0 }, { 0, (i + 1) * 4000000 } };
+		struct iocb *one = &each[i];
+		one->aio_lio_opcode = IOCB_CMD_POLL, one->aio_buf = POLLIN, one->aio_data = i;
+		one->aio_fildes = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+		check(timerfd_settime(one->aio_fildes, 0, &t, NULL) == 0 && syscall(SYS_io_submit, context, 1, &one) == 1, "io_submit");
+	}
+	for (;;) {
+		struct io_event event;
+		uint64_t ticks;
+		if (syscall(SYS_io_getevents, context, 1, 1, &event, NULL) != 1)
+			continue;
+		struct iocb *one = &each[event.data];
+		check(read(one->aio_fildes, &ticks, sizeof(ticks)) >= 0 || errno == EAGAIN, "read");
+		check(syscall(SYS_io_submit, context, 1, &one) == 1, "io_submit");
+	}
+	return memory;
+}
+static void requests(void)
+{
+	static char memory[64 << 20]; /* it takes some time to save */
+	pthread_t thread;
+	memset(memory, 1, sizeof(memory));
+	check(pthread_create(&thread, NULL, submit, memory) == 0, "pthread_create");
 }
 
 /* Of getuid(2) somebody else decides. */
@@ -349,7 +386,7 @@ static void overrun(void)
 
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
-	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses },
+	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses }, { "requests", requests },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
 	{ "detached", detached }, { "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },

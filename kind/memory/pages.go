@@ -22,8 +22,19 @@ import (
 // of most machines.
 const chunk = 1 << 20
 
-// bulk writes the private pages of p, and shared memory no process before it had.
+// bulk writes the pages of p, and looks whether all that was saved so far still is
+// as it was.
 func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, error) {
+	n, err := s.contents(ctx, d, p)
+	if err == nil {
+		err = s.checkRings()
+	}
+	return n, err
+}
+
+// contents writes the private pages of p, and shared memory no process before it
+// had.
+func (s *saver) contents(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, error) {
 	n, err := s.sharedContents(ctx, d, p)
 	if err != nil || p.SharesVM != nil {
 		return n, err

@@ -24,6 +24,7 @@ type saver struct {
 	// copies stand for files that cannot be reached, see copyOf.
 	copies map[object]*os.File
 	asFile map[object]bool              // see opened
+	rings  []ring                       // of all processes met so far
 	there  map[*procfs.Map][]kind.Range // see findResident
 }
 
@@ -108,7 +109,7 @@ func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
 			p.Extra.Vmas = append(p.Extra.Vmas, x)
 		}
 		if isAIO(v) {
-			ring, events, err := aioEntry(p, v)
+			ring, events, err := s.aioEntry(p, v)
 			if err != nil {
 				return err
 			}
