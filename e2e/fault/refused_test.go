@@ -17,8 +17,10 @@ import (
 // thing is one that e2e/program/refuses.c holds.
 type thing struct {
 	name string
-	root bool   // an ordinary user is refused it, or something before it
-	says string // what the dump says
+	root bool // an ordinary user is refused it, or something before it
+	// ordinary: root carries it.
+	ordinary bool
+	says     string // what the dump says
 	// check is what ckpt check says: "" the same, "-" that it would dump, since
 	// only a stop shows it and programs ordinarily have no such thing, else what
 	// it has not looked at.
@@ -34,6 +36,9 @@ var things = []thing{
 	{name: "address space", says: "kB of address space (RLIMIT_AS) and has "},
 	{name: "mappings", says: " that a process may have (vm.max_map_count), which leaves no room for ckpt's"},
 	{name: "addresses", says: "kB of addresses is left among its mappings"},
+	{name: "guards", ordinary: true, says: "there are guard pages in shared memory (MADV_GUARD_INSTALL), and only root can look behind them"},
+	{name: "guarded memfd", ordinary: true, says: "there are guard pages in shared memory (MADV_GUARD_INSTALL), and only root can look behind them"},
+	{name: "socket memory", says: "memory into which a socket receives without copying (TCP_ZEROCOPY_RECEIVE)"},
 	{name: "requests", says: "a request of io_submit(2) was under way in AIO context 0x", check: "-"},
 	{name: "notifier", root: true, says: "a seccomp listener: system calls of other processes wait for its answers"},
 	{name: "notifier gone", root: true, says: "a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)", check: "seccomp filters that ask a supervisor"},
@@ -80,7 +85,7 @@ const faulty = "fd 3: an error, or what has become of something it has sent, wai
 func TestRefusedThings(t *testing.T) {
 	for _, th := range things {
 		for _, user := range harness.Users() {
-			if th.root && !harness.AsRoot(user) {
+			if th.root && !harness.AsRoot(user) || th.ordinary && harness.AsRoot(user) {
 				continue
 			}
 			t.Run(th.name+"/as "+user, func(t *testing.T) {

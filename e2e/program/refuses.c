@@ -25,6 +25,7 @@
 #include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -92,6 +93,26 @@ static void addresses(void)
 	for (int bits = 46; bits >= 24; bits--)
 		while (mmap(NULL, 1UL << bits, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED)
 			;
+}
+
+/* Guard pages in memory that only mappings lead to (6.13). */
+static void guard(char *at)
+{
+	check(at != MAP_FAILED && madvise(at + 4096, 4096, 102 /* MADV_GUARD_INSTALL */) == 0, "madvise");
+}
+static void guards(void) { guard(mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)); }
+static void guarded_memfd(void)
+{
+	int fd = memfd_create("guarded", 0);
+	check(fd >= 0 && ftruncate(fd, 3 * 4096) == 0, "memfd_create");
+	guard(mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	close(fd);
+}
+
+static void socket_memory(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	check(mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED, "mmap");
 }
 
 /* Requests of io_submit(2), one of which ends every 4 ms, and begins anew. */
@@ -387,6 +408,7 @@ static void overrun(void)
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
 	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses }, { "requests", requests },
+	{ "guards", guards }, { "guarded memfd", guarded_memfd }, { "socket memory", socket_memory },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
 	{ "detached", detached }, { "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },

@@ -42,6 +42,25 @@ func (s *saver) copyOf(d *kind.Dump, m *procfs.Map, flags int) (*os.File, error)
 	return os.NewFile(uintptr(fd), m.Path), nil
 }
 
+// refuseGuarded refuses guard pages in what an ordinary user can read through a
+// mapping only: it may be that there are contents behind them.
+func refuseGuarded(d *kind.Dump, p *kind.Proc, m *procfs.Map) error {
+	if d.Privileged || !m.Shared || isSysV(m) || isSocket(m) || !isAnonShared(m) && (!m.Deleted || holder(d, m)) {
+		return nil
+	}
+	pagemap, err := p.FS.OpenFile("pagemap", os.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer pagemap.Close()
+	found, _, err := kernel.GuardPages(pagemap, m.Start, m.End, make([]kernel.PageRegion, 1))
+	if err != nil || found == 0 {
+		return err
+	}
+	return failure.WithHint(failure.Unsupportedf("there are guard pages in shared memory (MADV_GUARD_INSTALL), and only root can look behind them"),
+		"dump as root", "let the program take them away before the dump (MADV_GUARD_REMOVE)")
+}
+
 func makeCopy(d *kind.Dump, m *procfs.Map) (_ *os.File, err error) {
 	fd, err := unix.MemfdCreate("copy", unix.MFD_CLOEXEC)
 	if err != nil {

@@ -150,7 +150,11 @@ func (s *saver) backing(d *kind.Dump, p *kind.Proc, m *procfs.Map) (uint32, erro
 		}
 		return s.shmid[o], nil
 	case isSocket(m):
-		return socketOf(d, m)
+		desc, err := socketOf(d, m)
+		if err != nil {
+			return 0, err
+		}
+		return desc.ID, nil
 	}
 	link := m.Path
 	if isAnonShared(m) {
@@ -234,13 +238,32 @@ func sameDev(st, m uint64) bool { return st == m || unix.Major(m) == 0 || unix.M
 
 // socketOf is the packet socket whose ring a mapping is. It cannot be opened,
 // so a process must hold it.
-func socketOf(d *kind.Dump, m *procfs.Map) (uint32, error) {
+func socketOf(d *kind.Dump, m *procfs.Map) (*kind.Desc, error) {
 	for _, q := range d.Procs {
 		for _, fd := range q.Fds {
 			if fd.Desc.Link == m.Path && fd.Desc.Stat.Ino == m.Ino {
-				return fd.Desc.ID, nil
+				return fd.Desc, nil
 			}
 		}
 	}
-	return 0, failure.WithHint(failure.Unsupportedf("the ring of a packet socket that no process holds as a descriptor"), "let the program unmap it before the dump")
+	return nil, failure.WithHint(failure.Unsupportedf("the ring of a packet socket that no process holds as a descriptor"), "let the program unmap it before the dump")
+}
+
+// refuseSocket refuses a mapping of a socket that is no packet socket's ring.
+func refuseSocket(d *kind.Dump, m *procfs.Map) error {
+	if !isSocket(m) {
+		return nil
+	}
+	desc, err := socketOf(d, m)
+	if err != nil {
+		return err
+	}
+	family, err := unix.GetsockoptInt(int(desc.File.Fd()), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("ask for its family (SO_DOMAIN): %w", err)
+	}
+	if family == unix.AF_PACKET {
+		return nil
+	}
+	return failure.WithHint(failure.Unsupportedf("memory into which a socket receives without copying (TCP_ZEROCOPY_RECEIVE)"), "let the program unmap it before the dump")
 }

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -45,7 +46,7 @@ func observe(d *kind.Dump, p *kind.Proc) error {
 			err = refuseChanged(p, &maps[i])
 		}
 		if err == nil {
-			err = refuseHuge(d, &maps[i])
+			err = errors.Join(refuseHuge(d, &maps[i]), refuseSocket(d, &maps[i]), refuseGuarded(d, p, &maps[i]))
 		}
 		if err != nil {
 			return fmt.Errorf("mapping %#x-%#x %s: %w", maps[i].Start, maps[i].End, maps[i].Path, err)
