@@ -226,6 +226,10 @@ func (p *Proc) HasTask(h pidns.HostPID) bool {
 	return slices.ContainsFunc(p.Threads, func(t *Task) bool { return t.Host == h })
 }
 
+// OnlyPath tells of a descriptor that was opened with O_PATH: it leads to the
+// object, and shows nothing of it.
+func (d *Desc) OnlyPath() bool { return d.Info.Flags&unix.O_PATH != 0 }
+
 // Lost says what of desc will not come back. Kinds call it from File.Dump, and
 // while only checking (Out is nil) from File.Refuse.
 func (d *Dump) Lost(desc *Desc, what string) {

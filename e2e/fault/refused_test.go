@@ -47,6 +47,8 @@ var things = []thing{
 	{name: "landlock", root: true, says: landlocked, check: "-"}, // others have to have no_new_privs
 	{name: "sandbox", says: landlocked, check: "rules of Landlock"},
 	{name: "user's sandbox", root: true, says: landlocked, check: "rules of Landlock"},
+	{name: "path of epoll", says: "fd 4: anon_inode:[eventpoll], opened once more with O_PATH, is not carried"},
+	{name: "path of socket", says: ", opened once more with O_PATH, is not carried"},
 	{name: "detached", root: true, says: "fd 3: a mount that has no place in the file system (open_tree, fsmount)"},
 	{name: "dnotify", says: " has an owner (F_SETOWN), as a directory has whose changes are told by a signal (F_NOTIFY)"},
 	{name: "pressure", root: true, says: "/proc/pressure/memory is open for writing: a trigger (pressure stall information) is not carried"},

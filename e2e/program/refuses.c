@@ -19,6 +19,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -206,6 +207,16 @@ static void user_sandbox(void)
 	check(setresgid(7, 7, 7) == 0 && setresuid(7, 7, 7) == 0, "setresuid");
 	sandbox();
 }
+
+/* Once more, by its place in /proc. */
+static void path_of(int fd)
+{
+	char path[64];
+	sprintf(path, "/proc/self/fd/%d", fd);
+	check(fd >= 0 && open(path, O_PATH) >= 0, "O_PATH");
+}
+static void path_of_epoll(void) { path_of(epoll_create1(0)); }
+static void path_of_socket(void) { path_of(socket(AF_UNIX, SOCK_STREAM, 0)); }
 
 static void detached(void)
 {
@@ -411,6 +422,7 @@ static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "guards", guards }, { "guarded memfd", guarded_memfd }, { "socket memory", socket_memory },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
+	{ "path of epoll", path_of_epoll }, { "path of socket", path_of_socket },
 	{ "detached", detached }, { "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "overrun", overrun },

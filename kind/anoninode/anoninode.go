@@ -36,7 +36,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:    "pidfd and other descriptors without a file",
 		Saves:   "pidfds of processes and threads of the container, also of those that have ended",
-		Refuses: "pidfds of processes outside; io_uring, userfaultfd, perf, BPF, seccomp listeners, KVM, VFIO, DMA buffers, Landlock rulesets, fsopen, and whatever else has no file; sockets of other families (vsock, AF_ALG, XDP, CAN, ...)",
+		Refuses: "pidfds of processes outside; io_uring, userfaultfd, perf, BPF, seccomp listeners, KVM, VFIO, DMA buffers, Landlock rulesets, fsopen, O_PATH of what has no file, and whatever else has none; sockets of other families (vsock, AF_ALG, XDP, CAN, ...)",
 		Needs:   "pidfd_open(2) (5.3), for threads 6.9, for how one ended 6.15",
 		Type:    fdinfo.FdTypes_EXT,
 		Owns:    owns,
@@ -53,6 +53,8 @@ func owns(d *kind.Desc) bool {
 
 func refuse(d *kind.Dump, desc *kind.Desc) error {
 	switch {
+	case desc.OnlyPath():
+		return failure.WithHint(failure.Unsupportedf("%s, opened once more with O_PATH, is not carried", desc.Link), "let the program close it before the dump")
 	case isPidfd(desc.Link):
 		_, err := pidOf(d, desc)
 		return err
@@ -96,7 +98,7 @@ var refusals = []refusal{
 }
 
 func dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
-	if !isPidfd(desc.Link) {
+	if !isPidfd(desc.Link) || desc.OnlyPath() {
 		return nil, refuse(d, desc)
 	}
 	return dumpPidfd(d, desc)

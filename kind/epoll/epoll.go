@@ -46,7 +46,7 @@ func Kind() kind.File {
 		Refuses: "a file that no process holds any more",
 		Needs:   "CONFIG_KCMP",
 		Type:    fdinfo.FdTypes_EVENTPOLL,
-		Owns:    func(d *kind.Desc) bool { return d.Link == link },
+		Owns:    func(d *kind.Desc) bool { return d.Link == link && !d.OnlyPath() },
 		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,

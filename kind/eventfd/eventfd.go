@@ -36,7 +36,7 @@ func Kind() kind.File {
 		Name:    "eventfd",
 		Saves:   "counter, EFD_SEMAPHORE, flags, owner",
 		Type:    fdinfo.FdTypes_EVENTFD,
-		Owns:    func(d *kind.Desc) bool { return d.Link == link },
+		Owns:    func(d *kind.Desc) bool { return d.Link == link && !d.OnlyPath() },
 		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,

@@ -44,7 +44,7 @@ func Kind() kind.File {
 		Refuses: "events that wait to be read; groups that are asked for permission",
 		Needs:   "CAP_SYS_ADMIN, but for groups with FAN_REPORT_FID and marks on files",
 		Type:    fdinfo.FdTypes_FANOTIFY,
-		Owns:    func(d *kind.Desc) bool { return d.Link == link },
+		Owns:    func(d *kind.Desc) bool { return d.Link == link && !d.OnlyPath() },
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { return refuse(f, d, desc) },
 		Dump:    func(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) { return dump(f, d, desc) },
 		Move:    move,

@@ -44,7 +44,7 @@ func Kind() kind.File {
 		Refuses: "events that wait to be read; a file that is not found",
 		Needs:   "CAP_DAC_READ_SEARCH to open files by handle; without it they are searched for",
 		Type:    fdinfo.FdTypes_INOTIFY,
-		Owns:    func(d *kind.Desc) bool { return d.Link == link || d.Link == "anon_inode:[inotify]" },
+		Owns:    func(d *kind.Desc) bool { return (d.Link == link || d.Link == "anon_inode:[inotify]") && !d.OnlyPath() },
 		Refuse:  func(d *kind.Dump, desc *kind.Desc) error { _, _, err := watches(f, d, desc); return err },
 		Dump:    func(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) { return dump(f, d, desc) },
 		Move:    move,

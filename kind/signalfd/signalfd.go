@@ -32,7 +32,7 @@ func Kind() kind.File {
 		Name:    "signalfd",
 		Saves:   "the mask, flags, owner",
 		Type:    fdinfo.FdTypes_SIGNALFD,
-		Owns:    func(d *kind.Desc) bool { return d.Link == link },
+		Owns:    func(d *kind.Desc) bool { return d.Link == link && !d.OnlyPath() },
 		Refuse:  func(_ *kind.Dump, d *kind.Desc) error { _, err := mask(d); return err },
 		Dump:    dump,
 		Restore: restore,

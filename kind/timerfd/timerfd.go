@@ -45,7 +45,7 @@ func Kind() kind.File {
 		Saves:   "clock, time left or the moment itself, period, expirations not yet read, TFD_TIMER_CANCEL_ON_SET",
 		Needs:   "TFD_IOC_SET_TICKS (CONFIG_CHECKPOINT_RESTORE) where expirations wait; CAP_WAKE_ALARM for alarm clocks",
 		Type:    fdinfo.FdTypes_TIMERFD,
-		Owns:    func(d *kind.Desc) bool { return d.Link == link },
+		Owns:    func(d *kind.Desc) bool { return d.Link == link && !d.OnlyPath() },
 		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,
