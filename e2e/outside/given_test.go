@@ -115,8 +115,13 @@ func TestGiven(t *testing.T) {
 					}
 				} else {
 					for _, args := range [][]string{{"check", s.Name}, {"dump", s.Name, e.Join("image")}, {"dump", s.Name, e.Join("image"), "--leave-running"}} {
-						if r := e.Try(args...); r.Code != 3 || !strings.Contains(r.Out+r.Err, g.says) || !strings.Contains(r.Out+r.Err, g.hint) {
+						r := e.Try(args...)
+						if r.Code != 3 || !strings.Contains(r.Out+r.Err, g.says) || !strings.Contains(r.Out+r.Err, g.hint) {
 							t.Errorf("want exit code 3, %q and %q: %v", g.says, g.hint, r)
+						}
+						// Only root sees who of another user's has what.
+						if by := fmt.Sprintf("outside the container, by host pid %d (outside.test)", os.Getpid()); strings.Contains(g.what, "pipe") && e.Root() && !strings.Contains(r.Out+r.Err, by) {
+							t.Errorf("%q is not told: %v", by, r)
 						}
 					}
 					s.Look()

@@ -28,6 +28,7 @@ import (
 	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/kind/pipebuf"
+	"ckpt/procfs"
 )
 
 // Kind is pipe(2).
@@ -78,11 +79,22 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 	if s.seen == nil {
 		s.look(d)
 	}
-	err := s.seen[inodeOf(desc)].check(d)
-	if err != nil && s.queues {
+	p := s.seen[inodeOf(desc)]
+	err := p.check(d)
+	if err != nil && s.queues && p.otherHolder(d) == 0 {
 		return nil // the other end may be on its way in a socket: Finish knows
 	}
 	return err
+}
+
+// otherHolder is who outside has the end that nobody inside has, by his host pid;
+// 0: none can be seen.
+func (p *saved) otherHolder(d *kind.Dump) int {
+	can := pipebuf.CanRead
+	if p.Writer == nil {
+		can = pipebuf.CanWrite
+	}
+	return d.HolderOutside(p.End().Link, func(i *procfs.FDInfo) bool { return can(i.Flags) })
 }
 
 func (s *saver) look(d *kind.Dump) {
@@ -137,7 +149,11 @@ func (p *saved) check(d *kind.Dump) error {
 	if d.Adopted {
 		hints = []string{"start the program with the pipe replaced by a file", "or give the pid of an ancestor of the programs at both ends"}
 	}
-	return failure.WithHint(failure.Unsupportedf("it %s a pipe whose other end is held outside the container", what), hints...)
+	by := kind.Named(p.otherHolder(d))
+	if by != "" {
+		by = ", by " + by
+	}
+	return failure.WithHint(failure.Unsupportedf("it %s a pipe whose other end is held outside the container%s", what, by), hints...)
 }
 
 func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -18,7 +17,6 @@ import (
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
-	"ckpt/procfs"
 )
 
 // A socket of the container may be connected to one outside, and what that is
@@ -59,7 +57,7 @@ func (s *saver) leadsOut(d *kind.Dump, desc *kind.Desc, i *info) error {
 		return err
 	}
 	if s.serves(i, f) {
-		return aClient(i, client(desc, i.peer), "is outside the container")
+		return aClient(i, client(d, desc, i.peer), "is outside the container")
 	}
 	const hint = "close the connection before the dump, or start the other side in the container as well"
 	if len(f.name) == 0 || f.name[0] == 0 && d.OwnNet { // nobody is called so in the network that a restore makes
@@ -183,59 +181,25 @@ func (f far) flag() string {
 // abstract name.
 func visible(name []byte) string { return strings.TrimRight(shown(name), "\x00") }
 
-// holderOf is a process that has the socket with that inode number, by its host
-// pid; 0: none can be seen.
-func holderOf(ino uint32) int {
-	all, err := os.ReadDir("/proc")
-	if err != nil || ino == 0 {
-		return 0
-	}
-	link := fmt.Sprintf("socket:[%d]", ino)
-	for _, e := range all {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() && has(pid, link) { // ckpt has what it found in queues
-			return pid
-		}
-	}
-	return 0
-}
-
-func has(pid int, link string) bool {
-	p, err := procfs.Open(pid)
-	if err != nil {
-		return false
-	}
-	defer p.Close()
-	fds, err := p.FDs()
-	if err != nil {
-		return false // another user's
-	}
-	for _, fd := range fds {
-		if l, err := p.FDLink(fd); err == nil && l == link {
-			return true
-		}
-	}
-	return false
+// holderOf is a process outside that has the socket with that inode number, by its
+// host pid; 0: none can be seen.
+func holderOf(d *kind.Dump, ino uint32) int {
+	return d.HolderOutside(fmt.Sprintf("socket:[%d]", ino), nil)
 }
 
 // client tells, for a message, who has the socket outside with that inode number,
 // or else who connected it to desc (nil: it is not known); "": that cannot be seen.
-func client(desc *kind.Desc, ino uint32) string {
-	pid := holderOf(ino)
+func client(d *kind.Dump, desc *kind.Desc, ino uint32) string {
+	pid := holderOf(d, ino)
 	if pid == 0 && desc != nil {
 		if c, err := unix.GetsockoptUcred(int(desc.File.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
 			pid = int(c.Pid)
 		}
 	}
-	p, err := procfs.Open(pid)
-	if err != nil {
-		return ""
+	if who := kind.Named(pid); who != "" {
+		return ", " + who + ","
 	}
-	defer p.Close()
-	st, err := p.Status()
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf(", host pid %d (%s),", pid, st.Name)
+	return ""
 }
 
 // checkSent refuses what waits in v and cannot be sent again if that is connected

@@ -101,7 +101,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 			return err
 		}
 	}
-	if err := s.check(d, desc, i); err != nil && (!unclear || s.certain(i, err)) {
+	if err := s.check(d, desc, i); err != nil && (!unclear || s.certain(d, i, err)) {
 		return err
 	}
 	return nil
@@ -109,7 +109,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 
 // certain tells of what is refused whether it is so whatever is on its way in
 // queues: that waits to be read, or the other end is seen to be somebody's.
-func (s *saver) certain(i *info, err error) bool {
+func (s *saver) certain(d *kind.Dump, i *info, err error) bool {
 	if _, ok := errors.AsType[*kind.Busy](err); ok {
 		return true
 	}
@@ -117,7 +117,7 @@ func (s *saver) certain(i *info, err error) bool {
 	if l := s.waits[i.ino]; l != nil {
 		end = l.ino
 	}
-	return !s.ours[end] && holderOf(end) != 0
+	return !s.ours[end] && holderOf(d, end) != 0
 }
 
 func (s *saver) somethingQueued() bool {
@@ -196,7 +196,7 @@ func (s *saver) checkPending(d *kind.Dump, l *info) error {
 			return letAccept(d, l, failure.Unsupportedf("unix socket: a client of %s has gone before it was accepted; what it sent is shown to nobody", shown(l.name)))
 		}
 		if !s.ours[ino] {
-			return aClient(l, client(nil, ino), "is outside the container, and waits to be accepted")
+			return aClient(l, client(d, nil, ino), "is outside the container, and waits to be accepted")
 		}
 	}
 	return nil
