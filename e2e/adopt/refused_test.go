@@ -121,6 +121,8 @@ func TestRefused(t *testing.T) {
 		{thing: "memory", reason: "shared memory " + alsoHeld, hint: "give the pid of an ancestor of both"},
 		{thing: "segment", reason: "a System V segment of the host", hint: "start the program with ckpt start"},
 		{thing: "undo", reason: "it has undo values (SEM_UNDO)", hint: "start the program with ckpt start", dumpOnly: true},
+		{thing: "semaphore", reason: "it has used semaphore set ", hint: "start the program with ckpt start", dumpOnly: true},
+		{thing: "queue", reason: "it has used message queue ", hint: "start the program with ckpt start", dumpOnly: true},
 		{thing: "namespace", reason: "its network namespace is not ckpt's", hint: "start it without unshare(1)", root: true},
 		{thing: "below", reason: "it lives in another pid namespace than ckpt", hint: "save a container with what runs it", root: true},
 		{thing: "tracer", reason: "it traces pid ", hint: "let it end that first"},
@@ -134,13 +136,16 @@ func TestRefused(t *testing.T) {
 				t.Parallel()
 				e := harness.New(t, user)
 				h := hold(e, c.thing)
-				if c.thing == "undo" {
+				switch c.thing {
+				case "undo", "semaphore":
 					t.Cleanup(func() { unix.Syscall6(unix.SYS_SEMCTL, uintptr(h.more[0]), 0, unix.IPC_RMID, 0, 0, 0) })
+				case "queue":
+					t.Cleanup(func() { unix.Syscall(unix.SYS_MSGCTL, uintptr(h.more[0]), unix.IPC_RMID, 0) })
 				}
 				var only []string
 				if c.dumpOnly {
 					only = []string{"dump"}
-					if out := e.Run("check", "--pid", strconv.Itoa(h.pid)); !strings.Contains(out, "not looked at, since it takes a stop: undo values of semaphores (SEM_UNDO)") {
+					if out := e.Run("check", "--pid", strconv.Itoa(h.pid)); !strings.Contains(out, "not looked at, since it takes a stop: undo values of semaphores (SEM_UNDO); keyrings; System V objects") {
 						t.Errorf("a check does not say what it leaves open: %s", out)
 					}
 				}

@@ -1,7 +1,7 @@
 """holds.py THING: forks a process that has a THING in common with its parent,
 or is otherwise tied to what is outside. Says "ready" and the pid of that
-process, and sleeps. After the pid of "undo" comes the id of its semaphores,
-which somebody else has to remove.
+process, and sleeps. After the pid of "undo", "semaphore" and "queue" comes the
+id of its object, which somebody else has to remove.
 """
 
 import ctypes
@@ -147,6 +147,16 @@ def undo():
         call("semop", semid, op, 1)
 
     return child(prepare), semid
+
+
+def semaphore():
+    semid = call("semget", 0, 1, 0o1600)
+    return child(lambda: call("semop", semid, (ctypes.c_short * 3)(0, 1, 0), 1)), semid
+
+
+def queue():
+    msgid = call("msgget", 0, 0o1600)
+    return child(lambda: call("msgsnd", msgid, (ctypes.c_long * 2)(1), 1, 0)), msgid
 
 
 def namespace():

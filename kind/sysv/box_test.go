@@ -137,7 +137,8 @@ func (b *box) dump(dir string, fn func(*kind.Dump) error) error {
 	defer out.Abort()
 	in := inject(b.t, b.init)
 	defer in.remove()
-	if err := fn(&kind.Dump{Log: slog.New(slog.DiscardHandler), Out: out, Home: hostPID(b.init), Hand: hostPID(b.init), Inside: in.run}); err != nil {
+	nobody := func(pidns.HostPID) (pidns.VPID, bool) { return 0, false }
+	if err := fn(&kind.Dump{Log: slog.New(slog.DiscardHandler), Out: out, Home: hostPID(b.init), Hand: hostPID(b.init), VPID: nobody, Inside: in.run}); err != nil {
 		return err
 	}
 	return out.Commit(&image.Manifest{Name: "test"})

@@ -21,6 +21,9 @@ const (
 	shmCpid   = permSize + 32
 	shmLpid   = permSize + 36
 	shmSize   = permSize + 64
+	semOtime  = permSize
+	msgStime  = permSize
+	msgRtime  = permSize + 8
 	msgCbytes = permSize + 24
 	msgQnum   = permSize + 32
 	msgQbytes = permSize + 40

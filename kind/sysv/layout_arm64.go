@@ -1,5 +1,7 @@
 package sysv
 
-// semNsems is where sem_nsems stands in struct semid64_ds
-// (include/uapi/asm-generic/sembuf.h).
-const semNsems = permSize + 16
+// Offsets in struct semid64_ds (include/uapi/asm-generic/sembuf.h).
+const (
+	semCtime = permSize + 8
+	semNsems = permSize + 16
+)

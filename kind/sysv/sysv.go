@@ -68,11 +68,11 @@ func Kind() kind.Namespace {
 	return kind.Namespace{
 		Name:    "System V IPC",
 		Saves:   "segments, semaphore sets and message queues with ids, keys, owners, contents, the pids of who made and last used them; limits",
-		Refuses: "messages above 512 KiB; objects in an ipc namespace made inside",
+		Refuses: "messages above 512 KiB; objects in an ipc namespace made inside; with dump --pid, semaphores and message queues of the host that a process has used last",
 		Needs:   "CONFIG_CHECKPOINT_RESTORE",
 		Sort:    "ipc", Dump: dump, Finish: m.finish, Unseen: "System V objects",
 		Restore: func(r *kind.Restore) error { return restore(m, r) }, Born: m.born,
-		Limits: "times of System V objects are new; a removed segment is shown with key 0 where another has its key",
+		Limits: "times of System V objects are new; with dump --pid, that a process has used semaphores or a message queue of the host is not noticed if others did after it; a removed segment is shown with key 0 where another has its key",
 	}
 }
 
@@ -92,8 +92,11 @@ func restore(m *maker, r *kind.Restore) error {
 
 func dump(d *kind.Dump) error {
 	own, err := d.OwnNamespace("ipc")
-	if err != nil || !own {
+	if err != nil {
 		return err
+	}
+	if !own {
+		return refuseUsed(d)
 	}
 	if d.Namespace != 0 {
 		if err := refuseObjects(d); err != nil {
