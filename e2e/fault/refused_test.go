@@ -36,6 +36,7 @@ var things = []thing{
 	{name: "address space", says: "kB of address space (RLIMIT_AS) and has "},
 	{name: "mappings", says: " that a process may have (vm.max_map_count), which leaves no room for ckpt's"},
 	{name: "addresses", says: "kB of addresses is left among its mappings"},
+	{name: "all locked", ordinary: true, says: "all it maps is locked (mlockall), and it may lock no more (RLIMIT_MEMLOCK)", check: "-"},
 	{name: "guards", ordinary: true, says: "there are guard pages in shared memory (MADV_GUARD_INSTALL), and only root can look behind them"},
 	{name: "guarded memfd", ordinary: true, says: "there are guard pages in shared memory (MADV_GUARD_INSTALL), and only root can look behind them"},
 	{name: "socket memory", says: "memory into which a socket receives without copying (TCP_ZEROCOPY_RECEIVE)"},

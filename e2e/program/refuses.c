@@ -88,6 +88,13 @@ static void mappings(void)
 		;
 }
 
+/* All it maps is locked, and no more may be. */
+static void all_locked(void)
+{
+	struct rlimit r = { 0, 0 };
+	check(mlockall(MCL_FUTURE) == 0 && setrlimit(RLIMIT_MEMLOCK, &r) == 0, "mlockall");
+}
+
 /* Nearly all addresses are taken. */
 static void addresses(void)
 {
@@ -418,7 +425,7 @@ static void overrun(void)
 
 static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
-	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses }, { "requests", requests },
+	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses }, { "all locked", all_locked }, { "requests", requests },
 	{ "guards", guards }, { "guarded memfd", guarded_memfd }, { "socket memory", socket_memory },
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },

@@ -22,6 +22,9 @@ func TestRefuse(t *testing.T) {
 		{"userfaultfd", procfs.Map{Flags: []string{"rd", "ui"}}, "registered with userfaultfd"},
 		{"device", procfs.Map{Path: "/dev/mem", Ino: 1, Shared: true, Flags: []string{"rd", "io", "pf"}}, "memory of a device"},
 		{"ring", procfs.Map{Path: "anon_inode:[io_uring]", Ino: 1, Shared: true}, "memory of [io_uring]"},
+		{"far away", procfs.Map{Start: 1 << 47, End: 1<<47 + page}, "addresses of more than 47 bits"},
+		{"the last page", procfs.Map{Start: taskSize - page, End: taskSize}, ""},
+		{"vsyscall", procfs.Map{Start: 0xffffffffff600000, End: 0xffffffffff601000, Path: "[vsyscall]"}, ""},
 		{"vvar", procfs.Map{Path: "[vvar]", Flags: []string{"rd", "io", "pf"}}, ""},
 	} {
 		refused(t, c.name, refuse(&c.m), c.says)

@@ -73,6 +73,8 @@ func refuse(m *procfs.Map) error {
 			"start the program anew once the tracing tool that set it has ended")
 	case m.Has("um"), m.Has("uw"), m.Has("ui"):
 		return failure.WithHint(failure.Unsupportedf("registered with userfaultfd, whose pages another program provides"), "dump when the program has ended what it uses userfaultfd for")
+	case m.End > taskSize && m.Path != "[vsyscall]":
+		return failure.WithHint(failure.Unsupportedf("addresses of more than 47 bits are not carried"), "run the program where page tables have four levels (boot option no5lvl)")
 	case m.ProtectionKey != 0:
 		return failure.WithHint(failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey),
 			"run the program on a machine, or under a kernel, without protection keys (nopku)")
