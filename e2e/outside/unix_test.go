@@ -298,6 +298,29 @@ func TestExternalOtherNetwork(t *testing.T) {
 	}
 }
 
+// TestExternalInner: of a process in namespaces made inside, a user namespace among
+// them (e2e/program/inner.c).
+func TestExternalInner(t *testing.T) {
+	for _, network := range []string{"unix", "unixgram"} {
+		for _, user := range harness.Users() {
+			t.Run(network+"/as "+user, func(t *testing.T) {
+				e := harness.New(t, user)
+				at, image := e.Join("at"), e.Join("image")
+				s := serve(t, network, at)
+				c := e.Start(name(e), nil, harness.Program(t, "inner.c"), "tpio", harness.Program(t, "caller.c"), "connect", network, at)
+				c.Says("ready")
+				s.accept()
+				c.Dump(image, "--external", "unix:"+at)
+				s.hearsEnd()
+				e.Restore(image, "")
+				s.accept()
+				saying(c, "USR1", "told 1")
+				s.hears("1:  1", "")
+			})
+		}
+	}
+}
+
 // TestExternalElse: who has the name at the restore is not who can be connected to.
 func TestExternalElse(t *testing.T) {
 	for _, c := range []struct {

@@ -141,5 +141,8 @@ func (s *sock) notReached(err error) error {
 	default:
 		return fmt.Errorf("connect to %s, outside the container: %w", name, err)
 	}
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
+		err = errno // the rest has been said
+	}
 	return failure.WithHint(fmt.Errorf("connect to %s, outside the container: %s (%w)", name, why, err), hint)
 }

@@ -121,7 +121,7 @@ func unread(d *kind.Dump, desc *kind.Desc, from []byte, n int) error {
 // (kind.External): its own, or that of a file which leads to it (/dev/log).
 func named(d *kind.Dump, f far) (name []byte, err error) {
 	for _, x := range d.External.Names(farSort) {
-		is := visible(f.name) == x
+		is := visible(f.name) == x && (path.IsAbs(x) || f.name[0] == 0)
 		if !is && path.IsAbs(x) {
 			ino, err := socketAt(d, x)
 			if err != nil {
@@ -170,7 +170,7 @@ func (f far) flag() string {
 	switch name := visible(f.name); {
 	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return farSort + ":@NAME (with its name, which cannot be shown)"
-	case strings.HasPrefix(name, "@"), path.IsAbs(name):
+	case f.name[0] == 0, path.IsAbs(name):
 		return failure.Quote(farSort + ":" + name)
 	default:
 		return fmt.Sprintf("%s:PATH, where PATH is the full path of %s", farSort, failure.Quote(name))
