@@ -53,7 +53,6 @@ var things = []thing{
 	{name: "detached", root: true, says: "fd 3: a mount that has no place in the file system (open_tree, fsmount)"},
 	{name: "dnotify", says: " has an owner (F_SETOWN), as a directory has whose changes are told by a signal (F_NOTIFY)"},
 	{name: "pressure", root: true, says: "/proc/pressure/memory is open for writing: a trigger (pressure stall information) is not carried"},
-	{name: "socket error", says: faulty},
 	{name: "error queue", says: faulty},
 	{name: "corked", says: "fd 3: a datagram not yet sent waits in it (UDP_CORK or MSG_MORE)"},
 	{name: "sent queue", root: true, says: strings.Replace(faulty, "3", "4", 1)}, // connections on the host's network are root's

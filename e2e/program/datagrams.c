@@ -81,8 +81,34 @@ static void empty(void)
 		expect(recv(socks[i].fd, b, sizeof(b), MSG_DONTWAIT) == -1 && errno == EAGAIN, "%s: there is more", socks[i].name);
 }
 
+/* Sockets that have sent to a port that nobody has (discard), and have not read so. */
+static int unheard[2];
+static void tell(void)
+{
+	struct sockaddr_in a4 = { .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	for (int i = 0; i < 2; i++) {
+		unheard[i] = socket(i ? AF_INET6 : AF_INET, SOCK_DGRAM, 0);
+		check(connect(unheard[i], i ? (void *)&a6 : (void *)&a4, i ? sizeof(a6) : sizeof(a4)) == 0 && send(unheard[i], "x", 1, 0) == 1, "send to nobody");
+	}
+}
+static void hear(void)
+{
+	for (int i = 0; i < 2; i++) {
+		int error = 0;
+		socklen_t len = sizeof(error);
+		works(getsockopt(unheard[i], SOL_SOCKET, SO_ERROR, &error, &len), "SO_ERROR");
+		expect(error == ECONNREFUSED, "sent to nobody: the error is %d", error);
+	}
+}
+
 static void look(void)
 {
+	for (int i = 0; i < 2; i++) {
+		struct pollfd p = { unheard[i], POLLIN | POLLOUT, 0 };
+		works(poll(&p, 1, 0), "poll");
+		fact(i ? "sent to nobody, IPv6" : "sent to nobody", "%x", p.revents);
+	}
 	for (int i = 0; i < n; i++) {
 		char name[64];
 		int off = 0;
@@ -106,6 +132,7 @@ static void finish(void)
 	expect(recv(get("peeked"), b, sizeof(b), MSG_PEEK) == 10 && strcmp(b, "ver taken") == 0, "peeked: \"%s\"", b);
 	gets_("peeked", "client", "never taken", 12);
 	gets_("peeked", "client", "but at last", 12);
+	hear();
 }
 
 int main(void)
@@ -114,6 +141,7 @@ int main(void)
 	for (unsigned i = 0; i < sizeof(big); i++)
 		big[i] = i * 7 + i / 251;
 	int one = 1, ttl = 33, off = 2;
+	tell();
 	bound("server", AF_INET, NULL);
 	check(setsockopt(get("server"), IPPROTO_IP, IP_RECVTTL, &one, sizeof(one)) == 0, "IP_RECVTTL");
 	bound("client", AF_INET, NULL);

@@ -251,12 +251,6 @@ static struct sockaddr_in nobody(void)
 	check(fd >= 0 && bind(fd, (void *)&a, n) == 0 && getsockname(fd, (void *)&a, &n) == 0 && close(fd) == 0, "bind");
 	return a;
 }
-static void socket_error(void)
-{
-	struct sockaddr_in a = nobody();
-	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	check(connect(fd, (void *)&a, sizeof(a)) == 0 && send(fd, "x", 1, 0) == 1, "send");
-}
 static void error_queue(void)
 {
 	struct sockaddr_in a = nobody();
@@ -430,7 +424,7 @@ static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
 	{ "path of epoll", path_of_epoll }, { "path of socket", path_of_socket },
-	{ "detached", detached }, { "dnotify", dnotify }, { "pressure", pressure }, { "socket error", socket_error }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
+	{ "detached", detached }, { "dnotify", dnotify }, { "pressure", pressure }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "overrun", overrun },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },

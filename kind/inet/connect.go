@@ -242,6 +242,11 @@ func (w *world) link(r *kind.Restore, _ *fdinfo.FileEntry, _ *os.File) error {
 			}
 		}
 	}
+	for _, s := range w.socks {
+		if err := w.tellNobody(s); err != nil {
+			return s.fail(err)
+		}
+	}
 	return nil
 }
 

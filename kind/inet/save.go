@@ -164,7 +164,11 @@ func (s *saver) check(d *kind.Dump, desc *kind.Desc, i *seen) error {
 	if err := checkRouting(d, i); err != nil {
 		return err
 	}
-	if err := sockopt.CheckError(d, desc); err != nil {
+	told, err := i.toldNobody(int(desc.File.Fd()))
+	if err == nil && !told {
+		err = sockopt.CheckError(d, desc)
+	}
+	if err != nil {
 		return err
 	}
 	return checkCork(desc)
@@ -314,6 +318,11 @@ func (s *saver) extra(d *kind.Dump, desc *kind.Desc, i *seen) error {
 		return err
 	}
 	x.WasReset, x.Unanswered = i.reset, i.unanswered
+	if i.udp() {
+		if x.Unanswered, err = i.toldNobody(int(desc.File.Fd())); err != nil {
+			return err
+		}
+	}
 	if i.outside {
 		x.Table = d.Table
 	}
