@@ -205,6 +205,35 @@ func TestNoInterface(t *testing.T) {
 	}
 }
 
+// TestOwnInterface: of a network that is the container's own, a restore makes the
+// loopback interface.
+func TestOwnInterface(t *testing.T) {
+	for _, how := range []string{"udp", "tcp", "unix", "netlink"} {
+		t.Run(how, func(t *testing.T) {
+			e := harness.New(t, "")
+			c := e.Start(name(e), []string{"--net", "none"}, harness.Tool(t, "sleep"), "1000")
+			ns, err := os.Open("/proc/" + strconv.Itoa(c.Ps().Processes[0].PID) + "/ns/net")
+			must(t, err)
+			defer ns.Close()
+			must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "inside", Namespace: netlink.NsFd(ns.Fd())}, PeerName: "end", PeerNamespace: netlink.NsFd(ns.Fd())}))
+			for dev, code := range map[string]int{"lo": 0, "inside": 3} {
+				cmd := e.Command(t.Context(), harness.Ckpt(), "exec", c.Name, "--", harness.Program(t, "bound.c"), how, dev)
+				said, err := cmd.StdoutPipe()
+				must(t, err)
+				must(t, cmd.Start())
+				_, err = said.Read(make([]byte, 6)) // ready
+				must(t, err)
+				r := e.Try("check", c.Name)
+				if told := strings.Contains(r.Out, "a socket bound to network interface "+dev+" (SO_BINDTODEVICE) of the container's own network"); told != (code == 3) {
+					t.Errorf("%s: %v", dev, r)
+				}
+				must(t, cmd.Process.Kill())
+				cmd.Wait()
+			}
+		})
+	}
+}
+
 // TestPortTaken: a check of an image tells of a netlink port that another has.
 func TestPortTaken(t *testing.T) {
 	e := harness.New(t, "")

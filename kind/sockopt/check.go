@@ -17,16 +17,20 @@ func Check(d *kind.Dump, desc *kind.Desc) error {
 	if err := checkNamespace(d, desc); err != nil {
 		return err
 	}
-	return CheckOptions(desc)
+	return CheckOptions(d, desc)
 }
 
 // CheckOptions is Check for a socket of which it is known where it was made.
-func CheckOptions(desc *kind.Desc) error {
+func CheckOptions(d *kind.Dump, desc *kind.Desc) error {
 	fd := desc.File.Fd()
-	if _, err := device(fd); err != nil {
+	dev, err := device(fd)
+	if err != nil {
 		return err
 	}
-	_, err := filter(fd)
+	if d.OwnNet && dev != "" && dev != "lo" { // all that a restore makes in it
+		return failure.WithHint(failure.Unsupportedf("a socket bound to network interface %s (SO_BINDTODEVICE) of the container's own network, where a restore makes none but lo", dev), "close it before the dump")
+	}
+	_, err = filter(fd)
 	return err
 }
 

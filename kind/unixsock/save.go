@@ -84,7 +84,7 @@ func (s *saver) refuse(d *kind.Dump, desc *kind.Desc) error {
 			d.External.Use(farSort, n)
 		}
 	}
-	if err := sockopt.CheckOptions(desc); err != nil {
+	if err := sockopt.CheckOptions(d, desc); err != nil {
 		return err
 	}
 	i, err := s.find(desc)
