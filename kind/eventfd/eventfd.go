@@ -6,7 +6,7 @@
 //
 // What is saved: the counter, EFD_SEMAPHORE, status flags, owner.
 //
-// What is lost: nothing.
+// What is lost: see Limits.
 //
 // Needs: nothing beyond eventfd2(2).
 package eventfd
@@ -40,6 +40,7 @@ func Kind() kind.File {
 		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,
+		Limits:  "that a control group of version 1 is to signal it (cgroup.event_control) is not seen, and lost",
 	}
 }
 

@@ -41,7 +41,8 @@ func refuseNotify(desc *kind.Desc) error {
 
 // refuseTrigger: a file of pressure stall information is written to for nothing
 // but to set a trigger, which lives as long as it is open
-// (Documentation/accounting/psi.rst).
+// (Documentation/accounting/psi.rst); cgroup.event_control of a version 1 memory
+// group to be told by an eventfd(2).
 func refuseTrigger(desc *kind.Desc) error {
 	if desc.Info.Flags&unix.O_ACCMODE == unix.O_RDONLY {
 		return nil
@@ -50,19 +51,31 @@ func refuseTrigger(desc *kind.Desc) error {
 	if err := unix.Fstatfs(int(desc.File.Fd()), &fs); err != nil {
 		return fmt.Errorf("find its file system: %w", err)
 	}
-	dir, name := path.Split(desc.Link)
-	switch int64(fs.Type) {
-	case unix.PROC_SUPER_MAGIC:
-		if dir != "/proc/pressure/" {
-			return nil
-		}
-	case unix.CGROUP2_SUPER_MAGIC:
-		if !strings.HasSuffix(name, ".pressure") || name == "cgroup.pressure" { // which is a switch
-			return nil
-		}
-	default:
+	what := triggers(int64(fs.Type), desc.Link)
+	if what == "" {
 		return nil
 	}
-	return failure.WithHint(failure.Unsupportedf("%s is open for writing: a trigger (pressure stall information) is not carried", desc.Link),
+	return failure.WithHint(failure.Unsupportedf("%s is open for writing: %s is not carried", desc.Link, what),
 		"let the program close it before the dump, and set the trigger anew")
+}
+
+// triggers is what writing to a file sets; "": nothing of that sort.
+func triggers(fs int64, link string) string {
+	const pressure = "a trigger (pressure stall information)"
+	dir, name := path.Split(link)
+	switch fs {
+	case unix.PROC_SUPER_MAGIC:
+		if dir == "/proc/pressure/" {
+			return pressure
+		}
+	case unix.CGROUP2_SUPER_MAGIC:
+		if strings.HasSuffix(name, ".pressure") && name != "cgroup.pressure" { // which is a switch
+			return pressure
+		}
+	case unix.CGROUP_SUPER_MAGIC:
+		if name == "cgroup.event_control" {
+			return "a notification of a control group"
+		}
+	}
+	return ""
 }
