@@ -75,7 +75,7 @@ func refuse(m *procfs.Map) error {
 		return failure.WithHint(failure.Unsupportedf("registered with userfaultfd, whose pages another program provides"), "dump when the program has ended what it uses userfaultfd for")
 	case m.End > taskSize && m.Path != "[vsyscall]":
 		return failure.WithHint(failure.Unsupportedf("addresses of more than 47 bits are not carried"), "run the program where page tables have four levels (boot option no5lvl)")
-	case m.ProtectionKey != 0:
+	case m.ProtectionKey != 0 && !executeOnly(m):
 		return failure.WithHint(failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey),
 			"run the program on a machine, or under a kernel, without protection keys (nopku)")
 	case m.Has("ss"):
@@ -199,6 +199,10 @@ func anonName(m *procfs.Map) string {
 	}
 	return ""
 }
+
+// executeOnly: memory of PROT_EXEC alone gets a protection key by the kernel, on
+// processors that have them, and will again (pkeys(7)).
+func executeOnly(m *procfs.Map) bool { return m.Prot() == unix.PROT_EXEC }
 
 func isAIO(m *procfs.Map) bool    { return m.Path == "/[aio]" }
 func isSysV(m *procfs.Map) bool   { return m.Shared && m.Deleted && strings.HasPrefix(m.Path, "/SYSV") }
