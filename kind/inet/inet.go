@@ -61,6 +61,7 @@ func Kind() kind.File {
 			"behind others that an earlier dump has seen, as UDP may; packets that a raw or ping socket has not received are dropped, which is told, " +
 			"and one that was shut down for writing only is not any more; " +
 			"counts of what has been sent (MSG_ZEROCOPY, SOF_TIMESTAMPING_OPT_ID) begin anew, which is told; a connection that has ended does not show its address any more (getsockname(2)); a connection that is being made begins anew to wait for an answer; " +
+			"one whose other end has closed and then reset it reads as reset (ECONNRESET) behind what it has received, where it read its end; TCP_QUICKACK, which TCP itself changes, begins anew; " +
 			"one that is kept though its other end is outside (--tcp keep) is lost if that does not wait as long; " +
 			"a BPF program of a SO_REUSEPORT group, and what else can be set but not read (IPV6_MTU, IPV6_PKTINFO, flow labels, anycast groups, " +
 			"IP_MULTICAST_IF by number alone, SO_BUSY_POLL_BUDGET), must be set again; TCP-MD5 keys, where whoever dumps is not told of them and the dump is not refused, too",
