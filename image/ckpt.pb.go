@@ -1211,8 +1211,9 @@ type Task struct {
 	ParentThread   uint32                 `protobuf:"varint,80,opt,name=parent_thread,json=parentThread,proto3" json:"parent_thread,omitempty"`             // the thread of its parent that it is a child of, if not the leading one
 	QueueNotices   []*QueueNotice         `protobuf:"bytes,63,rep,name=queue_notices,json=queueNotices,proto3" json:"queue_notices,omitempty"`
 	AioEvents      []*AioEvents           `protobuf:"bytes,64,rep,name=aio_events,json=aioEvents,proto3" json:"aio_events,omitempty"`
-	AutogroupNice  int32                  `protobuf:"varint,81,opt,name=autogroup_nice,json=autogroupNice,proto3" json:"autogroup_nice,omitempty"` // of its session (sched(7)); with the first process of each
-	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`          // it gave up the one that controls its session (TIOCNOTTY)
+	AutogroupNice  int32                  `protobuf:"varint,81,opt,name=autogroup_nice,json=autogroupNice,proto3" json:"autogroup_nice,omitempty"`    // of its session (sched(7)); with the first process of each
+	ProtectionKeys uint32                 `protobuf:"varint,82,opt,name=protection_keys,json=protectionKeys,proto3" json:"protection_keys,omitempty"` // pkey_alloc(2), a bit each, without the kernel's own for what may only be executed
+	NoTerminal     bool                   `protobuf:"varint,62,opt,name=no_terminal,json=noTerminal,proto3" json:"no_terminal,omitempty"`             // it gave up the one that controls its session (TIOCNOTTY)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1432,6 +1433,13 @@ func (x *Task) GetAioEvents() []*AioEvents {
 func (x *Task) GetAutogroupNice() int32 {
 	if x != nil {
 		return x.AutogroupNice
+	}
+	return 0
+}
+
+func (x *Task) GetProtectionKeys() uint32 {
+	if x != nil {
+		return x.ProtectionKeys
 	}
 	return 0
 }
@@ -2825,6 +2833,7 @@ type VMA struct {
 	Guards         []*Range               `protobuf:"bytes,7,rep,name=guards,proto3" json:"guards,omitempty"`                                       // MADV_GUARD_INSTALL
 	Mempolicy      uint32                 `protobuf:"varint,8,opt,name=mempolicy,proto3" json:"mempolicy,omitempty"`                                // mbind(2): get_mempolicy(2) with MPOL_F_ADDR
 	MempolicyNodes []byte                 `protobuf:"bytes,9,opt,name=mempolicy_nodes,json=mempolicyNodes,proto3" json:"mempolicy_nodes,omitempty"` // its node mask
+	ProtectionKey  uint32                 `protobuf:"varint,10,opt,name=protection_key,json=protectionKey,proto3" json:"protection_key,omitempty"`  // pkey_mprotect(2)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2920,6 +2929,13 @@ func (x *VMA) GetMempolicyNodes() []byte {
 		return x.MempolicyNodes
 	}
 	return nil
+}
+
+func (x *VMA) GetProtectionKey() uint32 {
+	if x != nil {
+		return x.ProtectionKey
+	}
+	return 0
 }
 
 // Range is [start, end) of addresses.
@@ -3140,7 +3156,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
 	"xstateSize\x12\x12\n" +
-	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xa1\b\n" +
+	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xca\b\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +
 	"\fno_new_privs\x18\x02 \x01(\bR\n" +
@@ -3174,7 +3190,8 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\rqueue_notices\x18? \x03(\v2\x11.ckpt.QueueNoticeR\fqueueNotices\x12.\n" +
 	"\n" +
 	"aio_events\x18@ \x03(\v2\x0f.ckpt.AioEventsR\taioEvents\x12%\n" +
-	"\x0eautogroup_nice\x18Q \x01(\x05R\rautogroupNice\x12\x1f\n" +
+	"\x0eautogroup_nice\x18Q \x01(\x05R\rautogroupNice\x12'\n" +
+	"\x0fprotection_keys\x18R \x01(\rR\x0eprotectionKeys\x12\x1f\n" +
 	"\vno_terminal\x18> \x01(\bR\n" +
 	"noTerminalB\x12\n" +
 	"\x10_coredump_filter\"G\n" +
@@ -3339,7 +3356,7 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x16\n" +
-	"\x06groups\x18\x04 \x03(\rR\x06groups\"\x89\x02\n" +
+	"\x06groups\x18\x04 \x03(\rR\x06groups\"\xb0\x02\n" +
 	"\x03VMA\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
@@ -3349,7 +3366,9 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\tpage_size\x18\x06 \x01(\x04R\bpageSize\x12#\n" +
 	"\x06guards\x18\a \x03(\v2\v.ckpt.RangeR\x06guards\x12\x1c\n" +
 	"\tmempolicy\x18\b \x01(\rR\tmempolicy\x12'\n" +
-	"\x0fmempolicy_nodes\x18\t \x01(\fR\x0emempolicyNodes\"/\n" +
+	"\x0fmempolicy_nodes\x18\t \x01(\fR\x0emempolicyNodes\x12%\n" +
+	"\x0eprotection_key\x18\n" +
+	" \x01(\rR\rprotectionKey\"/\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\"`\n" +

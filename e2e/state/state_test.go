@@ -47,6 +47,7 @@ var programs = []program{
 	{source: "nsfiles.c", flags: []string{"--no-init"}},
 	{source: "mappings.c"},
 	{source: "limits.c"},
+	{source: "keys.c"},
 	{source: "vdso.c", args: []string{"moved"}},
 	{source: "vdso.c", args: []string{"data"}},
 	{source: "vdso.c", args: []string{"none"}},

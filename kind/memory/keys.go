@@ -1,58 +1,128 @@
 package memory
 
 import (
+	"fmt"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/kind"
 	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
-// A process has protection keys 0 to 15 (pkeys(7)), on processors with them.
+// A process has protection keys 0 to 15 (pkeys(7)), on processors with them. Key 0
+// is everybody's. Memory of PROT_EXEC alone gets one by the kernel.
 const (
 	keys             = 16
 	keyDisableAccess = 1 // PKEY_DISABLE_ACCESS
 )
 
-// keysTaken asks which protection keys the program has allocated, which nothing
-// shows: those that it does not get any more. They are given back in the same
-// script, and the rights of the thread to them, which it does not have, are the
-// same as before. Without such a processor there is none to get.
-func keysTaken(s *tracee.Script) (refuse func(maps []procfs.Map) error) {
-	var got [keys]tracee.Step
-	for i := range got {
-		got[i] = s.Try(unix.SYS_PKEY_ALLOC, 0, keyDisableAccess)
-	}
-	for _, step := range got {
-		s.Feed(step, s.Try(unix.SYS_PKEY_FREE, 0), 0)
-	}
-	return func(maps []procfs.Map) error {
-		var free []uint64
-		for _, step := range got {
-			if key, err := s.Result(step); err == nil {
-				free = append(free, key)
-			}
-		}
-		return refuseKeys(free, maps)
-	}
+// keyQuestion asks which keys the program has allocated, which nothing shows: those
+// that it does not get any more. They are given back in the same script, and the
+// rights of the thread to them, which it does not have, are the same as before.
+// Without such a processor there is none to get.
+type keyQuestion struct {
+	s   *tracee.Script
+	got [keys]tracee.Step
 }
 
-// refuseKeys refuses keys that are not free, but for that of memory that may only
-// be executed, which the kernel allocates by itself.
-func refuseKeys(free []uint64, maps []procfs.Map) error {
-	if len(free) == 0 {
-		return nil
+func askKeys(s *tracee.Script) *keyQuestion {
+	q := &keyQuestion{s: s}
+	for i := range q.got {
+		q.got[i] = s.Try(unix.SYS_PKEY_ALLOC, 0, keyDisableAccess)
 	}
-	taken := keys - 1 - len(free) // 0 is everybody's
-	for i := range maps {
-		if maps[i].ProtectionKey != 0 && executeOnly(&maps[i]) {
-			taken--
-			break
+	for _, step := range q.got {
+		s.Feed(step, s.Try(unix.SYS_PKEY_FREE, 0), 0)
+	}
+	return q
+}
+
+// read notes the keys that the program has allocated, a bit each.
+func (q *keyQuestion) read(p *kind.Proc) {
+	var free []uint64
+	for _, step := range q.got {
+		if key, err := q.s.Result(step); err == nil {
+			free = append(free, key)
 		}
 	}
-	if taken <= 0 {
+	p.Extra.ProtectionKeys = keysTaken(free, p.Maps)
+}
+
+// keysTaken are the keys that are not free, without the kernel's own.
+func keysTaken(free []uint64, maps []procfs.Map) uint32 {
+	if len(free) == 0 {
+		return 0
+	}
+	taken := uint32(1<<keys - 1)
+	for _, key := range free {
+		taken &^= 1 << key
+	}
+	for i := range maps {
+		if m := &maps[i]; executeOnly(m) && m.ProtectionKey != 0 {
+			return taken &^ (1 | 1<<m.ProtectionKey)
+		}
+	}
+	return taken &^ 1
+}
+
+func executeOnly(m *procfs.Map) bool { return m.Prot() == unix.PROT_EXEC }
+
+// keyOfExecution is the kernel's own key; 0: there is none.
+func (b *space) keyOfExecution() uint32 {
+	for _, v := range b.own() {
+		if key := b.extra[v.GetStart()].GetProtectionKey(); key != 0 && v.GetProt() == unix.PROT_EXEC {
+			return key
+		}
+	}
+	return 0
+}
+
+// takeKeys allocates all keys but the kernel's own, which it then takes. Where the
+// program has none, that happens by itself.
+func (b *space) takeKeys() error {
+	taken := b.t.Extra.GetProtectionKeys()
+	own := b.keyOfExecution()
+	for _, v := range b.own() {
+		if key := b.extra[v.GetStart()].GetProtectionKey(); key >= keys || key != 0 && key != own && taken>>key&1 == 0 {
+			return failure.Damagedf("mapping %#x-%#x with protection key %d", v.GetStart(), v.GetEnd(), key)
+		}
+	}
+	if taken == 0 {
 		return nil
 	}
-	return failure.WithHint(failure.Unsupportedf("%d memory protection keys are allocated (pkey_alloc): keys are not carried yet", taken),
-		"run the program on a machine, or under a kernel, without protection keys (nopku)")
+	for range keys - 1 {
+		step := b.s.Must(unix.SYS_PKEY_ALLOC, 0, keyDisableAccess)
+		b.s.Note(step, "allocate a protection key")
+		b.s.Explain(step, func(errno unix.Errno) error {
+			return failure.WithHint(failure.Unsupportedf("it uses memory protection keys (pkeys(7)), which are not to be had here: %w", errno),
+				"restore it on a processor with them (pku and ospke in /proc/cpuinfo)")
+		})
+	}
+	if own != 0 {
+		b.s.Must(unix.SYS_PKEY_FREE, uint64(own))
+	}
+	return nil
+}
+
+// giveKey puts a mapping under its protection key.
+func (b *space) giveKey(v *vma.VmaEntry) {
+	key := b.extra[v.GetStart()].GetProtectionKey()
+	if key == 0 || b.t.Extra.GetProtectionKeys()>>key&1 == 0 {
+		return
+	}
+	b.s.Note(b.s.Must(unix.SYS_PKEY_MPROTECT, v.GetStart(), v.GetEnd()-v.GetStart(), uint64(v.GetProt()), uint64(key)),
+		fmt.Sprintf("put %#x under protection key %d", v.GetStart(), key))
+}
+
+// freeKeys frees those that only kept the kernel from taking another.
+func (b *space) freeKeys() {
+	taken := b.t.Extra.GetProtectionKeys()
+	own := b.keyOfExecution()
+	for key := uint32(1); key < keys && taken != 0; key++ {
+		if key != own && taken>>key&1 == 0 {
+			b.s.Note(b.s.Must(unix.SYS_PKEY_FREE, uint64(key)), "free a protection key")
+		}
+	}
 }

@@ -41,7 +41,7 @@
 //
 // PR_SET_MM_MAP (3.18). For shared memory in huge pages mremap(2) of these (5.16,
 // commit 550a7d60bd5e). userfaultfd registrations, deleted files of hugetlbfs,
-// protection keys, secret memory and device memory are refused.
+// secret memory and device memory are refused.
 package memory
 
 import (
@@ -78,8 +78,8 @@ func New() (kind.Process, kind.Namespace) {
 	m := &maker{at: map[uint64]kind.Range{}, estates: map[pidns.VPID]*estate{}}
 	space := kind.Process{
 		Name:     "memory",
-		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*), and memory policies of parts (mbind(2)); huge pages by advice, and those of hugetlbfs, private and shared; guard pages; pages that forked processes share copy-on-write with their parent; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
-		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a protection key (but what may only be executed), a shadow stack or a uprobe; addresses of more than 47 bits; more mappings than leave room for ckpt's (vm.max_map_count); a vDSO that was written to; a deleted file of hugetlbfs; memory into which a socket receives; System V segments of the host; for ordinary users guard pages in shared memory without a file, and a memfd in huge pages that is nowhere open",
+		Saves:    "mappings private and shared, of files, memfd, System V segments and AIO rings, with contents and VmFlags (mlock, MADV_*), and memory policies of parts (mbind(2)); protection keys (pkeys(7)); huge pages by advice, and those of hugetlbfs, private and shared; guard pages; pages that forked processes share copy-on-write with their parent; brk, stack, arguments, environment, auxiliary vector, executable, vDSO",
+		Refuses:  "memory with userfaultfd, of devices, of memfd_secret, with a shadow stack or a uprobe; addresses of more than 47 bits; more mappings than leave room for ckpt's (vm.max_map_count); a vDSO that was written to; a deleted file of hugetlbfs; memory into which a socket receives; System V segments of the host; for ordinary users guard pages in shared memory without a file, and a memfd in huge pages that is nowhere open",
 		Needs:    "PR_SET_MM_MAP (3.18); for shared memory in huge pages mremap(2) of them (5.16)",
 		Observe:  observeAll,
 		Ask:      s.ask,

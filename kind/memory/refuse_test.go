@@ -17,8 +17,7 @@ func TestRefuse(t *testing.T) {
 		says string // "": not refused
 	}{
 		{"plain", procfs.Map{Flags: []string{"rd", "wr"}}, ""},
-		{"key", procfs.Map{Flags: []string{"rd", "wr"}, ProtectionKey: 3}, "memory protection key 3"},
-		{"key of the kernel's", procfs.Map{Exec: true, Flags: []string{"ex"}, ProtectionKey: 1}, ""},
+		{"key", procfs.Map{Flags: []string{"rd", "wr"}, ProtectionKey: 3}, ""},
 		{"shadow stack", procfs.Map{Flags: []string{"rd", "ss"}}, "a shadow stack (CET)"},
 		{"userfaultfd", procfs.Map{Flags: []string{"rd", "ui"}}, "registered with userfaultfd"},
 		{"device", procfs.Map{Path: "/dev/mem", Ino: 1, Shared: true, Flags: []string{"rd", "io", "pf"}}, "memory of a device"},
@@ -30,16 +29,6 @@ func TestRefuse(t *testing.T) {
 	} {
 		refused(t, c.name, refuse(&c.m), c.says)
 	}
-}
-
-func TestRefuseKeys(t *testing.T) {
-	free := []uint64{2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
-	executed := []procfs.Map{{}, {Exec: true, ProtectionKey: 1}, {Exec: true, ProtectionKey: 1}}
-	refused(t, "no such processor", refuseKeys(nil, nil), "")
-	refused(t, "none", refuseKeys(append(free, 1), nil), "")
-	refused(t, "one", refuseKeys(free, nil), "1 memory protection keys are allocated")
-	refused(t, "that of execution", refuseKeys(free, executed), "")
-	refused(t, "one more", refuseKeys(free[1:], executed), "1 memory protection keys are allocated")
 }
 
 // Of hugetlbfs all is carried that leads to something.

@@ -75,6 +75,9 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 		return err
 	}
 	b.clear()
+	if err := b.takeKeys(); err != nil {
+		return err
+	}
 	if err := b.attachAll(); err != nil {
 		return err
 	}
@@ -85,6 +88,7 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	for _, v := range b.own() {
 		b.settle(v)
 	}
+	b.freeKeys()
 	b.placeVDSO(parts)
 	if err := b.restoreAIO(); err != nil {
 		return err
@@ -330,6 +334,7 @@ func (b *space) settle(v *vma.VmaEntry) {
 	if v.GetStatus()&(anonShared|fileShared) == 0 && b.protToFill(v) != uint64(v.GetProt()) {
 		b.s.Note(b.s.Must(unix.SYS_MPROTECT, start, size, uint64(v.GetProt())), fmt.Sprintf("protect %#x", start))
 	}
+	b.giveKey(v)
 	x := b.extra[start]
 	for _, g := range x.GetGuards() { // before the lock, which forbids them
 		b.s.Note(b.s.Must(unix.SYS_MADVISE, g.GetStart(), g.GetEnd()-g.GetStart(), madvGuard), fmt.Sprintf("guard %#x", g.GetStart()))

@@ -56,7 +56,7 @@ type object struct{ dev, ino uint64 }
 func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
 	brk := sc.Must(unix.SYS_BRK, 0)
 	area := sc.Space(1)
-	noKeys := keysTaken(sc)
+	keys := askKeys(sc)
 	var asked *policies
 	if maps := ownPolicies(p); p.SharesVM == nil && len(maps) <= askedAtOnce {
 		asked = askPolicies(sc, maps)
@@ -66,10 +66,8 @@ func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error
 		if err != nil {
 			return err
 		}
-		if err := noKeys(p.Maps); err != nil {
-			return err
-		}
 		if p.SharesVM == nil {
+			keys.read(p)
 			if p.Extra.MlockFuture, err = lockedFuture(p, area); err != nil {
 				return err
 			}

@@ -75,9 +75,6 @@ func refuse(m *procfs.Map) error {
 		return failure.WithHint(failure.Unsupportedf("registered with userfaultfd, whose pages another program provides"), "dump when the program has ended what it uses userfaultfd for")
 	case m.End > taskSize && m.Path != "[vsyscall]":
 		return failure.WithHint(failure.Unsupportedf("addresses of more than 47 bits are not carried"), "run the program where page tables have four levels (boot option no5lvl)")
-	case m.ProtectionKey != 0 && !executeOnly(m):
-		return failure.WithHint(failure.Unsupportedf("memory protection key %d: keys are not carried yet", m.ProtectionKey),
-			"run the program on a machine, or under a kernel, without protection keys (nopku)")
 	case m.Has("ss"):
 		return failure.WithHint(failure.Unsupportedf("a shadow stack (CET) is not carried"), "run the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")
 	case m.Has("io"), m.Has("pf"):
@@ -168,11 +165,11 @@ func lockedOnFault(m *procfs.Map) bool {
 
 // extra is what vma_entry has no field for; nil where there is nothing.
 func extra(m *procfs.Map, opened bool) *image.VMA {
-	x := &image.VMA{Start: m.Start, OnFault: lockedOnFault(m), Droppable: m.Has("dp"), Sealed: m.Has("sl"), Name: anonName(m)}
+	x := &image.VMA{Start: m.Start, OnFault: lockedOnFault(m), Droppable: m.Has("dp"), Sealed: m.Has("sl"), Name: anonName(m), ProtectionKey: uint32(m.ProtectionKey)}
 	if opened {
 		x.Name = "" // only memory has one
 	}
-	if !x.OnFault && !x.Droppable && !x.Sealed && x.Name == "" {
+	if !x.OnFault && !x.Droppable && !x.Sealed && x.Name == "" && x.ProtectionKey == 0 {
 		return nil
 	}
 	return x
@@ -199,10 +196,6 @@ func anonName(m *procfs.Map) string {
 	}
 	return ""
 }
-
-// executeOnly: memory of PROT_EXEC alone gets a protection key by the kernel, on
-// processors that have them, and will again (pkeys(7)).
-func executeOnly(m *procfs.Map) bool { return m.Prot() == unix.PROT_EXEC }
 
 func isAIO(m *procfs.Map) bool    { return m.Path == "/[aio]" }
 func isSysV(m *procfs.Map) bool   { return m.Shared && m.Deleted && strings.HasPrefix(m.Path, "/SYSV") }
