@@ -86,7 +86,7 @@ func newSession(src Source, o Options, out *image.Writer) (*session, error) {
 	}
 	s.level = level
 	s.d = &kind.Dump{
-		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Privileged: privileged, SessionKeyring: src.SessionKeyring,
+		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Main: src.MainVPID, Privileged: privileged, SessionKeyring: src.SessionKeyring,
 		Outside: o.Outside, External: externals(o.External), Table: fmt.Sprintf("ckpt-%s-%08x", src.Name, rand.Uint32()), Leave: o.Leave, Over: s.over,
 		FileID: s.fileID, AddFile: s.addFile, RefuseFile: s.refuseFile,
 		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,

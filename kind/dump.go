@@ -59,6 +59,8 @@ type Dump struct {
 	// Adopted: ckpt did not start the processes, and there is no container as
 	// yet. Outside of it are all but them.
 	Adopted bool
+	// Main is the container's command.
+	Main pidns.VPID
 	// OwnNet: the container has a network namespace of its own.
 	OwnNet bool
 	// Privileged: ckpt is root in the first user namespace.

@@ -11,7 +11,8 @@ import (
 )
 
 // TestRefusedCgroup: a process that is in a control group of its own is refused
-// as long as it is there.
+// as long as it is there. One that came by ckpt exec, and whose parent has ended,
+// may have its group from there.
 func TestRefusedCgroup(t *testing.T) {
 	own, below := newCgroup(t)
 	if below == "" {
@@ -21,14 +22,14 @@ func TestRefusedCgroup(t *testing.T) {
 	c := e.Start("grouped", nil, harness.Program(t, "refused.c"), "empty keyrings")
 	var j harness.Journal
 	counts(c, &j, "parent")
-	pid := strconv.Itoa(c.Ps().Processes[0].PID)
-	move := func(dir string) {
+	move := func(n int, dir string) {
 		t.Helper()
+		pid := strconv.Itoa(c.Ps().Processes[n].PID)
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(pid), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
-	move(below)
+	move(0, below)
 	image := e.Join("image")
 	for _, args := range [][]string{{"dump", c.Name, image}, {"check", c.Name}} {
 		r := e.Try(args...)
@@ -40,8 +41,12 @@ func TestRefusedCgroup(t *testing.T) {
 	absent(e, image)
 	untraced(c)
 	counts(c, &j, "parent")
-	move(own)
-	c.Dump(image)
+	move(0, own)
+	e.Run("exec", c.Name, "--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 </dev/null &")
+	move(1, below)
+	if r := e.Try("dump", c.Name, image); r.Code != 0 || !strings.Contains(r.Err, "a restore puts it into the control group of all others") || !strings.Contains(r.Err, filepath.Base(below)) {
+		t.Errorf("want it told, and exit code 0: %v", r)
+	}
 	e.Restore(image, "")
 	counts(c, &j, "parent")
 }

@@ -9,13 +9,14 @@
 //
 // Nothing. A restored container is in the control groups of whoever restores
 // it, as a started one is in those of whoever starts it. A process that is in
-// another group than its parent, or for a child of ckpt's init than that, has
+// another group than its parent, or the command in another than ckpt's init, has
 // gone there inside, or was put there: it is refused.
 //
 // # What is lost
 //
 // See Limits. Who comes by `ckpt exec` is in the groups of whoever called that,
-// until ckpt brings all back together.
+// and so are those of his children that outlive him, and are init's then: of
+// these it is told that they will be where all others are.
 //
 // # Needs
 //
@@ -63,6 +64,10 @@ func (s saver) observe(d *kind.Dump, p *kind.Proc) error {
 	}
 	mine, others, ok := differ(own, parent)
 	if !ok {
+		return nil
+	}
+	if p.Parent == nil && p.VPID != d.Main {
+		d.Log.Warn("a restore puts it into the control group of all others", "vpid", p.VPID, "comm", p.Comm, "group", mine, "others", others)
 		return nil
 	}
 	return failure.WithHint(failure.Unsupportedf("it is in control group %s, its parent in %s; that is not carried yet", mine, others),
