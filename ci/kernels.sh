@@ -48,8 +48,9 @@ chmod 755 "$work" "$work/initrd/init"
 export CKPT_BINARY=$work/ckpt
 phase "build" go build -o "$CKPT_BINARY" ./cmd/ckpt
 # Java alone takes as long as all others.
-tests=${TESTS:-e2e e2e/workload}
-run=${RUN:-'TestScripts|TestRestore/(python|node|go|bash|redis|nginx|postgres|memcached)'}
+tests=${TESTS:-e2e e2e/workload e2e/state}
+# Protection keys (TestState/keys) the emulated processor has in any case.
+run=${RUN:-'TestScripts|TestRestore/(python|node|go|bash|redis|nginx|postgres|memcached)|TestState/keys'}
 buildTests() {
 	local t
 	for t in $tests; do

@@ -6,7 +6,10 @@
 //
 // /proc/PID/smaps: every mapping with its VmFlags. PAGEMAP_SCAN (6.7), or
 // /proc/PID/pagemap before it: which pages differ from what the mapping would
-// give by itself. /proc/PID/stat, auxv, exe.
+// give by itself. /proc/PID/stat, auxv, exe. By calls of the process itself: the
+// memory policy of each mapping (get_mempolicy(2)), which protection keys are
+// allocated (those that pkey_alloc(2) does not give), whether memory to come is
+// locked, and, for an ordinary user, what there is of shared memory (mincore(2)).
 //
 // # What is saved
 //
@@ -19,7 +22,7 @@
 // Shared anonymous memory has no descriptor, and /proc/PID/map_files is open
 // to root alone. So the container's init makes it before any process is born;
 // each child inherits it, duplicates the parts it maps with mremap(2) of size
-// zero, and drops the rest.
+// zero (those in huge pages it moves), and drops the rest.
 //
 // # What is lost
 //
