@@ -21,6 +21,9 @@ func (s *session) died(err error) error {
 			return s.killed(v)
 		}
 	}
+	if s.stillborn != 0 {
+		return s.killed(s.stillborn)
+	}
 	return err
 }
 

@@ -52,6 +52,18 @@ func TestDied(t *testing.T) {
 	}
 }
 
+// TestStillborn: one that is killed as it is born is not among the bare children.
+func TestStillborn(t *testing.T) {
+	s := inContainer(t, 2, 3)
+	must(t, s.tree())
+	delete(s.stubs, 3)
+	s.stillborn = 3
+	want := "restore pid 3 (program): it ended meanwhile, killed by a signal"
+	if got := s.died(tracee.ErrGone); got.Error() != want {
+		t.Errorf("%v\nwant %s", got, want)
+	}
+}
+
 // TestDiedAtTheEnd: nothing is done to a process any more but to let it go.
 func TestDiedAtTheEnd(t *testing.T) {
 	for victim, want := range map[pidns.VPID]string{

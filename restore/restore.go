@@ -147,6 +147,7 @@ type session struct {
 	stubs      map[pidns.VPID]*tracee.Thread // bare children by the id inside
 	born       map[pidns.VPID]pidns.Chain    // their ids
 	ended      map[pidns.VPID]bool           // those of them that were told to end
+	stillborn  pidns.VPID                    // one that was killed before it could be told anything; 0: none
 	area       kind.Range                    // where scripts stand, the same in all
 	sites      map[uint32]tracee.Site        // of each address space, by vm_id
 	tables     map[uint32]*table             // of descriptors, by files_id

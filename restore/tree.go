@@ -120,6 +120,9 @@ func (s *session) take(step tree.Step) error {
 		}
 		child, err := tracee.ForkStub(by, s.root.Site, tracee.ForkOptions{SetTID: numbers, Flags: st.Flags, ExitSignal: st.ExitSignal})
 		if err != nil {
+			if errors.Is(err, tracee.ErrGone) {
+				s.stillborn = st.Child
+			}
 			return err
 		}
 		s.born[st.Child] = ids

@@ -42,11 +42,22 @@ func StartStub(o StubOptions) (*Thread, Site, error) {
 	}
 	t, err := seizeStub(pid, o)
 	if err != nil {
+		err = whyNot(pid, err)
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = wait4(pid)
 		return nil, Site{}, fmt.Errorf("start bare child: %w", err)
 	}
 	return t, stubSite(), nil
+}
+
+// whyNot is ErrGone where a child has ended by itself: it was killed, and what is
+// done to it fails in one of many ways (PTRACE_SEIZE with EPERM).
+func whyNot(pid int, err error) error {
+	var si unix.Siginfo
+	if e := unix.Waitid(unix.P_PID, pid, &si, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil); e == nil && si.Signo == int32(unix.SIGCHLD) {
+		return fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return err
 }
 
 // execStub starts the program. Until it is traced, the death of this OS

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -394,5 +395,28 @@ func TestSyscallAtAndPark(t *testing.T) {
 	}
 	if got, err := c.Regs(); err != nil || pc(got) != text {
 		t.Errorf("parked at %#x, %v", pc(got), err)
+	}
+}
+
+// TestWhyNot: a child that was killed is told from one that cannot be traced.
+func TestWhyNot(t *testing.T) {
+	c := exec.Command("sleep", "1000")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Wait() }()
+	pid := c.Process.Pid
+	if err := whyNot(pid, unix.EPERM); err != unix.EPERM {
+		t.Errorf("it lives: %v", err)
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var si unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, pid, &si, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := whyNot(pid, unix.EPERM); !errors.Is(err, ErrGone) || !errors.Is(err, unix.EPERM) {
+		t.Errorf("it was killed: %v", err)
 	}
 }
