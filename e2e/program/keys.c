@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 
-static char *written, *readable, *executed;
+static char *written, *readable, *executed, *freed;
 static int one, two, given;
 static volatile int seen[2]; /* rights of the other thread; -2: not yet */
 
@@ -53,6 +53,7 @@ static void look(void)
 	fact("key of what is written", "%s", key_of(written));
 	fact("key of what is read", "%s", key_of(readable));
 	fact("key of what is executed", "%s", key_of(executed));
+	fact("key that was freed", "%s", key_of(freed));
 	fact("rights", "%d %d", pkey_get(one), pkey_get(two));
 	seen[0] = seen[1] = -2;
 	while (seen[0] == -2 || seen[1] == -2)
@@ -61,7 +62,7 @@ static void look(void)
 	int next = pkey_alloc(0, 0);
 	fact("next key", "%d", next);
 	pkey_free(next);
-	fact("contents", "%d %d", written[1], readable[1]);
+	fact("contents", "%d %d %d", written[1], readable[1], freed[1]);
 	fact("writing", "%d %d", writing(written), writing(readable));
 }
 
@@ -90,11 +91,12 @@ int main(void)
 	begin();
 	signal(SIGSEGV, hit);
 	given = pkey_alloc(0, 0), one = pkey_alloc(0, 0), two = pkey_alloc(0, PKEY_DISABLE_WRITE);
-	written = map(1), readable = map(2), executed = map(3);
+	written = map(1), readable = map(2), executed = map(3), freed = map(4);
 	check(mprotect(executed, 4096, PROT_EXEC) == 0, "mprotect");
 	if (one > 0) {
 		check(pkey_mprotect(written, 4096, PROT_READ | PROT_WRITE, one) == 0, "pkey_mprotect");
-		check(pkey_mprotect(readable, 4096, PROT_READ | PROT_WRITE, two) == 0 && pkey_free(given) == 0, "pkey_mprotect");
+		check(pkey_mprotect(readable, 4096, PROT_READ | PROT_WRITE, two) == 0, "pkey_mprotect");
+		check(pkey_mprotect(freed, 4096, PROT_READ | PROT_WRITE, given) == 0 && pkey_free(given) == 0, "pkey_mprotect");
 	} else {
 		check(mprotect(readable, 4096, PROT_READ) == 0, "mprotect");
 	}

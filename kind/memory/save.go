@@ -56,7 +56,10 @@ type object struct{ dev, ino uint64 }
 func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
 	brk := sc.Must(unix.SYS_BRK, 0)
 	area := sc.Space(1)
-	keys := askKeys(sc)
+	keys, err := askKeys(sc, p)
+	if err != nil {
+		return nil, err
+	}
 	var asked *policies
 	if maps := ownPolicies(p); p.SharesVM == nil && len(maps) <= askedAtOnce {
 		asked = askPolicies(sc, maps)
@@ -67,7 +70,9 @@ func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error
 			return err
 		}
 		if p.SharesVM == nil {
-			keys.read(p)
+			if err := keys.read(p); err != nil {
+				return err
+			}
 			if p.Extra.MlockFuture, err = lockedFuture(p, area); err != nil {
 				return err
 			}
