@@ -47,7 +47,7 @@ func New() (kind.Process, kind.Thread) {
 		Name:    "keyrings",
 		Refuses: "keys in a keyring of a thread, a process, or in a session keyring joined inside",
 		Ask:     s.ask, Unseen: "keyrings",
-		Limits: "keyrings without keys are not made again; session keyrings joined inside are noticed by root alone, and with dump --pid only those that the first process has not; a restored container has the session keyring, and the users' keyrings, that are there where it is restored",
+		Limits: "keyrings without keys are not made again; session keyrings joined inside are noticed by root alone, and with dump --pid only those that the first process has not; a restored container has the session keyring, and the users' keyrings, that are there where it is restored: in an ordinary user's container, new ones",
 	}
 	return process, kind.Thread{Name: "keyrings", Ask: askThread}
 }
@@ -60,7 +60,7 @@ type saver struct {
 
 func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error, error) {
 	process := look(sc, ofProcess)
-	read := func() error { return process.none(0, "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)") }
+	read := func() error { return process.none(0, "a keyring of its own (KEY_SPEC_PROCESS_KEYRING)", toKeepElse(d)) }
 	if !d.Privileged || p.IDs.GetUserNsId() > image.NamespaceID {
 		return read, nil
 	}
@@ -82,7 +82,7 @@ func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error
 		if id := ids[2]; id == ids[0] || s.wasGiven(d, id) {
 			return nil
 		}
-		return session.none(ids[1], "a session keyring of its own (KEYCTL_JOIN_SESSION_KEYRING)")
+		return session.none(ids[1], "a session keyring of its own (KEYCTL_JOIN_SESSION_KEYRING)", toKeepElse(d))
 	}, nil
 }
 
@@ -98,9 +98,17 @@ func (s *saver) wasGiven(d *kind.Dump, id uint64) bool {
 	return id == s.given
 }
 
-func askThread(_ *kind.Dump, _ *kind.Proc, _ *kind.Task, sc *tracee.Script) (func() error, error) {
+// toKeepElse is what a user can do about keys.
+func toKeepElse(d *kind.Dump) string {
+	if d.Privileged {
+		return "have it keep its keys in the user's keyring (KEY_SPEC_USER_KEYRING), which belongs to the machine, and not to the container"
+	}
+	return "have it give up its keys before the dump (KEYCTL_CLEAR), or start the container as root"
+}
+
+func askThread(d *kind.Dump, _ *kind.Proc, _ *kind.Task, sc *tracee.Script) (func() error, error) {
 	thread := look(sc, ofThread)
-	return func() error { return thread.none(0, "a keyring of its own (KEY_SPEC_THREAD_KEYRING)") }, nil
+	return func() error { return thread.none(0, "a keyring of its own (KEY_SPEC_THREAD_KEYRING)", toKeepElse(d)) }, nil
 }
 
 // looked is a keyring and what is in it, as its owner is told.
@@ -124,7 +132,7 @@ func (l *looked) id() (uint64, error) {
 
 // none refuses a keyring with keys in it. That of the user, whose serial number
 // is users, may be in it, as pam_keyinit(8) has it: that belongs to the machine.
-func (l *looked) none(users uint64, what string) error {
+func (l *looked) none(users uint64, what, hint string) error {
 	_, there, err := result(l.sc, l.serial)
 	if err != nil || !there {
 		return err
@@ -136,8 +144,7 @@ func (l *looked) none(users uint64, what string) error {
 			return nil
 		}
 	}
-	return failure.WithHint(failure.Unsupportedf("it has %s, whose keys cannot be read", what),
-		"have it keep its keys in the user's keyring (KEY_SPEC_USER_KEYRING), which belongs to the machine, and not to the container")
+	return failure.WithHint(failure.Unsupportedf("it has %s; keys cannot be read", what), hint)
 }
 
 // result is the serial number of a keyring; there is false if there is none.
