@@ -3,7 +3,6 @@ package memory
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
@@ -105,20 +104,4 @@ func (b *space) savedVDSO() (out []*vma.VmaEntry) {
 func incompatibleVDSO() error {
 	return failure.WithHint(failure.Mark(failure.ErrIncompatible, errors.New("the program holds the vDSO of another kernel")),
 		"restore it under the kernel it was dumped on (ckpt inspect tells which)")
-}
-
-// advise gives a mapping the advice of madvise(2) that the kernel keeps with it.
-func (b *space) advise(v *vma.VmaEntry) {
-	for _, a := range advice {
-		if v.GetMadv()&(1<<a.advice) != 0 {
-			b.s.Note(b.s.Must(unix.SYS_MADVISE, v.GetStart(), v.GetEnd()-v.GetStart(), uint64(a.advice)), fmt.Sprintf("advise %#x", v.GetStart()))
-		}
-	}
-}
-
-// seal forbids a mapping to change for good (mseal(2)).
-func (b *space) seal(v *vma.VmaEntry) {
-	if b.extra[v.GetStart()].GetSealed() {
-		b.s.Note(b.s.Must(sysMseal, v.GetStart(), v.GetEnd()-v.GetStart(), 0), fmt.Sprintf("seal %#x", v.GetStart()))
-	}
 }
