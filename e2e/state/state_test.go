@@ -46,6 +46,7 @@ var programs = []program{
 	{source: "nsfiles.c"},
 	{source: "nsfiles.c", flags: []string{"--no-init"}},
 	{source: "mappings.c"},
+	{source: "crowd.c"},
 	{source: "limits.c"},
 	{source: "keys.c"},
 	{source: "vdso.c", args: []string{"moved"}},

@@ -36,7 +36,11 @@ func receive(t testing.TB, f *os.File) (out []got) {
 // send sends from an address to another, each a datagram.
 func send(t testing.TB, family int, from, to string, opts [][3]int, data ...string) {
 	t.Helper()
-	f := socket(t, family, sockDgram, 0, opts...)
+	sendBy(t, socket(t, family, sockDgram, 0, opts...), from, to, data...)
+}
+
+func sendBy(t testing.TB, f *os.File, from, to string, data ...string) {
+	t.Helper()
 	bind(t, f, from)
 	for _, d := range data {
 		must(t, unix.Sendto(int(f.Fd()), []byte(d), 0, sockaddr(netip.MustParseAddrPort(to), 0)))
@@ -72,6 +76,10 @@ func TestDatagrams(t *testing.T) {
 		"what came with it, IPv6": {setup: setup{family: in6, typ: sockDgram, bind: "[::1]:53", backlog: -1, opts: [][3]int{{ipv6, unix.IPV6_RECVPKTINFO, 1}, {ipv6, unix.IPV6_RECVHOPLIMIT, 1}, {ipv6, unix.IPV6_RECVTCLASS, 1}}},
 			fill: func(t *testing.T) {
 				send(t, in6, "[::1]:7", "[::1]:53", [][3]int{{ipv6, unix.IPV6_UNICAST_HOPS, 9}, {ipv6, unix.IPV6_TCLASS, 16}}, "a", "b")
+			}},
+		"UDP-Lite": {setup: setup{family: in4, typ: sockDgram, proto: unix.IPPROTO_UDPLITE, bind: "127.0.0.1:53", backlog: -1},
+			fill: func(t *testing.T) {
+				sendBy(t, socket(t, in4, sockDgram, unix.IPPROTO_UDPLITE), "127.0.0.1:7", "127.0.0.1:53", "", "hello", long)
 			}},
 		"in segments": {setup: setup{family: in4, typ: sockDgram, bind: "127.0.0.1:53", backlog: -1, opts: [][3]int{{udp, udpGRO, 1}}},
 			fill: func(t *testing.T) {

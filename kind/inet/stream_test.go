@@ -154,19 +154,20 @@ func TestConnections(t *testing.T) {
 		carry  func(*testing.T, ...*os.File) []*os.File
 		before func(t *testing.T, e ends) (toC, toS []byte)
 		after  func(t *testing.T, e ends)
+		states [2]int // of c and s, 0: established; FIN_WAIT1 may have become FIN_WAIT2
 	}{
-		"idle": {carry, func(*testing.T, ends) ([]byte, []byte) { return nil, nil }, func(t *testing.T, e ends) { chat(t, e.c, e.s) }},
+		"idle": {carry, func(*testing.T, ends) ([]byte, []byte) { return nil, nil }, func(t *testing.T, e ends) { chat(t, e.c, e.s) }, [2]int{}},
 		"after a talk": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
 			say(t, e.c, "1")
 			hear(t, e.s, []byte("1"))
 			return nil, nil
-		}, func(t *testing.T, e ends) { chat(t, e.s, e.c) }},
+		}, func(t *testing.T, e ends) { chat(t, e.s, e.c) }, [2]int{}},
 		"unread": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
 			say(t, e.c, "to the server")
 			say(t, e.s, "to the client")
 			return []byte("to the client"), []byte("to the server")
-		}, func(t *testing.T, e ends) { chat(t, e.c, e.s) }},
-		"full": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) { return fill(t, e.s), fill(t, e.c) }, func(t *testing.T, e ends) { chat(t, e.c, e.s) }},
+		}, func(t *testing.T, e ends) { chat(t, e.c, e.s) }, [2]int{}},
+		"full": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) { return fill(t, e.s), fill(t, e.c) }, func(t *testing.T, e ends) { chat(t, e.c, e.s) }, [2]int{}},
 		"half closed": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
 			say(t, e.c, "all")
 			must(t, unix.Shutdown(int(e.c.Fd()), unix.SHUT_WR))
@@ -177,7 +178,7 @@ func TestConnections(t *testing.T) {
 			hear(t, e.c, []byte("reply"))
 			must(t, e.s.Close())
 			hearEnd(t, e.c, io.EOF)
-		}},
+		}, [2]int{stateFinWait1, stateCloseWait}},
 		"closing behind full queues": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
 			toC, toS := fill(t, e.s), fill(t, e.c)
 			must(t, unix.Shutdown(int(e.c.Fd()), unix.SHUT_WR))
@@ -186,7 +187,16 @@ func TestConnections(t *testing.T) {
 		}, func(t *testing.T, e ends) {
 			hearEnd(t, e.s, io.EOF)
 			hearEnd(t, e.c, io.EOF)
-		}},
+		}, [2]int{stateFinWait1, stateFinWait1}},
+		"closing behind a full queue": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
+			toS := fill(t, e.c)
+			must(t, unix.Shutdown(int(e.c.Fd()), unix.SHUT_WR))
+			must(t, unix.Shutdown(int(e.s.Fd()), unix.SHUT_WR))
+			return nil, toS
+		}, func(t *testing.T, e ends) {
+			hearEnd(t, e.s, io.EOF)
+			hearEnd(t, e.c, io.EOF)
+		}, [2]int{stateClosing, stateFinWait2}},
 		"half closed, then full": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
 			must(t, unix.Shutdown(int(e.c.Fd()), unix.SHUT_WR))
 			toC := fill(t, e.s)
@@ -195,7 +205,16 @@ func TestConnections(t *testing.T) {
 		}, func(t *testing.T, e ends) {
 			hearEnd(t, e.s, io.EOF)
 			hearEnd(t, e.c, io.EOF)
-		}},
+		}, [2]int{stateFinWait2, stateLastAck}},
+		"corked": {carryBusy, func(t *testing.T, e ends) ([]byte, []byte) {
+			must(t, unix.SetsockoptInt(int(e.c.Fd()), tcp, unix.TCP_CORK, 1))
+			say(t, e.c, "part of ")
+			say(t, e.c, "a segment")
+			return nil, []byte("part of a segment")
+		}, func(t *testing.T, e ends) {
+			must(t, unix.SetsockoptInt(int(e.c.Fd()), tcp, unix.TCP_CORK, 0))
+			chat(t, e.c, e.s)
+		}, [2]int{}},
 		"reading shut down": {carry, func(t *testing.T, e ends) ([]byte, []byte) {
 			must(t, unix.Shutdown(int(e.s.Fd()), unix.SHUT_RD))
 			return nil, nil
@@ -203,7 +222,7 @@ func TestConnections(t *testing.T) {
 			hearEnd(t, e.s, io.EOF)
 			say(t, e.s, "still")
 			hear(t, e.c, []byte("still"))
-		}},
+		}, [2]int{}},
 	}
 	for name, tt := range tests {
 		for place, p := range places {
@@ -212,6 +231,12 @@ func TestConnections(t *testing.T) {
 				c, s, l := pairOver(t, p.family, p.addr)
 				toC, toS := tt.before(t, ends{c, s})
 				was := []facts{factsOf(t, c), factsOf(t, s)}
+				for i, state := range tt.states {
+					state = max(state, stateEstablished)
+					if is := was[i].state; is != state && (is != stateFinWait2 || state != stateFinWait1) {
+						t.Fatalf("end %d is %s, not %s", i, stateNames[was[i].state], stateNames[state])
+					}
+				}
 				got := tt.carry(t, c, s, l)
 				e := ends{got[0], got[1]}
 				for i, f := range got[:2] {
@@ -382,6 +407,35 @@ func TestConnectionRefused(t *testing.T) {
 	refused(t, kindtest.Refused(t, Kind, waiting), "not accepted yet")
 	refused(t, kindtest.Refused(t, Kind, l), "outside the container, waits to be accepted on 127.0.0.1:80")
 	refused(t, kindtest.Refused(t, Kind, c), "127.0.0.1:80", "closed before all was read")
+}
+
+// A connection to itself, and one that is being made from both ends at a time.
+func TestUnusualConnections(t *testing.T) {
+	ownNet(t)
+	c := socket(t, in4, sockStream, 0)
+	bind(t, c, "127.0.0.1:80")
+	connect(t, c, "127.0.0.1:80")
+	refused(t, kindtest.Refused(t, Kind, c), "a TCP socket connected to itself (127.0.0.1:80)")
+	say(t, c, "still")
+	hear(t, c, []byte("still"))
+	i := &seen{state: stateSynRecv, peer: netip.MustParseAddrPort("192.0.2.1:80")} // it lasts as long as a segment is under way
+	refused(t, new(saver).checkConnection(&kind.Dump{}, &kind.Desc{File: c}, i), "a TCP connection to 192.0.2.1:80 that is being made (SYN_RECV)")
+}
+
+// A client that has said nothing to a listener which waits for that: to the
+// listener the connection is still being made (SYN_RECV).
+func TestDeferred(t *testing.T) {
+	ownNet(t)
+	l := socket(t, in4, sockStream, 0, [3]int{tcp, unix.TCP_DEFER_ACCEPT, 60})
+	bind(t, l, "127.0.0.1:80")
+	listen(t, l, 8)
+	c := socket(t, in4, sockStream, 0)
+	connect(t, c, "127.0.0.1:80")
+	refused(t, kindtest.Refused(t, Kind, l, c), "a TCP connection to 127.0.0.1:80", "or is not accepted yet")
+	say(t, c, "hello")
+	f, _ := accepted(t, l)
+	hear(t, f, []byte("hello"))
+	chat(t, c, f)
 }
 
 // A killed container's connection stays for a while where it did not vanish.

@@ -141,6 +141,46 @@ func TestSocketInFlight(t *testing.T) {
 	want(t, fds[0], "more", "EAGAIN")
 }
 
+// Sockets of which each waits in the other's queue, one that waits in its own,
+// and one that nobody holds, to which only itself and another that is held lead.
+func TestCircles(t *testing.T) {
+	for name, typ := range types {
+		t.Run(name, func(t *testing.T) {
+			a, b := newPair(t, typ)
+			c, d := newPair(t, typ)
+			sendFDs(t, b, "c", c)
+			sendFDs(t, d, "a", a)
+			sendFDs(t, b, "itself", a)
+			lone, other := newPair(t, typ)
+			sendFDs(t, other, "lone", lone)
+			sendFDs(t, b, "lone as well", lone)
+			lone.Close()
+			got := cycle(t, a, b, c, d, other)
+			same := func(f, g *os.File) {
+				t.Helper()
+				if n, err := kernel.Kcmp(os.Getpid(), os.Getpid(), kernel.KcmpFile, int(f.Fd()), int(g.Fd())); n != 0 || err != nil {
+					t.Errorf("it is another socket (%d, %v)", n, err)
+				}
+			}
+			next := func(from *os.File, want string) *os.File {
+				t.Helper()
+				data, fds, _ := receive(t, from)
+				if data != want || len(fds) != 1 {
+					t.Fatalf("received %q with %d descriptors, want %q", data, len(fds), want)
+				}
+				return fds[0]
+			}
+			same(next(got[0], "c"), got[2])
+			same(next(got[2], "a"), got[0])
+			same(next(got[0], "itself"), got[0])
+			alone := next(got[0], "lone as well")
+			same(next(alone, "lone"), alone)
+			send(t, got[4], "more")
+			want(t, alone, "more", "EAGAIN")
+		})
+	}
+}
+
 func TestCredentials(t *testing.T) {
 	for name, typ := range types {
 		t.Run(name, func(t *testing.T) {
