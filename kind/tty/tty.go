@@ -265,9 +265,11 @@ func (s *saver) check(d *kind.Dump, p *pty, desc *kind.Desc) error {
 		return failure.WithHint(failure.Unsupportedf("a slave of terminal /dev/pts/%d was hung up (vhangup) while its master is open", p.index),
 			"let the program close it before the dump")
 	}
-	fd := int(p.master.File.Fd())
-	if n, err := unix.IoctlGetInt(fd, unix.TIOCGETD); err != nil || n != 0 {
-		return failure.WithHint(failure.Unsupportedf("it has line discipline %d (%v): only the ordinary one is carried", n, err),
+	switch n, err := p.discipline(); {
+	case err != nil:
+		return err
+	case n != 0:
+		return failure.WithHint(failure.Unsupportedf("terminal /dev/pts/%d has line discipline %d: only the ordinary one is carried", p.index, n),
 			"have the program give it the ordinary one (TIOCSETD, N_TTY) before the dump")
 	}
 	if _, err := sessionOf(d, p.master); err != nil {
@@ -288,6 +290,32 @@ func (s *saver) check(d *kind.Dump, p *pty, desc *kind.Desc) error {
 		}
 	}
 	return nil
+}
+
+// discipline is 0 where both ends have the ordinary one (N_TTY), else what an end
+// has. A slave that nobody has open is given that of its attributes when it is
+// opened (tty_reopen() of drivers/tty/tty_io.c).
+func (p *pty) discipline() (int, error) {
+	for _, end := range []*kind.Desc{p.master, p.slave} {
+		if end == nil {
+			continue
+		}
+		n, err := unix.IoctlGetInt(int(end.File.Fd()), unix.TIOCGETD)
+		if err != nil {
+			return 0, fmt.Errorf("read its line discipline (TIOCGETD): %w", err)
+		}
+		if n != 0 {
+			return n, nil
+		}
+	}
+	if p.slave != nil {
+		return 0, nil
+	}
+	attr, err := unix.IoctlGetTermios(int(p.master.File.Fd()), unix.TCGETS)
+	if err != nil {
+		return 0, fmt.Errorf("read its attributes (TCGETS): %w", err)
+	}
+	return int(attr.Line), nil
 }
 
 // contents is what was found to wait in a terminal; nil: it was not looked for.

@@ -253,11 +253,18 @@ func TestRefused(t *testing.T) {
 	if err := unix.IoctlSetInt(int(flushed.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
 		t.Fatal(err)
 	}
+	ruled, m := openMaster(t)
+	closed := openSlave(t, m, unix.O_RDWR)
+	if err := unix.IoctlSetPointerInt(int(closed.Fd()), unix.TIOCSETD, 27); err != nil { // N_NULL
+		t.Fatal(err)
+	}
+	closed.Close()
 	tests := []struct {
 		name  string
 		files []*os.File
 		want  string
 	}{
+		{"line discipline of a slave that is closed", []*os.File{ruled}, fmt.Sprintf("terminal /dev/pts/%d has line discipline 27", m)},
 		{"packet mode", []*os.File{packet, flushed}, fmt.Sprintf("a change of state waits to be read in terminal /dev/pts/%d", k)},
 		{"master outside", []*os.File{slave}, fmt.Sprintf("the terminal /dev/pts/%d is run by a program outside the container", n)},
 		{"data under way", []*os.File{master, slave}, fmt.Sprintf("bytes are under way in terminal /dev/pts/%d", n)},
