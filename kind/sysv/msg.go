@@ -74,7 +74,7 @@ func dumpSome(d *kind.Dump, ns string, id, from, end, most int) error {
 			switch {
 			case errors.Is(err, unix.ENOSYS):
 				return failure.Unsupportedf("this kernel cannot copy messages (CONFIG_CHECKPOINT_RESTORE)")
-			case errors.Is(err, unix.EINVAL):
+			case errors.Is(err, unix.EINVAL), errors.Is(err, unix.E2BIG):
 				return failure.WithHint(failure.Unsupportedf("message %d is longer than kernel.msgmax, or than %d bytes", from+i, maxText),
 					"let it be received, or raise kernel.msgmax inside if that was lowered")
 			case err != nil:
