@@ -45,11 +45,13 @@ var things = []thing{
 	{name: "notifier gone", root: true, says: "a seccomp filter hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)", check: "seccomp filters that ask a supervisor"},
 	{name: "undo", says: "it shares semaphore undo values with pid ", check: "undo values of semaphores"},
 	{name: "hung up", root: true, says: "a slave of terminal /dev/pts/0 was hung up (vhangup) while its master is open"},
+	{name: "discipline", says: "fd 3: terminal /dev/pts/0 has line discipline 27: only the ordinary one is carried"},
 	{name: "landlock", root: true, says: landlocked, check: "-"}, // others have to have no_new_privs
 	{name: "sandbox", says: landlocked, check: "rules of Landlock"},
 	{name: "user's sandbox", root: true, says: landlocked, check: "rules of Landlock"},
 	{name: "path of epoll", says: "fd 4: anon_inode:[eventpoll], opened once more with O_PATH, is not carried"},
 	{name: "path of socket", says: ", opened once more with O_PATH, is not carried"},
+	{name: "path of pipe", says: "a pipe opened with O_PATH is not carried"},
 	{name: "detached", root: true, says: "fd 3: a mount that has no place in the file system (open_tree, fsmount)"},
 	{name: "dnotify", says: " has an owner (F_SETOWN), as a directory has whose changes are told by a signal (F_NOTIFY)"},
 	{name: "pressure", root: true, says: "/proc/pressure/memory is open for writing: a trigger (pressure stall information) is not carried"},
@@ -71,6 +73,9 @@ var things = []thing{
 	{name: "deep file", says: "fd 4: its path is longer than 4095 bytes, and the kernel does not show it"},
 	{name: "deep directory", says: "working directory: its path is longer than 4095 bytes, and the kernel does not show it"},
 	{name: "urgent", says: "fd 3: unix socket: out-of-band data (MSG_OOB) waits to be read"},
+	{name: "urgent TCP", root: true, says: "urgent data (MSG_OOB) from 127.0.0.1:"},
+	{name: "leased memfd", says: "a lease (F_SETLEASE) on a memfd, whose contents cannot be read without breaking it"},
+	{name: "long message", root: true, says: "message 0 is longer than kernel.msgmax, or than 524288 bytes", check: "System V objects"},
 	{name: "multipath", says: "a Multipath TCP connection to 127.0.0.1:"},
 }
 

@@ -22,6 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sem.h>
@@ -196,6 +197,14 @@ static void hung_up(void)
 	check((getpid() == getsid(0) || setsid() >= 0) && open(ptsname(master), O_RDWR) >= 0 && vhangup() == 0, "vhangup");
 }
 
+/* A terminal that is read and written by nobody's rules. */
+static void discipline(void)
+{
+	int null = 27 /* N_NULL */, slave, master = posix_openpt(O_RDWR | O_NOCTTY);
+	check(master >= 0 && unlockpt(master) == 0 && (slave = open(ptsname(master), O_RDWR | O_NOCTTY)) >= 0, "posix_openpt");
+	check(ioctl(slave, TIOCSETD, &null) == 0, "TIOCSETD");
+}
+
 /* It may no longer execute what it likes. */
 static void landlock(void)
 {
@@ -224,6 +233,12 @@ static void path_of(int fd)
 }
 static void path_of_epoll(void) { path_of(epoll_create1(0)); }
 static void path_of_socket(void) { path_of(socket(AF_UNIX, SOCK_STREAM, 0)); }
+static void path_of_pipe(void)
+{
+	int p[2];
+	check(pipe(p) == 0, "pipe");
+	path_of(p[0]);
+}
 
 static void detached(void)
 {
@@ -397,6 +412,37 @@ static void urgent(void)
 	check(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0 && send(s[1], "!", 1, MSG_OOB) == 1, "MSG_OOB");
 }
 
+/* The same of TCP, of one end of a connection. */
+static void urgent_tcp(void)
+{
+	int l, fd = knock(AF_INET, SOCK_STREAM, 0, &l), from = accept(l, NULL, NULL);
+	struct pollfd p = { fd, POLLPRI };
+	check(send(from, "!", 1, MSG_OOB) == 1 && poll(&p, 1, -1) == 1, "MSG_OOB");
+}
+
+/* It can be had of one that nobody has open to write. */
+static void leased_memfd(void)
+{
+	char path[64];
+	int fd = memfd_create("leased", 0), reader;
+	sprintf(path, "/proc/self/fd/%d", fd);
+	check(fd >= 0 && (reader = open(path, O_RDONLY)) >= 0 && close(fd) == 0, "memfd_create");
+	check(fcntl(reader, F_SETLEASE, F_RDLCK) == 0, "F_SETLEASE");
+}
+
+/* Longer than ckpt can look at, in a container that allows it. */
+static void long_message(void)
+{
+	static struct { long type; char text[600000]; } m = { .type = 1 };
+	static const char *const limits[] = { "/proc/sys/kernel/msgmax", "/proc/sys/kernel/msgmnb" };
+	for (int i = 0; i < 2; i++) {
+		int fd = open(limits[i], O_WRONLY);
+		check(fd >= 0 && write(fd, "1000000", 7) == 7 && close(fd) == 0, "%s", limits[i]);
+	}
+	int q = msgget(IPC_PRIVATE, 0600);
+	check(q >= 0 && msgsnd(q, &m, sizeof(m.text), 0) == 0, "msgsnd");
+}
+
 static void multipath(void)
 {
 	int l, fd = knock(AF_INET, SOCK_STREAM, IPPROTO_MPTCP, &l);
@@ -421,15 +467,15 @@ static const struct { const char *name; void (*hold)(void); } things[] = {
 	{ "secret file", secret_file }, { "secret memory", secret_memory }, { "dispatch", dispatch }, { "ldt", ldt }, { "vdso", vdso },
 	{ "address space", address_space }, { "mappings", mappings }, { "addresses", addresses }, { "all locked", all_locked }, { "requests", requests },
 	{ "guards", guards }, { "guarded memfd", guarded_memfd }, { "socket memory", socket_memory },
-	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up },
+	{ "notifier", notifier }, { "notifier gone", notifier_gone }, { "undo", undo }, { "hung up", hung_up }, { "discipline", discipline },
 	{ "landlock", landlock }, { "sandbox", sandbox }, { "user's sandbox", user_sandbox },
-	{ "path of epoll", path_of_epoll }, { "path of socket", path_of_socket },
+	{ "path of epoll", path_of_epoll }, { "path of socket", path_of_socket }, { "path of pipe", path_of_pipe },
 	{ "detached", detached }, { "dnotify", dnotify }, { "pressure", pressure }, { "error queue", error_queue }, { "sent queue", sent_queue }, { "corked", corked },
 	{ "raw packets", raw_packets }, { "packets", packets }, { "zero copy", zero_copy }, { "stamps", stamps },
 	{ "overrun", overrun },
 	{ "early stream", early_stream }, { "early packet", early_packet }, { "early rights", early_rights },
 	{ "gone stream", gone_stream }, { "gone packet", gone_packet }, { "early TCP", early_tcp }, { "gone TCP", gone_tcp },
-	{ "deep file", deep_file }, { "deep directory", go_deep }, { "urgent", urgent }, { "multipath", multipath }, { "moved name", moved_name },
+	{ "deep file", deep_file }, { "deep directory", go_deep }, { "urgent", urgent }, { "urgent TCP", urgent_tcp }, { "leased memfd", leased_memfd }, { "long message", long_message }, { "multipath", multipath }, { "moved name", moved_name },
 	{ "filtered inet", filtered_inet }, { "filtered unix", filtered_unix }, { "filtered netlink", filtered_netlink }, { "filtered packet", filtered_packet },
 };
 

@@ -5,7 +5,25 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/kind"
+	"ckpt/procfs"
 )
+
+// TestDelegation: Linux 6.19 has them; its line in fdinfo is that of a lease but
+// for the name (fs/locks.c).
+func TestDelegation(t *testing.T) {
+	for line, says := range map[string]string{
+		"lock:\t1: DELEG  ACTIVE    READ 2 fe:00:131 0 EOF": "a delegation (F_SETDELEG) of /srv/dir is not carried",
+		"lock:\t1: LEASE  ACTIVE    READ 2 fe:00:131 0 EOF": "",
+	} {
+		err := refuseLock(&kind.Desc{FD: 3, Link: "/srv/dir", Info: &procfs.FDInfo{Lines: []string{line}}})
+		if (err != nil) != (says != "") || err != nil && (err.Error() != says || len(failure.Hints(err)) != 1) {
+			t.Errorf("%q: %v, want %q", line, err, says)
+		}
+	}
+}
 
 func TestTriggers(t *testing.T) {
 	for _, c := range []struct {
