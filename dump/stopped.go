@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/kind"
+	"ckpt/procfs"
 )
 
 // findStop notes by which signal p is stopped, once its signals have been
@@ -30,7 +31,13 @@ func (s *session) findStop(p *kind.Proc) error {
 	if p.StopSignal == 0 {
 		return nil
 	}
-	st, err := p.FS.Stat()
+	// Where the leading thread has ended, p.FS shows another one alone.
+	fs, err := procfs.Open(int(p.Host))
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	st, err := fs.Stat()
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@
  * no fact: it is lost, and nothing comes of that.
  */
 #include "state.h"
+#include <pthread.h>
 #include <sys/syscall.h>
 
 static const struct mix {
@@ -95,8 +96,52 @@ static int in_state(pid_t pid, char state)
 	return 1;
 }
 
+/* Processes of two threads that are stopped, and whether their parent knows. */
+static struct pair {
+	const char *name;
+	int dead; /* the leading thread */
+	int told;
+	pid_t pid;
+} pairs[] = {
+	{ "of two threads, its parent does not know", 0, 0 },
+	{ "its leading thread has ended, its parent does not know", 1, 0 },
+	{ "its leading thread has ended, its parent knows", 1, 1 },
+};
+
+enum { PAIRS = sizeof(pairs) / sizeof(*pairs) };
+
+static void *waits(void *unused)
+{
+	*up = 1;
+	for (;;)
+		pause();
+	return unused;
+}
+
+static void make_pair(struct pair *p)
+{
+	*up = 0;
+	if ((p->pid = fork()) == 0) {
+		pthread_t t;
+		check(setpgid(0, 0) == 0 && pthread_create(&t, NULL, waits, NULL) == 0, "pthread_create");
+		if (p->dead)
+			pthread_exit(NULL);
+		waits(NULL);
+	}
+	check(p->pid > 0 && comes(up, 1), "fork");
+	siginfo_t si;
+	check(!p->dead || in_state(p->pid, 'Z'), "its leading thread ends");
+	check(kill(p->pid, SIGSTOP) == 0 && waitid(P_PID, p->pid, &si, WSTOPPED | (p->told ? 0 : WNOWAIT)) == 0, "stop it");
+}
+
 static void look(void)
 {
+	for (int i = 0; i < PAIRS; i++) {
+		struct pair *p = pairs + i;
+		siginfo_t si = { 0 };
+		works(waitid(P_PID, p->pid, &si, WSTOPPED | WNOWAIT | WNOHANG), "%s: waitid", p->name);
+		expect(si.si_pid == (p->told ? 0 : p->pid), "%s: its parent is told of %d", p->name, si.si_pid);
+	}
 	for (int i = 0; i < MIXES; i++) {
 		const struct mix *m = mixes + i;
 		expect(in_state(pids[i], m->by ? 'T' : 'S'), "%s: its state", m->name);
@@ -130,5 +175,7 @@ int main(void)
 	handled = up + 1;
 	for (int i = 0; i < MIXES; i++)
 		pids[i] = make(mixes + i);
+	for (int i = 0; i < PAIRS; i++)
+		make_pair(pairs + i);
 	serve(look, finish);
 }
