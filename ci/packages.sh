@@ -19,6 +19,7 @@ need ps procps
 need ip iproute2
 need hostname hostname
 need script bsdutils
+need tmux tmux
 need python3 python3-minimal
 need /usr/bin/python3 python3
 need node nodejs

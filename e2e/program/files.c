@@ -86,6 +86,14 @@ static void make_plain(void)
 		keep("direct", direct);
 }
 
+/* Opens a file once more, by a process's descriptor of it in /proc. */
+static int again(pid_t pid, const char *name, int flags)
+{
+	char path[64];
+	sprintf(path, "/proc/%d/fd/%d", pid, get(name));
+	return open(path, flags);
+}
+
 static void make_deleted(void)
 {
 	int fd = keep("deleted", text("deleted", O_RDWR));
@@ -110,6 +118,15 @@ static void make_deleted(void)
 	int tmp = open(".", O_TMPFILE | O_RDWR, 0600);
 	if (tmp >= 0)
 		check(write(keep("without a name", tmp), TEXT, 37) == 37, "write");
+	keep("deleted, by /proc", again(getpid(), "deleted", O_RDONLY | O_CLOEXEC));
+	lseek(get("deleted, by /proc"), 9, SEEK_SET);
+	pid_t pid = fork();
+	if (pid == 0)
+		for (;;)
+			pause();
+	keep("deleted, by a child", again(pid, "deleted, read only", O_RDWR | O_APPEND));
+	kill(pid, SIGKILL);
+	check(waitpid(pid, NULL, 0) == pid, "waitpid");
 }
 
 /* A process in a directory that has been deleted. */
@@ -235,7 +252,10 @@ static void finish(void)
 	expect(read(get("read only"), got, 3) == 3 && lseek(get("dup"), 0, SEEK_CUR) == 10 && lseek(get("high"), 0, SEEK_CUR) == 10 &&
 		       lseek(get("another"), 0, SEEK_CUR) == 11, "positions are not shared as they were");
 	expect(write(get("read only"), "x", 1) == -1 && errno == EBADF, "read only: can be written");
+	works(write(get("deleted, by a child"), "end", 3), "write");
+	expect(pread(get("deleted, read only"), got, 4, 36) == 4 && memcmp(got, "\nend", 4) == 0, "deleted, by a child: is two files");
 	works(pwrite(get("deleted"), "new", 3, 0), "write");
+	expect(pread(get("deleted, by /proc"), got, 3, 0) == 3 && memcmp(got, "new", 3) == 0, "deleted, by /proc: is two files");
 	expect(pread(get("deleted, another"), got, 3, 0) == 3 && memcmp(got, "new", 3) == 0, "deleted: is two files");
 	char path[64];
 	sprintf(path, "/proc/self/fd/%d", get("of a path"));

@@ -71,6 +71,39 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// TestTmux: a server with a pane, and a client at a terminal of script(1), which
+// types an end of file there as its own input ends.
+func TestTmux(t *testing.T) {
+	tmux := harness.Tool(t, "tmux")
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			c := e.Start("tmux", []string{"--env", "TERM=vt100", "--env", "SHELL=/bin/sh"}, harness.Tool(t, "script"), "-qfc",
+				tmux+` -S socket new-session 'echo read: nothing; while :; do read -r line && echo "read: $line"; done'`, "/dev/null")
+			says := func(word string) {
+				t.Helper()
+				harness.Eventually(t, "the client shows it", func() error {
+					if !strings.Contains(c.Log(), "read: "+word) {
+						return errors.Join(fmt.Errorf("so far: %q", c.Log()), c.Alive())
+					}
+					return nil
+				})
+			}
+			says("nothing")
+			for n, word := range []string{"one", "two", "three"} {
+				e.Run("exec", c.Name, "--", tmux, "-S", e.Join("socket"), "send-keys", word, "Enter")
+				says(word)
+				asleep(t, c)
+				image := e.Join(fmt.Sprintf("image%d", n))
+				c.Dump(image)
+				e.Restore(image, "")
+			}
+			e.Run("exec", c.Name, "--", tmux, "-S", e.Join("socket"), "kill-server")
+			e.Run("wait", c.Name)
+		})
+	}
+}
+
 // asleep waits until every thread of the container waits for something.
 func asleep(t *testing.T, c *harness.Container) {
 	t.Helper()

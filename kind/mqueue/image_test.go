@@ -81,3 +81,22 @@ func TestParseStatus(t *testing.T) {
 		t.Error("half a line was read")
 	}
 }
+
+// TestRoom: what may take more room than ckpt has is refused; as much as that is
+// to be had of the kernel only with CAP_SYS_RESOURCE.
+func TestRoom(t *testing.T) {
+	for _, c := range []struct {
+		waiting int
+		size    int64
+		says    string
+	}{
+		{0, 16 << 20, ""}, {10, 8192, ""}, {60000, 100, ""},
+		{9, 8 << 20, "9 messages wait in it, each of up to 8388608 bytes, which may be more than 64 MiB"},
+		{0, 1 << 62, "0 messages wait in it, each of up to 4611686018427387904 bytes, which may be more than 64 MiB"},
+	} {
+		err := (&queue{waiting: c.waiting, e: &image.MessageQueue{MessageSize: c.size}}).fits()
+		if (err != nil) != (c.says != "") || err != nil && (err.Error() != c.says || len(failure.Hints(err)) != 1) {
+			t.Errorf("%d of %d bytes: %v, want %q", c.waiting, c.size, err, c.says)
+		}
+	}
+}
