@@ -43,7 +43,7 @@ func Kind() kind.File {
 		Refuse:  refuse,
 		Dump:    dump,
 		Restore: restore,
-		Limits:  "pidfds of processes of the container are carried; io_uring, userfaultfd, bpf, perf_event and the like are refused",
+		Limits:  "the number of a pidfd's inode; that the dead leader of a group that goes on can signal it by his pidfd (PIDFD_SIGNAL_PROCESS_GROUP), unless a unix socket tells who that was",
 	}
 }
 

@@ -43,7 +43,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:    "internet socket",
 		Saves:   "TCP, UDP, UDP-Lite, raw and ping sockets: addresses, options, multicast groups, listeners, TCP connections in every state with both ends inside, or one outside (dump --tcp keep or close), what waits in them, datagrams not yet read",
-		Refuses: "a TCP connection that leads outside, without --tcp; one that waits to be accepted and over which data has come; Multipath TCP, SCTP, DCCP, L2TP and others; TLS in the kernel; urgent data that waits; an error that waits to be read (but ECONNREFUSED of a port of the same host), or something in the error queue (MSG_ERRQUEUE); a corked datagram; sockets on a network where multicast is routed",
+		Refuses: "a TCP connection that leads outside, without --tcp; one that waits to be accepted and over which data has come, or has to come first (TCP_DEFER_ACCEPT); one to itself; Multipath TCP, SCTP, DCCP, L2TP and others; TLS in the kernel; urgent data that waits; an error that waits to be read (but ECONNREFUSED of a port of the same host), or something in the error queue (MSG_ERRQUEUE); a corked datagram; sockets on a network where multicast is routed",
 		Needs:   "for TCP connections and raw sockets root, or a network of its own (--net none)",
 		Unseen:  "what is under way in internet sockets",
 		Type:    fdinfo.FdTypes_INETSK,

@@ -42,7 +42,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:     "file",
 		Saves:    "files, directories, symbolic links, O_PATH, devices without state: by path, with position, flags, owner (F_SETOWN); deleted ones with their contents",
-		Refuses:  "devices with state; a deleted file that has another name; a file that lies outside the container's mounts; delegations (F_SETDELEG); directory notification (F_NOTIFY); triggers of pressure stall information, and of control groups (cgroup.event_control); mounts that have no place (open_tree(2), fsmount(2))",
+		Refuses:  "devices with state; a deleted file whose other name is not found; a file that lies outside the container's mounts; delegations (F_SETDELEG); directory notification (F_NOTIFY); triggers of pressure stall information, and of control groups (cgroup.event_control); mounts that have no place (open_tree(2), fsmount(2))",
 		Type:     fdinfo.FdTypes_REG,
 		Restores: func(e *fdinfo.FileEntry) bool { return !isName(e.GetReg()) },
 		Owns:     owns,

@@ -56,7 +56,6 @@ func Kind() kind.Thread {
 		Restore: m.restore,
 		Check:   rootOnly,
 		Unseen:  unseen,
-		Limits:  "needs root on both sides",
 	}
 }
 

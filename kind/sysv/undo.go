@@ -57,10 +57,10 @@ func Undo() kind.Process {
 	return kind.Process{
 		Name:    "semaphore undo values",
 		Saves:   "what semop(2) with SEM_UNDO is to take back",
-		Refuses: "a list that processes share (CLONE_SYSVSEM), or a thread has for its own; too many semaphores to ask",
+		Refuses: "a list that processes share (CLONE_SYSVSEM), or a thread has for its own; undo values of more than 63, or fewer if there are many semaphores; too many semaphores to ask",
 		Needs:   "CONFIG_CHECKPOINT_RESTORE",
 		Observe: u.observe, Ask: u.ask, Unseen: "undo values of semaphores (SEM_UNDO)",
-		Limits: "undo values of more than 63, or fewer if there are many semaphores, are refused; those of a process that may not alter the semaphore any more are not seen",
+		Limits: "those of a process that may not alter the semaphore any more are not seen",
 	}
 }
 
