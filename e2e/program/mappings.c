@@ -201,6 +201,8 @@ static void guards(void)
 /* A System V segment with advice, and locked where there is access. */
 static void segment(void)
 {
+	if (getenv("CKPT_E2E_ADOPTED")) /* it would be the host's, and is refused */
+		return;
 	int id = shmget(IPC_PRIVATE, 4 * P, 0600 | IPC_CREAT);
 	char *at = shmat(id, NULL, 0);
 	check(id >= 0 && at != (void *)-1 && shmctl(id, IPC_RMID, NULL) == 0, "shmat");
