@@ -22,3 +22,19 @@ func TestLDT(t *testing.T) {
 		t.Errorf("%v, hints %q", err, failure.Hints(err))
 	}
 }
+
+// Few processors can make the cpuid instruction fault: what ARCH_GET_CPUID would
+// give is given by another call here, which gives 0, and by one that fails.
+func TestCPUID(t *testing.T) {
+	b := kindtest.NewBare(t)
+	s := b.Script()
+	off := s.Try(unix.SYS_SCHED_YIELD)
+	unknown := s.Try(unix.SYS_CLOSE, ^uint64(0))
+	b.Run(s)
+	if err := checkCPUID(s, off); !errors.Is(err, failure.ErrUnsupported) || !strings.Contains(err.Error(), "ARCH_SET_CPUID") || len(failure.Hints(err)) == 0 {
+		t.Errorf("%v, hints %q", err, failure.Hints(err))
+	}
+	if err := checkCPUID(s, unknown); err != nil {
+		t.Error(err)
+	}
+}
