@@ -289,6 +289,13 @@ func (w *world) finishStream(s *sock) error {
 	if err := s.putBuffers(); err != nil {
 		return err
 	}
+	if s.st.GetCork() {
+		// Sends what it has kept back: 200 ms are all that it may (tcp(7)), which
+		// are seconds where no round trip has been measured yet.
+		if err := unix.SetsockoptInt(s.fd(), unix.IPPROTO_TCP, unix.TCP_CORK, 0); err != nil {
+			return fmt.Errorf("send what it has kept back (TCP_CORK): %w", err)
+		}
+	}
 	for _, b := range []struct {
 		name int
 		on   bool
