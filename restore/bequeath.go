@@ -2,8 +2,11 @@ package restore
 
 import (
 	"fmt"
+	"slices"
 
+	"ckpt/kind"
 	"ckpt/pidns"
+	"ckpt/restore/tree"
 	"ckpt/tracee"
 )
 
@@ -11,7 +14,9 @@ import (
 // once, before the first of them is.
 //
 // If it is to execute a program, it does so before: afterwards it would have
-// lost what it has in common with them. Not where user namespaces have been made
+// lost what it has in common with them. Not where one of them needs memory from
+// before its birth, which goes through its parents: then this one loses it, and
+// they have it in common with each other. Nor where user namespaces have been made
 // inside, for the sake of which bare children carry descriptors: memory is then
 // not shared.
 func (s *session) bequeath(v pidns.VPID) error {
@@ -35,7 +40,7 @@ func (s *session) bequeath(v pidns.VPID) error {
 		if give == nil {
 			continue
 		}
-		if !s.executed[v] && s.executes(t) {
+		if !s.executed[v] && !s.carriers[v] && s.executes(t) {
 			if err := s.executeOne(t); err != nil {
 				return s.fail(t, "", err)
 			}
@@ -47,4 +52,21 @@ func (s *session) bequeath(v pidns.VPID) error {
 		s.heirs[v] = v
 	}
 	return nil
+}
+
+// carriersOf are those through whom one that is born later, of them or of who is
+// born of them, has memory that it needs from before its birth.
+func (s *session) carriersOf(births []tree.Step) map[pidns.VPID]bool {
+	carriers := map[pidns.VPID]bool{}
+	for _, step := range slices.Backward(births) {
+		if f, ok := step.(tree.Fork); ok && (carriers[f.Child] || s.inherits(s.target(f.Child))) {
+			carriers[f.Parent] = true
+		}
+	}
+	return carriers
+}
+
+// inherits tells whether t needs memory from before its birth; nil is a helper.
+func (s *session) inherits(t *kind.Target) bool {
+	return t != nil && slices.ContainsFunc(s.kinds.All(), func(k kind.Process) bool { return k.Inherits != nil && k.Inherits(t) })
 }

@@ -62,12 +62,7 @@ func (s *session) executes(t *kind.Target) bool {
 			return false
 		}
 	}
-	for _, k := range s.kinds.All() {
-		if k.Inherits != nil && k.Inherits(t) {
-			return false
-		}
-	}
-	return true
+	return !s.inherits(t)
 }
 
 // relations are those of processes to others that stand against execve(2).

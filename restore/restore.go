@@ -158,7 +158,8 @@ type session struct {
 	program    *os.File                  // which
 	heirs      map[pidns.VPID]pidns.VPID // kind.Target.Heir of bare children
 	bequeathed map[pidns.VPID]bool
-	pidMax     int // of the container, until setPIDMax
+	carriers   map[pidns.VPID]bool // see carriersOf
+	pidMax     int                 // of the container, until setPIDMax
 	limits     []limit
 	done       bool // nothing to undo any more
 }

@@ -40,6 +40,7 @@ func (s *session) tree() error {
 	if at := slices.Index(steps, tree.Step(tree.Settled{})); at >= 0 {
 		births, s.endings = steps[:at], steps[at+1:]
 	}
+	s.carriers = s.carriersOf(births)
 	if err := s.takeAll(births); err != nil {
 		return err
 	}
