@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strconv"
@@ -9,7 +10,6 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
-	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/pidns"
@@ -73,18 +73,20 @@ func (m *maker) estateOf(v pidns.VPID) *estate {
 	return e
 }
 
+// atOnce is how many mappings are made or dropped by one script of a bare child,
+// which has little room.
+const atOnce = 64
+
 // makeAreas maps areas, in the place of others that it has. One where the bare
 // child itself, or what it needs, is mapped is left out, and so is one whose file
 // is missing: nobody inherits that.
 func (e *estate) makeAreas(run tracee.Runner, r *kind.Restore, areas []*area, files map[uint64]*os.File) error {
-	for len(areas) > 0 {
-		some := areas[:min(len(areas), fillVectors/16)]
-		areas = areas[len(some):]
+	if err := e.drop(run, areas); err != nil {
+		return err
+	}
+	for some := range slices.Chunk(areas, atOnce) {
 		made := map[*area]tracee.Step{}
 		if err := run(func(s *tracee.Script) error {
-			for _, a := range some {
-				e.drop(s, a.Range)
-			}
 			for _, a := range some {
 				if f := files[a.file]; f != nil || a.file == 0 {
 					made[a] = a.make(s, r, f)
@@ -108,29 +110,55 @@ func (e *estate) makeAreas(run tracee.Runner, r *kind.Restore, areas []*area, fi
 // make adds the call that maps an area.
 func (a *area) make(s *tracee.Script, r *kind.Restore, f *os.File) tracee.Step {
 	flags := uint64(unix.MAP_PRIVATE | fixedNoReplace | a.flags)
+	var step tracee.Step
 	if f == nil {
-		return s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags|unix.MAP_ANONYMOUS, noFD, 0)
+		step = s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags|unix.MAP_ANONYMOUS, noFD, 0)
+	} else {
+		fd := r.Take(s, f)
+		step = s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags, 0, a.Start+a.delta)
+		s.Feed(fd, step, 4)
+		s.Feed(s.Again(fd), s.Must(unix.SYS_CLOSE, 0), 0)
 	}
-	fd := r.Take(s, f)
-	step := s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags, 0, a.Start+a.delta)
-	s.Feed(fd, step, 4)
-	s.Feed(s.Again(fd), s.Must(unix.SYS_CLOSE, 0), 0)
+	for _, advice := range hugeAdvice {
+		if a.madv&(1<<advice) != 0 {
+			s.Try(unix.SYS_MADVISE, a.Start, a.Len(), uint64(advice))
+		}
+	}
 	return step
 }
 
-// drop unmaps the areas that lie in r.
-func (e *estate) drop(s *tracee.Script, r kind.Range) {
+// drop unmaps the areas that lie where others are to be.
+func (e *estate) drop(run tracee.Runner, others []*area) error {
+	var in, out []kind.Range
+	for _, a := range others {
+		in = append(in, a.Range)
+	}
+	in = merge(in)
 	e.areas = slices.DeleteFunc(e.areas, func(a *area) bool {
-		if cut(a.Range, r).Len() == 0 {
+		i, _ := slices.BinarySearchFunc(in, a.Start, func(r kind.Range, at uint64) int { return cmp.Compare(r.End, at+1) })
+		if i == len(in) || cut(a.Range, in[i]).Len() == 0 {
 			return false
 		}
-		s.Note(s.Must(unix.SYS_MUNMAP, a.Start, a.Len()), "unmap what others have inherited")
-		e.pages = without(e.pages, []kind.Range{a.Range})
+		out = append(out, a.Range)
 		return true
 	})
+	out = merge(out)
+	e.pages = without(e.pages, out)
+	for some := range slices.Chunk(out, atOnce) {
+		if err := run(func(s *tracee.Script) error {
+			for _, r := range some {
+				s.Note(s.Must(unix.SYS_MUNMAP, r.Start, r.Len()), "unmap what others have inherited")
+			}
+			return nil
+		}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// fill reads in pages of t.
+// fill reads in pages of t. What the image has none of is given to nobody: each
+// has its own as well.
 func (e *estate) fill(run tracee.Runner, r *kind.Restore, t *kind.Target, given []kind.Range) error {
 	given = e.within(given)
 	if len(given) == 0 {
@@ -141,10 +169,8 @@ func (e *estate) fill(run tracee.Runner, r *kind.Restore, t *kind.Target, given 
 		return err
 	}
 	defer pages.Close()
-	runs, err = pick(runs, given)
-	if err != nil {
-		return err
-	}
+	runs = pick(runs, given)
+	given = rangesOf(runs)
 	for len(runs) > 0 {
 		rest, vec, total := vector(runs)
 		var step tracee.Step
@@ -214,22 +240,27 @@ func without(pages []stretch, ranges []kind.Range) (out []stretch) {
 	return out
 }
 
-// pick is the runs of ranges, all of whose pages must be in runs.
-func pick(runs []image.Run, ranges []kind.Range) (out []image.Run, err error) {
+// pick is what there is in runs of ranges, both by address.
+func pick(runs []image.Run, ranges []kind.Range) (out []image.Run) {
 	for _, r := range ranges {
-		for r.Len() > 0 {
-			for len(runs) > 0 && endOf(runs[0]) <= r.Start {
-				runs = runs[1:]
+		for len(runs) > 0 && endOf(runs[0]) <= r.Start {
+			runs = runs[1:]
+		}
+		for _, run := range runs {
+			if run.Vaddr >= r.End {
+				break
 			}
-			if len(runs) == 0 || runs[0].Vaddr > r.Start {
-				return nil, failure.Damagedf("the pages at %#x are in common with others, and missing", r.Start)
-			}
-			end := min(endOf(runs[0]), r.End)
-			out = append(out, partOf(runs[0], r.Start, end))
-			r.Start = end
+			out = append(out, partOf(run, max(run.Vaddr, r.Start), min(endOf(run), r.End)))
 		}
 	}
-	return out, nil
+	return out
+}
+
+func rangesOf(runs []image.Run) (out []kind.Range) {
+	for _, r := range runs {
+		out = append(out, kind.Range{Start: r.Vaddr, End: endOf(r)})
+	}
+	return merge(out)
 }
 
 // leave is runs without ranges, both by address.

@@ -22,15 +22,23 @@ import (
 // lasting are flags that mmap(2) alone can give a mapping.
 const lasting = unix.MAP_GROWSDOWN | unix.MAP_NORESERVE
 
+// hugeAdvice decides on the size of pages when they are written to first, and
+// cannot be taken back again.
+var hugeAdvice = []int{unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE}
+
 // origin is what mmap(2) has made a mapping of, and fork(2) of another.
 type origin struct {
 	flags uint32 // those of lasting
+	madv  uint64 // those of hugeAdvice, a bit each
 	file  uint64 // its id; 0: none
 	delta uint64 // what stands at an address of the file's is at that and delta
 }
 
 func originOf(v *vma.VmaEntry) origin {
 	o := origin{flags: v.GetFlags() & lasting, file: fileOf(v)}
+	for _, a := range hugeAdvice {
+		o.madv |= v.GetMadv() & (1 << a)
+	}
 	if o.file != 0 {
 		o.delta = v.GetPgoff() - v.GetStart()
 	}
@@ -49,9 +57,17 @@ type area struct {
 // whole is the area that a has become a part of.
 func (a *area) whole() *area {
 	for a != nil && a.into != nil {
+		if a.into.into != nil {
+			a.into = a.into.into // a shorter way for the next
+		}
 		a = a.into
 	}
 	return a
+}
+
+// take makes b a part of a.
+func (a *area) take(b *area) {
+	a.Range, a.first, b.into = hull(a.Range, b.Range), min(a.first, b.first), a
 }
 
 // stretch is pages, and the process whose they are: the one highest in the tree
@@ -93,6 +109,7 @@ func inherit(targets []*kind.Target, ready func(file uint64) bool) (*inheritance
 			in.join(t, targets[p], p, kind.Range{Start: r.GetStart(), End: r.GetEnd()})
 		}
 	}
+	in.unite()
 	seen := map[*area]bool{}
 	for _, areas := range in.areas {
 		for _, a := range areas {
@@ -151,7 +168,7 @@ func (in *inheritance) join(t, parent *kind.Target, p int, r kind.Range) {
 			}
 			a := in.areaOf(t.VPID, v, p)
 			if b := in.areaOf(parent.VPID, w, p); b != a {
-				a.Range, a.first, b.into = hull(a.Range, b.Range), min(a.first, b.first), a
+				a.take(b)
 			}
 			in.share(t, parent, both)
 		}
@@ -172,6 +189,30 @@ func (in *inheritance) areaOf(v pidns.VPID, m *vma.VmaEntry, p int) *area {
 	}
 	areas[m.GetStart()] = a
 	return a
+}
+
+// unite makes one area of those that overlap where one process has both, if they
+// are of one origin: a bare child can have but one mapping at an address.
+func (in *inheritance) unite() {
+	for found := true; found; {
+		found = false
+		for _, areas := range in.areas {
+			var all []*area
+			for _, a := range areas {
+				all = append(all, a.whole())
+			}
+			slices.SortFunc(all, func(a, b *area) int { return byStart(a.Range, b.Range) })
+			last := map[origin]*area{}
+			for _, a := range all {
+				a, b := a.whole(), last[a.origin]
+				if b != nil && a != b && cut(a.Range, b.Range).Len() > 0 {
+					a.take(b)
+					found = true
+				}
+				last[a.origin] = a
+			}
+		}
+	}
 }
 
 // share notes whose the pages are that t has from its parent.

@@ -1,11 +1,18 @@
 package memory
 
 import (
+	"slices"
+
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
 
+	"ckpt/failure"
 	"ckpt/kind"
 )
+
+// mostDropped is in how many places pages of others are dropped, a call each: one
+// who would have to in more reads all its pages itself.
+const mostDropped = 1 << 18
 
 // has tells whether the bare child has inherited a mapping.
 func (b *space) has(v *vma.VmaEntry) bool { return b.kept[v.GetStart()] }
@@ -26,14 +33,18 @@ func (b *space) takeInherited() error {
 		there[a] = true
 	}
 	b.kept = map[uint64]bool{}
-	var kept []kind.Range
+	var kept, own, others []kind.Range
 	for _, v := range b.own() {
-		if there[in.areas[b.t.VPID][v.GetStart()].whole()] {
-			b.kept[v.GetStart()] = true
-			kept = append(kept, rangeOf(v))
+		a := in.areas[b.t.VPID][v.GetStart()].whole()
+		if !there[a] {
+			continue
+		}
+		b.kept[v.GetStart()] = true
+		kept = append(kept, rangeOf(v))
+		if n := len(b.areas); n == 0 || b.areas[n-1] != a.Range {
+			b.areas = append(b.areas, a.Range)
 		}
 	}
-	var own []kind.Range
 	for _, s := range e.pages {
 		for len(kept) > 0 && kept[0].End <= s.Start {
 			kept = kept[1:]
@@ -45,15 +56,23 @@ func (b *space) takeInherited() error {
 			for _, p := range split(cut(s.Range, k), in.pages[b.t.VPID], b.t.VPID) {
 				if p.of == s.of {
 					own = append(own, p.Range)
-					continue
+				} else {
+					others = append(others, p.Range)
 				}
-				b.s.Note(b.s.Must(unix.SYS_MADVISE, p.Start, p.Len(), unix.MADV_DONTNEED), "drop the pages of another")
 			}
 		}
 	}
+	others = merge(others)
+	if len(others) > mostDropped {
+		b.kept, b.areas = nil, nil
+		return nil
+	}
+	for _, r := range others {
+		b.s.Note(b.s.Must(unix.SYS_MADVISE, r.Start, r.Len(), unix.MADV_DONTNEED), "drop the pages of another")
+	}
 	own = merge(own)
-	if _, err := pick(b.runs, own); err != nil {
-		return err
+	if !slices.Equal(rangesOf(pick(b.runs, own)), own) {
+		return failure.Damagedf("pages that it has in common with another are missing")
 	}
 	b.runs = leave(b.runs, own)
 	return nil

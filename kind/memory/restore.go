@@ -45,6 +45,7 @@ type space struct {
 	runs  []image.Run
 	pages *os.File
 	kept  map[uint64]bool // mappings that the bare child has inherited, by their start
+	areas []kind.Range    // what they are cut from, by address
 }
 
 // restore adds the whole rebuilding of an address space to Main.
@@ -167,21 +168,36 @@ func holding(own []*vma.VmaEntry, at uint64) int {
 	return i
 }
 
-// clear unmaps all but what is kept, or inherited.
+// clear unmaps all but what is kept, or inherited: what is to be cut from a larger
+// mapping at last, when there is room for the pieces (vm.max_map_count).
 func (b *space) clear() {
-	kept := append(slices.Clone(b.r.Kept), kind.Range{Start: taskSize, End: taskSize})
+	b.unmap(kind.Range{End: taskSize}, slices.Concat(b.r.Kept, b.areas))
+	var kept []kind.Range
 	for _, v := range b.own() {
 		if b.has(v) {
 			kept = append(kept, rangeOf(v))
 		}
 	}
+	for _, a := range b.areas {
+		n := 0
+		for n < len(kept) && kept[n].End <= a.End {
+			n++
+		}
+		b.unmap(a, kept[:n])
+		kept = kept[n:]
+	}
+}
+
+// unmap unmaps all of r but what is kept of it.
+func (b *space) unmap(r kind.Range, kept []kind.Range) {
+	kept = append(slices.Clone(kept), kind.Range{Start: r.End, End: r.End})
 	slices.SortFunc(kept, byStart)
-	at := uint64(0)
+	at := r.Start
 	for _, k := range kept {
 		if k.Start > at {
 			b.s.Note(b.s.Must(unix.SYS_MUNMAP, at, k.Start-at), "clear the address space")
 		}
-		at = k.End
+		at = max(at, k.End)
 	}
 }
 
