@@ -1,17 +1,29 @@
 /*
  * forked.c has pages in common, copy-on-write, with children and theirs, who
- * have written some, dropped, unmapped and protected others. Each knows what it
- * must find, and counts the pages that are not its alone.
+ * have written some, dropped, unmapped and protected others, and where the parent
+ * has but read, or guards what is there. Each knows what it must find, and counts
+ * the pages that are not its alone.
  *
- * usage: forked shared|private  (whether they share other memory, too)
+ * usage: forked shared|private|apart  (whether they share other memory, too, and
+ * apart: a child does that its parent has not, who may then be on its own)
  */
 #include "state.h"
 
 #define PAGE 4096UL
 #define PAGES 2048
 #define GROWN 64
+#define EMPTY 4
+#define TILES 1000 /* mappings of a page, with a hole behind each */
+#define GUARD_INSTALL 102 /* MADV_GUARD_INSTALL, 6.13 */
+#define GUARD_REMOVE 103
 
 static unsigned char *area, *heap;
+static unsigned char *empty; /* the parent has not written there */
+static unsigned char empty_want[EMPTY];
+static unsigned char *tiles;
+static int paved; /* all is one mapping there */
+static int apart;
+static int guarded; /* pages of it, from the third on */
 static unsigned char want[PAGES]; /* what a page is full of; 0: not to be looked at */
 static unsigned char heap_want = 9;
 static unsigned char data[GROWN * PAGE] __attribute__((aligned(4096))) = { 1 }; /* of the program's file */
@@ -59,8 +71,13 @@ static void look(void)
 		}
 	for (unsigned long i = 0; i < GROWN * PAGE; i += 512)
 		expect(data[i] == data_want[i / PAGE], "%s: data is %d at %lu", name, data[i], i);
+	for (int i = 0; i < EMPTY - guarded; i++)
+		expect(empty[i * PAGE] == empty_want[i], "%s: page %d of the empty ones is %d", name, i, empty[i * PAGE]);
+	for (int i = 0; i < TILES; i++)
+		expect(tiles[2 * i * PAGE] == (paved ? 77 : i % 100), "%s: tile %d is %d", name, i, tiles[2 * i * PAGE]);
 	snprintf(what, sizeof(what), "%s: common", name);
-	fact(what, "%d %d %d", common(area, PAGES), common(heap, GROWN), common(data, GROWN));
+	if (!apart || strcmp(name, "parent") != 0)
+		fact(what, "%d %d %d %d", common(area, PAGES), common(heap, GROWN), common(data, GROWN), children > 0 ? 0 : common(empty, EMPTY) + common(tiles, paved ? PAGES : 1));
 	for (int i = 0; i < children; i++) {
 		char bad = judge->noting ? 'n' : 'l';
 		check(write(below[i].ask, &bad, 1) == 1 && read(below[i].answer, &bad, 1) == 1, "child %d", i);
@@ -125,7 +142,22 @@ static void drops(void)
 	munmap(area + 600 * PAGE, 3 * PAGE);
 	memset(want + 600, 0, 3);
 	mprotect(area + 700 * PAGE, 50 * PAGE, PROT_READ);
+	memset(empty, 0, 2 * PAGE);
+	madvise(empty + 2 * PAGE, 2 * PAGE, GUARD_REMOVE);
+	guarded = 0;
+	memset(empty + 2 * PAGE, empty_want[2] = empty_want[3] = 8, 2 * PAGE);
 	bear("grandchild", grows);
+}
+
+static void nothing(void) {}
+
+static void paves(void)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE; /* which the tiles have not */
+	check(mmap(tiles, PAGES * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0) == tiles, "mmap");
+	memset(tiles, 77, PAGES * PAGE);
+	paved = 1;
+	bear("heir", nothing);
 }
 
 static void leads(void)
@@ -136,7 +168,11 @@ static void leads(void)
 	bear("follower", writes);
 }
 
-static void nothing(void) {}
+static void shares(void)
+{
+	if (apart)
+		*(char *)shared(PAGE) = 1;
+}
 
 int main(int argc, char **argv)
 {
@@ -144,6 +180,7 @@ int main(int argc, char **argv)
 		begin();
 	else
 		begin_in(malloc(sizeof(*judge)));
+	apart = argc > 1 && strcmp(argv[1], "apart") == 0;
 	area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(area != MAP_FAILED && madvise(area, PAGES * PAGE, MADV_NOHUGEPAGE) == 0, "mmap");
 	for (int i = 0; i < PAGES; i++)
@@ -151,9 +188,19 @@ int main(int argc, char **argv)
 	heap = (void *)(((uintptr_t)sbrk((GROWN + 1) * PAGE) + PAGE - 1) & -PAGE);
 	memset(heap, heap_want, GROWN * PAGE);
 	fill_data(0, 2, 4);
+	empty = mmap(NULL, EMPTY * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(empty != MAP_FAILED && *(volatile char *)empty == 0, "mmap");
+	guarded = madvise(empty + 2 * PAGE, 2 * PAGE, GUARD_INSTALL) == 0 ? 2 : 0;
+	tiles = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(tiles != MAP_FAILED, "mmap");
+	for (int i = 0; i < TILES; i++) {
+		memset(tiles + 2 * i * PAGE, i % 100, PAGE);
+		check(munmap(tiles + (2 * i + 1) * PAGE, PAGE) == 0, "munmap");
+	}
 	bear("writer", writes);
 	bear("dropper", drops);
 	bear("leader", leads);
-	bear("idle", nothing);
+	bear("paver", paves);
+	bear("sharer", shares);
 	serve(look, NULL);
 }

@@ -3,6 +3,7 @@ package memory
 import (
 	"bytes"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -15,12 +16,13 @@ import (
 // family finds the pages that a process still has in common with its parent,
 // since it was forked. Nothing tells an ordinary user which page of memory two
 // processes map; but that one is mapped more than once is told to all, and if
-// both of them have the same in it, it makes no difference whether it was one.
+// the parent has the same in its own, it makes no difference whether that was it.
 type family struct {
 	maps         []procfs.Map // the parent's
 	pagemap, mem *os.File     // the parent's
 	buf          []byte
 	common       []bool
+	regions      []kernel.PageRegion
 	found        []*image.Range
 }
 
@@ -34,7 +36,7 @@ func familyOf(p *kind.Proc) (*family, error) {
 	if q.SharesVM != nil {
 		q = q.SharesVM
 	}
-	f := &family{maps: q.Maps, buf: make([]byte, chunk), common: make([]bool, chunk/page)}
+	f := &family{maps: q.Maps, buf: make([]byte, chunk), common: make([]bool, chunk/page), regions: make([]kernel.PageRegion, chunk/page)}
 	var err error
 	if f.pagemap, err = q.FS.OpenFile("pagemap", os.O_RDONLY|unix.O_CLOEXEC); err != nil {
 		return nil, err
@@ -89,8 +91,11 @@ func (f *family) compare(at uint64, b []byte, common []bool, within []kind.Range
 }
 
 func (f *family) compareRange(at uint64, b []byte, common []bool, skipZeros bool) error {
+	if !slices.Contains(common, true) {
+		return nil
+	}
 	theirs := f.common[:len(common)]
-	if err := kernel.MaybeCommon(f.pagemap, at, theirs); err != nil {
+	if err := f.has(at, theirs); err != nil {
 		return err
 	}
 	for i := 0; i < len(common); i++ {
@@ -108,6 +113,27 @@ func (f *family) compareRange(at uint64, b []byte, common []bool, skipZeros bool
 			}
 			other = other[page:]
 		}
+	}
+	return nil
+}
+
+// has tells of each page from an address on whether the parent has one of its own
+// there, which is saved with it. It may have it alone by now: after a restore, for
+// one. Neither guard pages, which cannot be read, are meant, nor the kernel's page
+// of zeros, which is mapped where memory was only read.
+func (f *family) has(at uint64, out []bool) error {
+	clear(out)
+	for next, end := at, at+uint64(len(out)*page); next < end; {
+		n, to, _, err := kernel.OwnPages(f.pagemap, next, end, f.regions)
+		if err != nil {
+			return err
+		}
+		for _, r := range f.regions[:n] {
+			for a := r.Start; a < r.End && r.Categories&kernel.PageGuard == 0; a += page {
+				out[(a-at)/page] = true
+			}
+		}
+		next = to
 	}
 	return nil
 }

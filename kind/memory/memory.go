@@ -35,7 +35,9 @@
 // Pages that a process has in common with its parent, copy-on-write, are in common
 // again (common.go, estate.go); those that it has with others alone, or at another
 // address, or in a mapping of a memfd, become each one's own. So they do where user
-// namespaces have been made inside, and where the processes share address spaces.
+// namespaces have been made inside, and where the processes share address spaces;
+// and the parent's, where it has executed a program and a child shares memory, by
+// other means, that it has not.
 //
 // The home node of a memory policy (set_mempolicy_home_node(2)), which nothing
 // shows.
