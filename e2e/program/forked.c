@@ -13,6 +13,7 @@
 #define PAGES 2048
 #define GROWN 64
 #define EMPTY 4
+#define PAIR 8
 #define TILES 1000 /* mappings of a page, with a hole behind each */
 #define GUARD_INSTALL 102 /* MADV_GUARD_INSTALL, 6.13 */
 #define GUARD_REMOVE 103
@@ -20,6 +21,7 @@
 static unsigned char *area, *heap;
 static unsigned char *empty; /* the parent has not written there */
 static unsigned char empty_want[EMPTY];
+static unsigned char *pair; /* two mappings, the second with advice */
 static unsigned char *tiles;
 static int paved; /* all is one mapping there */
 static int apart;
@@ -54,6 +56,23 @@ static int common(unsigned char *from, int n)
 	return found;
 }
 
+/* How many mappings [from, from + n) pages are. */
+static int mappings(unsigned char *from, int n)
+{
+	static char text[1 << 18];
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), at = 0, found = 0;
+	for (int got; (got = read(fd, text + at, sizeof(text) - 1 - at)) > 0;)
+		at += got;
+	close(fd);
+	text[at] = 0;
+	for (char *line = text; *line; line = strchr(line, '\n') + 1) {
+		char *end;
+		uintptr_t start = strtoul(line, &end, 16);
+		found += start < (uintptr_t)from + n * PAGE && strtoul(end + 1, NULL, 16) > (uintptr_t)from;
+	}
+	return found;
+}
+
 static void look(void)
 {
 	char what[64];
@@ -75,6 +94,8 @@ static void look(void)
 		expect(empty[i * PAGE] == empty_want[i], "%s: page %d of the empty ones is %d", name, i, empty[i * PAGE]);
 	for (int i = 0; i < TILES; i++)
 		expect(tiles[2 * i * PAGE] == (paved ? 77 : i % 100), "%s: tile %d is %d", name, i, tiles[2 * i * PAGE]);
+	snprintf(what, sizeof(what), "%s: pair", name);
+	fact(what, "%d mappings, %d %d", mappings(pair, PAIR), pair[0], pair[(PAIR - 1) * PAGE]);
 	snprintf(what, sizeof(what), "%s: common", name);
 	if (!apart || strcmp(name, "parent") != 0)
 		fact(what, "%d %d %d %d", common(area, PAGES), common(heap, GROWN), common(data, GROWN), children > 0 ? 0 : common(empty, EMPTY) + common(tiles, paved ? PAGES : 1));
@@ -157,6 +178,8 @@ static void paves(void)
 	check(mmap(tiles, PAGES * PAGE, PROT_READ | PROT_WRITE, flags, -1, 0) == tiles, "mmap");
 	memset(tiles, 77, PAGES * PAGE);
 	paved = 1;
+	munmap(pair + PAIR / 2 * PAGE, PAIR / 2 * PAGE);
+	check(mremap(pair, PAIR / 2 * PAGE, PAIR * PAGE, 0) == pair, "mremap");
 	bear("heir", nothing);
 }
 
@@ -191,6 +214,9 @@ int main(int argc, char **argv)
 	empty = mmap(NULL, EMPTY * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(empty != MAP_FAILED && *(volatile char *)empty == 0, "mmap");
 	guarded = madvise(empty + 2 * PAGE, 2 * PAGE, GUARD_INSTALL) == 0 ? 2 : 0;
+	pair = mmap(NULL, PAIR * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(pair != MAP_FAILED && madvise(pair + PAIR / 2 * PAGE, PAIR / 2 * PAGE, MADV_NOHUGEPAGE) == 0, "mmap");
+	memset(pair, 6, PAIR * PAGE);
 	tiles = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(tiles != MAP_FAILED, "mmap");
 	for (int i = 0; i < TILES; i++) {

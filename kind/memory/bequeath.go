@@ -121,7 +121,7 @@ func (a *area) make(s *tracee.Script, r *kind.Restore, f *os.File) tracee.Step {
 	}
 	for _, advice := range hugeAdvice {
 		if a.madv&(1<<advice) != 0 {
-			s.Try(unix.SYS_MADVISE, a.Start, a.Len(), uint64(advice))
+			s.Feed(s.Again(step), s.Try(unix.SYS_MADVISE, 0, a.Len(), uint64(advice)), 0) // of no address if it is not made
 		}
 	}
 	return step
