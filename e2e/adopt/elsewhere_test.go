@@ -33,7 +33,7 @@ func TestElsewhere(t *testing.T) {
 				its, e := harness.New(t, owner), harness.New(t, user)
 				c := its.Start("train", nil, harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "branches.py"))
 				var j harness.Journal
-				goesOn(t, c, &j, "thread")
+				goesOn(t, c, &j, "main", "thread") // all that is there for a moment has ended
 				container := fmt.Sprintf("container train of user %d (state directory %s)", its.UID, its.State())
 				as := ""
 				if its.UID != e.UID {
