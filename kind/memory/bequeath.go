@@ -79,11 +79,17 @@ const atOnce = 64
 
 // makeAreas maps areas, in the place of others that it has. One where the bare
 // child itself, or what it needs, is mapped is left out, and so is one whose file
-// is missing: nobody inherits that.
+// is missing, or for which there is no room (vm.max_map_count): nobody inherits
+// that.
 func (e *estate) makeAreas(run tracee.Runner, r *kind.Restore, areas []*area, files map[uint64]*os.File) error {
 	if err := e.drop(run, areas); err != nil {
 		return err
 	}
+	most, err := mostMappings()
+	if err != nil {
+		return err
+	}
+	areas = areas[:min(len(areas), max(most-2*spare-len(e.areas), 0))]
 	for some := range slices.Chunk(areas, atOnce) {
 		made := map[*area]tracee.Step{}
 		if err := run(func(s *tracee.Script) error {

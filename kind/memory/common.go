@@ -18,7 +18,7 @@ import (
 // processes map; but that one is mapped more than once is told to all, and if
 // the parent has the same in its own, it makes no difference whether that was it.
 type family struct {
-	maps         []procfs.Map // the parent's
+	maps         []procfs.Map // the parent's that have not been passed yet
 	pagemap, mem *os.File     // the parent's
 	buf          []byte
 	common       []bool
@@ -55,10 +55,13 @@ func (f *family) close() {
 }
 
 // mapping gives the parts of a mapping of the process that its parent has mapped
-// likewise.
+// likewise. It is asked for one mapping after another, by address.
 func (f *family) mapping(m *procfs.Map) (out []kind.Range) {
 	if f == nil || !forkable(m) {
 		return nil
+	}
+	for len(f.maps) > 0 && f.maps[0].End <= m.Start {
+		f.maps = f.maps[1:]
 	}
 	for i := range f.maps {
 		q := &f.maps[i]

@@ -17,16 +17,25 @@ const spare = 32
 // checkCount refuses more mappings than a process may have here, with those of
 // ckpt that are needed to ask it, or to make them again.
 func checkCount(n int) error {
+	most, err := mostMappings()
+	if err != nil {
+		return err
+	}
+	return fewer(n, most)
+}
+
+// mostMappings is how many mappings a process may have.
+func mostMappings() (int, error) {
 	const path = "/proc/sys/vm/max_map_count"
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("read how many mappings a process may have: %w", err)
+		return 0, fmt.Errorf("read how many mappings a process may have: %w", err)
 	}
 	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return 0, fmt.Errorf("read %s: %w", path, err)
 	}
-	return fewer(n, most)
+	return most, nil
 }
 
 func fewer(n, most int) error {
