@@ -21,6 +21,7 @@ race() { CGO_ENABLED=1 go test -race -count=1 -timeout 5m "${race[@]}"; }
 
 echo "$(go version), Linux $(uname -r), $(nproc) CPUs, uid $(id -u)"
 phase "packages" ./ci/packages.sh
+phase "criu" ./ci/criu.sh
 # Whatever fails, the rest is run too: one run tells all there is to mend.
 failed=0
 ./ci/check.sh || failed=1
