@@ -29,7 +29,7 @@ const (
 func (s *session) write() error {
 	if err := s.out.Add(image.Inventory, "", &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true),
-		RootIds: rootIDs(),
+		RootIds: s.surroundings(),
 	}); err != nil {
 		return err
 	}
@@ -98,8 +98,26 @@ func fillRequired(tc *criu_core.TaskCoreEntry) {
 	tc.Personality, tc.Flags, tc.BlkSigset = proto.Uint32(0), proto.Uint32(0), proto.Uint64(0)
 }
 
-// rootIDs are the container's own namespaces.
-func rootIDs() *criu_core.TaskKobjIdsEntry {
+// surroundings are the namespaces that CRIU is to find around it when it
+// restores: another number (0) for those that it has to make, from what the
+// image says of them. The network and the mounts it has to find; and a pid
+// namespace, too, where its first process is not in the image: CRIU needs it.
+func (s *session) surroundings() *criu_core.TaskKobjIdsEntry {
+	ids := ownIDs()
+	none := proto.Uint32(0)
+	ids.TimeNsId = none // the clocks go on
+	if s.src.Adopted {
+		return ids
+	}
+	ids.UtsNsId, ids.IpcNsId = none, none
+	if s.src.NoInit {
+		ids.PidNsId = none
+	}
+	return ids
+}
+
+// ownIDs are the container's own namespaces.
+func ownIDs() *criu_core.TaskKobjIdsEntry {
 	ids := &criu_core.TaskKobjIdsEntry{VmId: proto.Uint32(0), FilesId: proto.Uint32(0), FsId: proto.Uint32(0), SighandId: proto.Uint32(0)}
 	for _, f := range []**uint32{&ids.PidNsId, &ids.NetNsId, &ids.IpcNsId, &ids.UtsNsId, &ids.MntNsId, &ids.UserNsId, &ids.CgroupNsId, &ids.TimeNsId} {
 		*f = proto.Uint32(image.NamespaceID)
@@ -110,7 +128,7 @@ func rootIDs() *criu_core.TaskKobjIdsEntry {
 // allIDs completes the ids of a process's namespaces by those that it shares
 // with the container.
 func allIDs(ids *criu_core.TaskKobjIdsEntry) *criu_core.TaskKobjIdsEntry {
-	all := rootIDs()
+	all := ownIDs()
 	proto.Merge(all, ids)
 	return all
 }

@@ -9,6 +9,7 @@ import (
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/pidns"
 	"ckpt/tracee"
@@ -16,7 +17,7 @@ import (
 
 // create makes the namespaces and vpid 1, a bare child as yet.
 func (s *session) create() error {
-	mono, boot, err := s.kinds.Clocks(s.in, 0)
+	mono, boot, err := s.kinds.Clocks(s.in, image.NamespaceID)
 	if err != nil {
 		return &failure.Error{Doing: "restore", What: "clocks", Err: err}
 	}

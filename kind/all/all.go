@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
-	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
 
 	"ckpt/image"
 	"ckpt/kind"
@@ -60,7 +59,7 @@ type Kinds struct {
 	Threads           []kind.Thread
 	Namespaces        []kind.Namespace
 	// Clocks gives the offsets of CLOCK_MONOTONIC and CLOCK_BOOTTIME that an
-	// image asks for in one of its time namespaces, 0 for the container's: they
+	// image asks for in one of its time namespaces (image.NamespaceID: the container's): they
 	// must be set before the first process comes in.
 	Clocks func(in *image.Reader, timeNS uint32) (monotonic, boottime time.Duration, err error)
 }
@@ -149,15 +148,7 @@ func New() Kinds {
 }
 
 func clocks(in *image.Reader, id uint32) (monotonic, boottime time.Duration, err error) {
-	ids := &criu_core.TaskKobjIdsEntry{TimeNsId: &id}
-	if id == 0 {
-		inv, err := image.One[*inventory.InventoryEntry](in, image.Inventory, "")
-		if err != nil {
-			return 0, 0, err
-		}
-		ids = inv.GetRootIds()
-	}
-	saved, err := timens.Read(in, ids)
+	saved, err := timens.Read(in, &criu_core.TaskKobjIdsEntry{TimeNsId: &id})
 	if saved == nil || err != nil {
 		return 0, 0, err
 	}

@@ -62,6 +62,12 @@ func (s *saver) contents(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint6
 	regions := make([]kernel.PageRegion, 4096)
 	for i := range p.Maps {
 		m := &p.Maps[i]
+		if m.IsVDSO() {
+			err = c.vdso(m)
+		}
+		if err != nil {
+			return n + c.written, err
+		}
 		if m.IsSpecial() {
 			continue
 		}

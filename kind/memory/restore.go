@@ -62,6 +62,7 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 		return err
 	}
 	t.Check = append(t.Check, b.pages.Close)
+	b.runs = leave(b.runs, b.kernels())
 	if err := b.checkLayout(); err != nil {
 		return err
 	}

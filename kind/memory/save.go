@@ -84,6 +84,21 @@ func (s *saver) ask(d *kind.Dump, p *kind.Proc, sc *tracee.Script) (func() error
 	}, nil
 }
 
+// words are the numbers of an auxiliary vector, but for its end (AT_NULL, 0),
+// which the kernel puts behind it (prctl(2), PR_SET_MM_MAP): CRIU 4.1 has room
+// for 44 of them, which is what Linux gives today without.
+func words(auxv []byte) []uint64 {
+	var out []uint64
+	for ; len(auxv) >= 16; auxv = auxv[16:] {
+		tag, value := binary.LittleEndian.Uint64(auxv), binary.LittleEndian.Uint64(auxv[8:])
+		if tag == 0 {
+			break
+		}
+		out = append(out, tag, value)
+	}
+	return out
+}
+
 func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
 	st := p.Lead().Stat
 	m := p.MM
@@ -96,9 +111,7 @@ func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
 	if err != nil {
 		return err
 	}
-	for ; len(auxv) >= 8; auxv = auxv[8:] {
-		m.MmSavedAuxv = append(m.MmSavedAuxv, binary.LittleEndian.Uint64(auxv))
-	}
+	m.MmSavedAuxv = words(auxv)
 	exe, err := s.addExe(d, p)
 	if err != nil {
 		return err
@@ -111,8 +124,12 @@ func (s *saver) describe(d *kind.Dump, p *kind.Proc, brk uint64) error {
 			return fmt.Errorf("mapping %#x-%#x %s: %w", v.Start, v.End, v.Path, err)
 		}
 		opened := s.opened(d)[object{v.Dev, v.Ino}]
-		m.Vmas = append(m.Vmas, entry(v, id, opened))
-		if x := extra(v, opened); x != nil {
+		e, x := entry(v, id, opened), extra(v, opened)
+		if x == nil && joinVvar(m.Vmas, e) {
+			continue
+		}
+		m.Vmas = append(m.Vmas, e)
+		if x != nil {
 			p.Extra.Vmas = append(p.Extra.Vmas, x)
 		}
 		if isAIO(v) {

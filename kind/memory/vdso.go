@@ -3,7 +3,6 @@ package memory
 import (
 	"bytes"
 	"errors"
-	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
@@ -33,11 +32,39 @@ func refuseChanged(p *kind.Proc, m *procfs.Map) error {
 	return failure.WithHint(failure.Unsupportedf("the program has changed the kernel's code in it"), "let the program leave the vDSO as it is")
 }
 
-// vdsoPart is one mapping of the vDSO: where the program has it, and where the bare
-// child has it, which is parked at an address of its own meanwhile.
+// joinVvar makes e, the second mapping of the vDSO's data ([vvar_vclock], since
+// Linux 6.13), one with the first if that is the last of all: CRIU has an entry for
+// both.
+func joinVvar(all []*vma.VmaEntry, e *vma.VmaEntry) bool {
+	if len(all) == 0 || e.GetStatus()&vvar == 0 {
+		return false
+	}
+	last := all[len(all)-1]
+	if last.GetStatus() != e.GetStatus() || last.GetEnd() != e.GetStart() || last.GetProt() != e.GetProt() ||
+		last.GetFlags() != e.GetFlags() || last.GetMadv() != e.GetMadv() {
+		return false
+	}
+	last.End = e.End
+	return true
+}
+
+// vdso writes the kernel's code: CRIU compares it with what its own kernel has.
+// ckpt's scripts may have left something behind it in the program's.
+func (c *copier) vdso(m *procfs.Map) error {
+	code, err := kernel.VDSOCode()
+	if err != nil || uint64(len(code)) != m.Len() {
+		return err // another size: the program has unmapped a part
+	}
+	n, err := writePages(c.out, code, m.Start, false)
+	c.written += n
+	return err
+}
+
+// vdsoPart is one mapping of the image's vDSO, and those that the bare child has
+// for it, which are parked at an address of their own meanwhile.
 type vdsoPart struct {
 	saved  *vma.VmaEntry
-	live   *procfs.Map
+	live   []procfs.Map
 	parked uint64
 }
 
@@ -47,48 +74,71 @@ type vdsoPart struct {
 func (b *space) parkVDSO() (parts []vdsoPart, err error) {
 	at := b.r.Park.Start
 	for _, v := range b.savedVDSO() {
-		i := slices.IndexFunc(b.t.StubMaps, func(m procfs.Map) bool { return isPart(&m, v) })
-		if i < 0 {
+		p := vdsoPart{v, livePart(b.t.StubMaps, v), at}
+		if p.live == nil {
 			return nil, incompatibleVDSO()
 		}
-		m := &b.t.StubMaps[i]
-		if at+m.Len() > b.r.Park.End {
-			return nil, errors.New("the kernel's vDSO is larger than expected")
-		}
-		parts = append(parts, vdsoPart{v, m, at})
-		step := b.s.Must(unix.SYS_MREMAP, m.Start, m.Len(), m.Len(), moveHere, at)
-		b.s.Note(step, "park "+m.Path)
-		b.s.Explain(step, func(errno unix.Errno) error {
-			if errno != unix.EPERM {
-				return nil
+		parts = append(parts, p)
+		for _, m := range p.live {
+			if at+m.Len() > b.r.Park.End {
+				return nil, errors.New("the kernel's vDSO is larger than expected")
 			}
-			return failure.WithHint(failure.Unsupportedf("this kernel lets nobody move its vDSO (CONFIG_MSEAL_SYSTEM_MAPPINGS)"), "restore under a kernel built without that option")
-		})
-		at += m.Len()
+			step := b.s.Must(unix.SYS_MREMAP, m.Start, m.Len(), m.Len(), moveHere, at)
+			b.s.Note(step, "park "+m.Path)
+			b.s.Explain(step, func(errno unix.Errno) error {
+				if errno != unix.EPERM {
+					return nil
+				}
+				return failure.WithHint(failure.Unsupportedf("this kernel lets nobody move its vDSO (CONFIG_MSEAL_SYSTEM_MAPPINGS)"), "restore under a kernel built without that option")
+			})
+			at += m.Len()
+		}
 	}
 	return parts, nil
 }
 
-// isPart tells whether a mapping of the bare child is the one that the image has
-// as v: those with data differ in size.
-func isPart(m *procfs.Map, v *vma.VmaEntry) bool {
+// livePart are the mappings of the bare child that the image has as v: the code, or
+// as much of the data, in one mapping or two that follow each other. nil: none has
+// that size.
+func livePart(stub []procfs.Map, v *vma.VmaEntry) []procfs.Map {
+	is := (*procfs.Map).IsVvar
 	if v.GetStatus()&vdso != 0 {
-		return m.IsVDSO() && m.Len() == v.GetEnd()-v.GetStart()
+		is = (*procfs.Map).IsVDSO
 	}
-	return m.IsVvar() && m.Len() == v.GetEnd()-v.GetStart()
+	for i := range stub {
+		size := v.GetEnd() - v.GetStart()
+		for j := i; j < len(stub) && is(&stub[j]) && stub[j].Len() <= size; j++ {
+			if size -= stub[j].Len(); size == 0 {
+				return stub[i : j+1]
+			}
+		}
+	}
+	return nil
 }
 
 // placeVDSO moves the parked vDSO to where the program knows it.
 func (b *space) placeVDSO(parts []vdsoPart) {
 	for _, p := range parts {
-		start, size := p.saved.GetStart(), p.live.Len()
-		b.s.Note(b.s.Must(unix.SYS_MREMAP, p.parked, size, size, moveHere, start), "place "+p.live.Path)
-		b.advise(p.saved)
-		if uint64(p.saved.GetProt()) != uint64(p.live.Prot()) {
-			b.s.Note(b.s.Must(unix.SYS_MPROTECT, start, size, uint64(p.saved.GetProt())), "protect "+p.live.Path)
+		parked, start := p.parked, p.saved.GetStart()
+		for _, m := range p.live {
+			b.s.Note(b.s.Must(unix.SYS_MREMAP, parked, m.Len(), m.Len(), moveHere, start), "place "+m.Path)
+			if uint64(p.saved.GetProt()) != uint64(m.Prot()) {
+				b.s.Note(b.s.Must(unix.SYS_MPROTECT, start, m.Len(), uint64(p.saved.GetProt())), "protect "+m.Path)
+			}
+			parked, start = parked+m.Len(), start+m.Len()
 		}
+		b.advise(p.saved)
 		b.seal(p.saved)
 	}
+}
+
+// kernels are the address ranges whose contents the kernel provides, whatever the
+// image has of them.
+func (b *space) kernels() (out []kind.Range) {
+	for _, v := range b.savedVDSO() {
+		out = append(out, rangeOf(v))
+	}
+	return out
 }
 
 // savedVDSO are the mappings of the image's vDSO, code and data.

@@ -127,9 +127,9 @@ func shape(m *procfs.Map, opened bool) (flags, status uint32) {
 	}
 	switch {
 	case m.IsVDSO():
-		return flags, status | vdso | anonPrivate
+		return flags | unix.MAP_ANONYMOUS, status | vdso | anonPrivate
 	case m.IsVvar():
-		return flags, status | vvar | anonPrivate
+		return flags | unix.MAP_ANONYMOUS, status | vvar | anonPrivate
 	case m.Path == "[vsyscall]":
 		return flags, vsyscall
 	case isAIO(m):
