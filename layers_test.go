@@ -58,6 +58,10 @@ var rules = []rule{
 		}},
 	{"the image is a format on disk: it outlives the code that fills it, and knows no kind, process or container",
 		func(from, to string) bool { return within(from, "image") && to != "failure" }},
+	{"who looks into an image needs neither processes nor kinds: it works where nothing can be restored",
+		func(from, to string) bool {
+			return within(from, "inspect") && !within(to, "inspect") && !slices.Contains([]string{"failure", "image", "kernel"}, to)
+		}},
 	{"procfs parses text, and tests it with files: it needs nothing else",
 		func(from, to string) bool { return from == "procfs" && to != "failure" }},
 	{"tracee and kernel are the bottom: the kernel's interface and nothing of ours",
@@ -163,6 +167,8 @@ func TestRules(t *testing.T) {
 		{"image", "kind", true},
 		{"image", "procfs", true},
 		{"image", "failure", false},
+		{"inspect/core", "tracee", true},
+		{"inspect/core", "image", false},
 		{"tracee", "procfs", false},
 		{"tracee", "image", true},
 		{"kind/eventfd", "kind/kindtest", true},

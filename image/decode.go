@@ -3,14 +3,10 @@ package image
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 
 	"google.golang.org/protobuf/proto"
-
-	"ckpt/failure"
 )
 
 // maxEntry bounds an entry and maxData what Data returns, in bytes: lengths
@@ -23,14 +19,9 @@ const (
 // Decoder reads one file from front to back: Each is built on it, and files
 // whose entries are of several messages need it.
 type Decoder struct {
-	name string
-	r    io.ReaderAt
+	checked
 	file *os.File // nil in tests
-	size int64
-	at   int64
-	sums []uint32 // nil: not checked
-	buf  []byte   // a chunk that was checked
-	from int64    // where in the file buf begins; -1: nothing read yet
+	pos  int64
 }
 
 // Decode opens a file for reading its entries; nil when it does not exist.
@@ -54,7 +45,7 @@ func (r *Reader) Decode(f Format, id string) (*Decoder, error) {
 }
 
 func newDecoder(name string, r io.ReaderAt, size int64, sums []uint32) *Decoder {
-	return &Decoder{name: name, r: r, size: size, sums: sums, from: -1}
+	return &Decoder{checked: checked{name: name, r: r, size: size, sums: sums, from: -1}}
 }
 
 // Close closes the file.
@@ -65,10 +56,10 @@ func (d *Decoder) Close() {
 }
 
 // Offset is where the next entry or data begins, in bytes from the start.
-func (d *Decoder) Offset() int64 { return d.at }
+func (d *Decoder) Offset() int64 { return d.pos }
 
 // Rest is the number of bytes behind Offset.
-func (d *Decoder) Rest() int64 { return d.size - d.at }
+func (d *Decoder) Rest() int64 { return d.size - d.pos }
 
 func (d *Decoder) header(f Format) error {
 	want := f.header()
@@ -90,7 +81,7 @@ func (d *Decoder) header(f Format) error {
 
 // Next decodes the next entry into m; io.EOF when there is none.
 func (d *Decoder) Next(m proto.Message) error {
-	at := d.at
+	at := d.pos
 	if d.Rest() == 0 {
 		return io.EOF
 	}
@@ -122,10 +113,10 @@ func (d *Decoder) Next(m proto.Message) error {
 // Data reads the n bytes behind the last entry.
 func (d *Decoder) Data(n int) ([]byte, error) {
 	if n < 0 || n > maxData {
-		return nil, d.damaged(d.at, "%d bytes of data", n)
+		return nil, d.damaged(d.pos, "%d bytes of data", n)
 	}
 	if int64(n) > d.Rest() {
-		return nil, d.damaged(d.at, "%s of data are cut off", humanBytes(int64(n)))
+		return nil, d.damaged(d.pos, "%s of data are cut off", humanBytes(int64(n)))
 	}
 	b := make([]byte, n)
 	if err := d.read(b); err != nil {
@@ -138,7 +129,7 @@ func (d *Decoder) Data(n int) ([]byte, error) {
 // any size. It must be read to its end before the next entry.
 func (d *Decoder) Stream(n int64) (io.Reader, error) {
 	if n < 0 || n > d.Rest() {
-		return nil, d.damaged(d.at, "%s of data are cut off", humanBytes(n))
+		return nil, d.damaged(d.pos, "%s of data are cut off", humanBytes(n))
 	}
 	return io.LimitReader(reading{d}, n), nil
 }
@@ -149,62 +140,32 @@ func (r reading) Read(p []byte) (int, error) {
 	if r.d.Rest() == 0 {
 		return 0, io.EOF
 	}
-	b, err := r.d.peek()
+	b, err := r.d.at(r.d.pos)
 	if err != nil {
 		return 0, err
 	}
 	n := copy(p, b)
-	r.d.at += int64(n)
+	r.d.pos += int64(n)
 	return n, nil
 }
 
 // read fills p. Preconditions: Rest is at least its length.
 func (d *Decoder) read(p []byte) error {
 	for len(p) > 0 {
-		b, err := d.peek()
+		b, err := d.at(d.pos)
 		if err != nil {
 			return err
 		}
 		n := copy(p, b)
-		p, d.at = p[n:], d.at+int64(n)
+		p, d.pos = p[n:], d.pos+int64(n)
 	}
 	return nil
-}
-
-// peek gives checked bytes from Offset on, at least one. Preconditions: Rest > 0.
-func (d *Decoder) peek() ([]byte, error) {
-	index := d.at / chunk
-	if d.from != index*chunk {
-		from := index * chunk
-		n := int(min(chunk, d.size-from))
-		if cap(d.buf) < n {
-			d.buf = make([]byte, n)
-		}
-		d.buf, d.from = d.buf[:n], -1
-		if k, err := d.r.ReadAt(d.buf, from); k < n {
-			if errors.Is(err, io.EOF) {
-				return nil, d.damaged(from+int64(k), "it is cut off")
-			}
-			return nil, fmt.Errorf("read %s: %w", d.name, err)
-		}
-		if d.sums != nil && (index >= int64(len(d.sums)) || crc32.Checksum(d.buf, castagnoli) != d.sums[index]) {
-			return nil, d.damaged(from, "checksum")
-		}
-		d.from = from
-	}
-	return d.buf[d.at-d.from:], nil
-}
-
-// damaged says what is wrong with the file, and where.
-func (d *Decoder) damaged(at int64, format string, args ...any) error {
-	why := fmt.Errorf(format, args...)
-	return failure.Damagedf("%s is damaged at %s (%w)", d.name, humanBytes(at), why)
 }
 
 // atEnd turns an early end into what is missing.
 func (d *Decoder) atEnd(err error, what string) error {
 	if errors.Is(err, io.EOF) {
-		return d.damaged(d.at, "%s", what)
+		return d.damaged(d.pos, "%s", what)
 	}
 	return err
 }

@@ -103,14 +103,14 @@ func (s *summarizer) memory(p *Process, id string, e *mm.MmEntry) error {
 func savedIn(runs []Run, start, end uint64) uint64 {
 	var sum uint64
 	i, _ := slices.BinarySearchFunc(runs, start, func(r Run, at uint64) int {
-		if r.end() <= at {
+		if r.End() <= at {
 			return -1
 		}
 		return 1
 	})
 	for ; i < len(runs) && runs[i].Vaddr < end; i++ {
 		if runs[i].Offset >= 0 {
-			sum += min(end, runs[i].end()) - max(start, runs[i].Vaddr)
+			sum += min(end, runs[i].End()) - max(start, runs[i].Vaddr)
 		}
 	}
 	return sum
@@ -160,7 +160,7 @@ func (s *summarizer) command(p *Process, id string, e *mm.MmEntry, runs []Run, p
 		return nil
 	}
 	for _, r := range runs {
-		if r.Offset < 0 || start < r.Vaddr || end > r.end() {
+		if r.Offset < 0 || start < r.Vaddr || end > r.End() {
 			continue
 		}
 		b := make([]byte, end-start)

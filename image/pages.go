@@ -72,7 +72,7 @@ func (p *PagesWriter) Run(vaddr, pages uint64, flags uint32) (offset int64) {
 		p.size += int64(pages * PageSize)
 	}
 	if n := len(p.runs); n > 0 {
-		if last := &p.runs[n-1]; last.Flags == flags && last.end() == vaddr {
+		if last := &p.runs[n-1]; last.Flags == flags && last.End() == vaddr {
 			last.Pages += pages
 			return offset
 		}
@@ -89,8 +89,8 @@ func (p *PagesWriter) check(vaddr, pages uint64, flags uint32) error {
 		return fmt.Errorf("%d pages from %#x", pages, vaddr)
 	case flags&PEPresent != 0 == (flags&PEParent != 0):
 		return fmt.Errorf("flags %#x: the pages are either here or in the parent", flags)
-	case len(p.runs) > 0 && vaddr < p.runs[len(p.runs)-1].end():
-		return fmt.Errorf("address %#x comes after %#x", vaddr, p.runs[len(p.runs)-1].end())
+	case len(p.runs) > 0 && vaddr < p.runs[len(p.runs)-1].End():
+		return fmt.Errorf("address %#x comes after %#x", vaddr, p.runs[len(p.runs)-1].End())
 	}
 	return nil
 }
@@ -132,7 +132,8 @@ type Run struct {
 	Flags    uint32
 }
 
-func (r Run) end() uint64 { return r.Vaddr + r.Pages*PageSize }
+// End is the address behind the run.
+func (r Run) End() uint64 { return r.Vaddr + r.Pages*PageSize }
 
 func (r Run) entry() *pagemap.PagemapEntry {
 	e := &pagemap.PagemapEntry{Vaddr: proto.Uint64(r.Vaddr), NrPages: proto.Uint32(0), Flags: proto.Uint32(r.Flags)}
@@ -229,7 +230,7 @@ func readRuns(d *Decoder) (runs []Run, need int64, err error) {
 		case n == 0 || run.Vaddr >= maxAddr || n > (maxAddr-run.Vaddr)/PageSize:
 			return nil, 0, d.damaged(at, "%s pages from %#x", strconv.FormatUint(n, 10), run.Vaddr)
 		}
-		last = run.end()
+		last = run.End()
 		if run.Flags&PEPresent != 0 && !run.InParent {
 			run.Offset = need
 			need += int64(n * PageSize)

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+	"ckpt/image"
+	"ckpt/inspect/core"
+)
+
+func newCoreCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "core DIR VPID FILE",
+		Short: "Write a process of an image as a core file, for a debugger",
+		Long: `Write the process that has the id VPID inside the container as an ELF core file,
+as the kernel writes one when a program dies: all threads with their registers,
+its memory, and what it has mapped. Nothing runs, and nothing is restored: it takes no
+root, and not the machine that the image is of. What stands in the file of mapped
+files says the process's coredump_filter (core(5)); the debugger finds the rest
+by their names. Of files that are not there, or have changed since, nothing is
+written, and that is told.
+
+FILE must not exist. It is written as FILE.partial, and gets its name once it is
+whole. FILE - is standard output; what has gone there when a damage of the image is
+found is not taken back.`,
+		Example: `  ckpt core ./tonight 2 train.core
+  gdb /usr/bin/python3 train.core`,
+		Args: args("", "DIR", "VPID", "FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			vpid, err := strconv.ParseUint(args[1], 10, 31)
+			if err != nil || vpid == 0 {
+				return usage(fmt.Errorf("core: %q is no number of a process", args[1]), "`ckpt inspect "+failure.Quote(args[0])+"` tells the processes and their numbers")
+			}
+			return runCore(cmd.Context(), a, args[0], uint32(vpid), args[2])
+		},
+	}
+}
+
+func runCore(ctx context.Context, a *app, dir string, vpid uint32, to string) error {
+	r, err := image.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if to == "-" {
+		return writeCore(ctx, a, r, dir, vpid, &stream{a.out})
+	}
+	f, err := newCoreFile(to)
+	if err != nil {
+		return err
+	}
+	if err := writeCore(ctx, a, r, dir, vpid, f); err != nil {
+		return errors.Join(err, f.abort())
+	}
+	size, err := f.finish()
+	if err != nil {
+		return errors.Join(err, f.abort())
+	}
+	a.say("%s: pid %d as of %s (%s)", to, vpid, dir, bytesText(size))
+	return nil
+}
+
+// writeCore writes the core and tells of what it lacks.
+func writeCore(ctx context.Context, a *app, r *image.Reader, dir string, vpid uint32, out core.Output) error {
+	log, err := a.logger()
+	if err != nil {
+		return err
+	}
+	lacks, err := core.Write(ctx, r, vpid, out)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return failure.Mark(failure.ErrInterrupted, errors.New("core: interrupted; nothing was written"))
+	case errors.Is(err, core.ErrNoProcess):
+		return usage(fmt.Errorf("core %s: %w", dir, err))
+	case err != nil:
+		return fmt.Errorf("core %s: %w", dir, err)
+	}
+	for _, l := range lacks {
+		log.Warn("a mapped file is left out", "path", l.Path, "reason", l.Why)
+	}
+	return nil
+}
+
+// coreFile is a file that has its name only once it is whole.
+type coreFile struct {
+	name string
+	file *os.File // NAME.partial
+}
+
+const partialCore = ".partial"
+
+func newCoreFile(name string) (*coreFile, error) {
+	if _, err := os.Lstat(name); err == nil {
+		return nil, failure.WithHint(fmt.Errorf("core: %s exists", name), "give another name, or remove it: rm "+failure.Quote(name))
+	}
+	f, err := os.OpenFile(name+partialCore, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, os.ErrExist):
+		return nil, failure.WithHint(fmt.Errorf("core: %s exists: another ckpt is writing it, or was killed", name+partialCore),
+			"if no other is, remove it: rm "+failure.Quote(name+partialCore))
+	case err != nil:
+		return nil, fmt.Errorf("core: a file cannot be made: %w", err)
+	}
+	return &coreFile{name, f}, nil
+}
+
+func (f *coreFile) Write(b []byte) (int, error) {
+	n, err := f.file.Write(b)
+	return n, f.failed(err)
+}
+
+// Skip leaves a hole.
+func (f *coreFile) Skip(n uint64) error {
+	_, err := f.file.Seek(int64(n), io.SeekCurrent)
+	return f.failed(err)
+}
+
+func (f *coreFile) failed(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return failure.WithHint(err, "make room there, or write it to another file system")
+	case errors.Is(err, unix.EFBIG):
+		return failure.WithHint(err, "raise the limit on file sizes (ulimit -f), or write it to a file system that takes larger files")
+	}
+	return err
+}
+
+// finish makes the file durable and gives it its name. size is in bytes, holes
+// counted.
+func (f *coreFile) finish() (size uint64, err error) {
+	end, err := f.file.Seek(0, io.SeekCurrent)
+	if err == nil {
+		err = f.file.Truncate(end) // it may end in a hole
+	}
+	if err == nil {
+		err = f.file.Sync()
+	}
+	if err == nil {
+		err = f.file.Close()
+	}
+	if err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, f.name+partialCore, unix.AT_FDCWD, f.name, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EINVAL) { // a file system that knows no flags
+			err = os.Rename(f.name+partialCore, f.name)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("core: finish %s: %w", f.name, f.failed(err))
+	}
+	return uint64(end), nil
+}
+
+func (f *coreFile) abort() error {
+	_ = f.file.Close()
+	return os.Remove(f.name + partialCore)
+}
+
+// stream is an output that cannot go back: holes are written as zeros.
+type stream struct{ w io.Writer }
+
+func (s *stream) Write(b []byte) (int, error) { return s.w.Write(b) }
+
+func (s *stream) Skip(n uint64) error {
+	_, err := io.CopyN(s.w, zeros{}, int64(n))
+	return err
+}
+
+// zeros is an endless run of them.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}

@@ -1,0 +1,122 @@
+package core
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
+	"golang.org/x/sys/unix"
+)
+
+// mappedFile is a file that a process has mapped, if it still is what it was.
+type mappedFile struct {
+	file *os.File // nil: it is not there, or changed
+	size uint64
+}
+
+func (f *mappedFile) close() {
+	if f.file != nil {
+		_ = f.file.Close()
+	}
+}
+
+func (f *mappedFile) isELF() bool {
+	b := make([]byte, len(elf.ELFMAG))
+	if f.file == nil {
+		return false
+	}
+	_, err := f.file.ReadAt(b, 0)
+	return err == nil && string(b) == elf.ELFMAG
+}
+
+// file opens a mapped file by its name. Where it is gone, or another, that is
+// noted once.
+func (s *space) file(id uint32) *mappedFile {
+	if f := s.files[id]; f != nil {
+		return f
+	}
+	f := &mappedFile{}
+	s.files[id] = f
+	reg := s.in.Files[id].GetReg()
+	if reg == nil {
+		return f // the ring of a socket
+	}
+	var err error
+	if s.deleted[id] {
+		err = errors.New("it was deleted")
+	} else {
+		err = f.open(reg, s.in.Extras[id].GetMtimeNs())
+	}
+	if err != nil {
+		f.close()
+		f.file = nil
+		s.lacks = append(s.lacks, Lacks{reg.GetName(), err.Error()})
+	}
+	return f
+}
+
+// open opens a file that has the size and the time it had. mtime is in ns; 0:
+// not known.
+func (f *mappedFile) open(reg *regfile.RegFileEntry, mtime int64) error {
+	file, err := os.OpenFile(reg.GetName(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		if pe, ok := errors.AsType[*os.PathError](err); ok {
+			err = pe.Err
+		}
+		return err
+	}
+	f.file = file
+	var st unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+		return err
+	}
+	f.size = uint64(st.Size)
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return errors.New("it is no regular file")
+	case reg.Size != nil && reg.GetSize() != f.size, mtime != 0 && mtime != st.Mtim.Nano():
+		return errors.New("it has changed since")
+	}
+	return nil
+}
+
+// fileSpans are the contents of a mapped file, zero behind its end; not known
+// where there is no file to read.
+func (s *space) fileSpans(id uint32, offset, size uint64) ([]span, error) {
+	if m := s.in.Files[id].GetMemfd(); m != nil {
+		return s.objectSpans(uint64(s.in.Memfds[uint64(m.GetInodeId())].GetShmid()), offset, size)
+	}
+	f := s.file(id)
+	if f.file == nil {
+		return []span{{part: part{size: size}}}, nil
+	}
+	var out []span
+	there := min(size, f.size-min(f.size, offset))
+	if there > 0 {
+		out = append(out, span{part{there, f.file, int64(offset)}, true})
+	}
+	if there < size {
+		out = append(out, span{part{size: size - there}, true})
+	}
+	return out, nil
+}
+
+// sharedFileSpans: a memfd is memory without a file, as the kernel sees it.
+func (s *space) sharedFileSpans(v *vma.VmaEntry) ([]span, error) {
+	size, id := v.GetEnd()-v.GetStart(), uint32(v.GetShmid())
+	bit := uint32(mappedSharedBit)
+	if s.in.Files[id].GetMemfd() != nil || s.deleted[id] {
+		bit = anonSharedBit
+	}
+	if s.filter&bit == 0 {
+		return []span{{part: part{size: size}}}, nil
+	}
+	return s.fileSpans(id, v.GetPgoff(), size)
+}
+
+// bytesAt reads bytes that are in memory.
+func bytesAt(b []byte) io.ReaderAt { return bytes.NewReader(b) }
