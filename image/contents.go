@@ -91,3 +91,31 @@ func (c *Contents) First(addr uint64) int {
 }
 
 var _ io.ReaderAt = (*Contents)(nil)
+
+// Same tells whether o has the same n bytes at an address, as far as that can be
+// told by the checksums. false says nothing.
+func (c *Contents) Same(o *Contents, addr, n uint64) bool {
+	if c.pages.sums == nil || o.pages.sums == nil {
+		return false
+	}
+	inC, inO := c.within(addr, n), o.within(addr, n)
+	if inC < 0 || inC != inO {
+		return false
+	}
+	for i := inC / chunk; i <= (inC+int64(n)-1)/chunk; i++ {
+		whole := min(c.pages.size, o.pages.size) >= (i+1)*chunk || c.pages.size == o.pages.size
+		if !whole || i >= int64(min(len(c.pages.sums), len(o.pages.sums))) || c.pages.sums[i] != o.pages.sums[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// within is where in the pages file n bytes stand; -1: not in one run of it.
+func (c *Contents) within(addr, n uint64) int64 {
+	part, run := c.upTo(addr, n)
+	if run == nil || run.Offset < 0 || part < n {
+		return -1
+	}
+	return run.Offset + int64(addr-run.Vaddr)
+}

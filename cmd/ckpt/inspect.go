@@ -99,10 +99,7 @@ func treeText(ps []image.Process) string {
 			d++
 		}
 		depth[p.VPID] = d
-		ppid := p.VPPID
-		if ppid == 0 && p.VPID != 1 {
-			ppid = 1 // ckpt's init is no part of an image
-		}
+		ppid := parentShown(p.VPID, p.VPPID)
 		cmd := commandText(p.Command)
 		if cmd == "" {
 			cmd = "[" + plain(p.Comm) + "]"

@@ -44,7 +44,7 @@ id the processes ever saw unchanged.`,
 	root.AddCommand(
 		newStartCommand(a), newPsCommand(a), newLogsCommand(a), newAttachCommand(a),
 		newExecCommand(a), newKillCommand(a), newWaitCommand(a), newRmCommand(a),
-		newDumpCommand(a), newRestoreCommand(a), newInspectCommand(a), newCoreCommand(a), newVerifyCommand(a), newCheckCommand(a),
+		newDumpCommand(a), newRestoreCommand(a), newInspectCommand(a), newDiffCommand(a), newCoreCommand(a), newVerifyCommand(a), newCheckCommand(a),
 		newSuperviseCommand(a), newVersionCommand(a),
 	)
 	for _, c := range root.Commands() {
