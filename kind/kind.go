@@ -122,6 +122,10 @@ type Process struct {
 	// in that child. Target.Heir is set. Bequeath itself runs where File.Restore
 	// does. May be nil.
 	Bequeath func(r *Restore, t *Target) (func(tracee.Runner) error, error)
+	// Sound tells what in the entries of t no program can have had: of an image
+	// that somebody has made up, or of one that ckpt itself spoilt. It is asked before
+	// anything is made, and of a check. May be nil.
+	Sound func(t *Target) error
 	// Restore adds calls to the scripts of the process being rebuilt. May be nil.
 	Restore func(*Restore, *Target) error
 	// Check is as File.Check. May be nil.
@@ -137,6 +141,8 @@ type Thread struct {
 	Observe func(*Dump, *Proc, *Task) error
 	Ask     func(*Dump, *Proc, *Task, *tracee.Script) (read func() error, err error)
 	Late    func(*Dump, *Proc, *Task) error
+	// Sound is as Process.Sound, of threads that live. May be nil.
+	Sound   func(*Target, *TargetThread) error
 	Restore func(*Restore, *Target, *TargetThread) error
 	// Check is as File.Check, of a zombie and of a leading thread that has ended, too.
 	Check func(*Restore, *Target, *TargetThread) error

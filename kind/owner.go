@@ -18,6 +18,9 @@ import (
 // The owner's type in an image is the kernel's enum pid_type, whose first
 // three values are those of F_OWNER_TID, F_OWNER_PID and F_OWNER_PGRP.
 
+// lastSignal is the greatest number of one (_NSIG of the kernel).
+const lastSignal = 64
+
 func owner(d *Dump, desc *Desc) (*fown.FownEntry, error) {
 	o, err := kernel.FileOwner(desc.File.Fd())
 	if err != nil {
@@ -55,6 +58,9 @@ func groupOf(d *Dump, host int) (pidns.VPID, bool) {
 func restoreOwner(r *Restore, f *os.File, e *fown.FownEntry) error {
 	if e == nil || e.GetPid() == 0 && e.GetSignum() == 0 {
 		return nil
+	}
+	if e.GetSignum() > lastSignal || e.GetPidType() > kernel.OwnerGroup {
+		return failure.Damagedf("its owner is of type %d, and gets signal %d", e.GetPidType(), e.GetSignum())
 	}
 	o := kernel.Owner{Type: int32(e.GetPidType()), Signal: int(e.GetSignum())}
 	if e.GetPid() != 0 {

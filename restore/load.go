@@ -78,17 +78,26 @@ func (s *session) load() error {
 	if err := s.loadEnded(); err != nil {
 		return err
 	}
-	return s.markOwners()
+	if err := s.markOwners(); err != nil {
+		return err
+	}
+	return s.sound()
 }
 
 func (s *session) loadFiles() error {
 	if err := image.Each(s.in, image.Files, "", func(e *fdinfo.FileEntry, _ func(int) ([]byte, error)) error {
+		if s.r.Entries[e.GetId()] != nil {
+			return failure.Damagedf("files.img: file %d stands there twice", e.GetId())
+		}
 		s.r.Entries[e.GetId()] = e
-		return nil
+		return soundEntry(e)
 	}); err != nil {
 		return err
 	}
 	return image.Each(s.in, image.FilesExtra, "", func(e *image.FileExtra, _ func(int) ([]byte, error)) error {
+		if s.r.Entries[e.GetId()] == nil {
+			return failure.Damagedf("ckpt-files.img: file %d is not in files.img", e.GetId())
+		}
 		s.r.Extras[e.GetId()] = e
 		return nil
 	})
@@ -136,8 +145,11 @@ func (s *session) loadTarget(e *pstree.PstreeEntry) (*kind.Target, error) {
 
 func (s *session) loadFds(t *kind.Target) error {
 	err := image.Each(s.in, image.FDInfo, image.FDInfo.ID(uint64(t.IDs.GetFilesId())), func(e *fdinfo.FdinfoEntry, _ func(int) ([]byte, error)) error {
-		if s.r.Entries[e.GetId()] == nil {
+		switch f := s.r.Entries[e.GetId()]; {
+		case f == nil:
 			return failure.Damagedf("fdinfo-%d.img: fd %d is file %d, which files.img does not hold", t.IDs.GetFilesId(), e.GetFd(), e.GetId())
+		case f.GetType() != e.GetType():
+			return failure.Damagedf("fdinfo-%d.img: fd %d is of type %v, and its file %d of type %v", t.IDs.GetFilesId(), e.GetFd(), e.GetType(), e.GetId(), f.GetType())
 		}
 		t.Fds = append(t.Fds, e)
 		return nil

@@ -22,10 +22,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	filelock "github.com/checkpoint-restore/go-criu/v7/crit/images/file-lock"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -308,6 +311,12 @@ func take(r *kind.Restore, t *kind.Target, e *filelock.FileLockEntry) error {
 	}
 	if e.GetType() != unix.F_RDLCK && e.GetType() != unix.F_WRLCK {
 		return failure.Damagedf("a lock of type %d", e.GetType())
+	}
+	if !slices.ContainsFunc(t.Fds, func(f *fdinfo.FdinfoEntry) bool { return int64(f.GetFd()) == int64(e.GetFd()) }) {
+		return failure.Damagedf("a lock on fd %d, which it does not hold", e.GetFd())
+	}
+	if e.GetStart() < 0 || e.GetLen() < 0 || e.GetStart() > math.MaxInt64-e.GetLen() {
+		return failure.Damagedf("a lock on %d bytes from %d", e.GetLen(), e.GetStart())
 	}
 	fd, sc := uint64(e.GetFd()), t.Late
 	must := func(nr uintptr, args ...uint64) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	filelock "github.com/checkpoint-restore/go-criu/v7/crit/images/file-lock"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -143,6 +144,7 @@ func TestRestore(t *testing.T) {
 	}
 	c := b.Child(saved, kindtest.VPID, theirs)
 	theirs.Close() // the child's descriptor alone holds flock and OFD locks
+	c.Target.Fds = holds(3)
 	if err := kindlock.Kind().Restore(c.R, c.Target); err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +174,30 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// holds are the descriptors of a process that has fd alone.
+func holds(fd uint32) []*fdinfo.FdinfoEntry {
+	return []*fdinfo.FdinfoEntry{{Id: proto.Uint32(1), Fd: proto.Uint32(fd)}}
+}
+
+// A lock on a descriptor that the process does not have, or beyond the end of all
+// files, is damage.
+func TestDamaged(t *testing.T) {
+	for what, e := range map[string]*filelock.FileLockEntry{
+		"fd 4":    entry(1, unix.F_WRLCK, 4, 0, 0),
+		"from -1": entry(1, unix.F_WRLCK, 3, -1, 0),
+		"of -1":   entry(1, unix.F_WRLCK, 3, 0, -1),
+		"too far": entry(1, unix.F_WRLCK, 3, 1<<62, 1<<62),
+	} {
+		b := kindtest.New(t)
+		saved := b.Write(func(out *image.Writer) error { return out.Add(image.FileLocks, "", e) })
+		c := b.Child(saved, kindtest.VPID, open(t, filepath.Join(t.TempDir(), "lock"), os.O_RDWR))
+		c.Target.Fds = holds(3)
+		if err := kindlock.Kind().Restore(c.R, c.Target); !errors.Is(err, failure.ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // A lock that somebody else has taken meanwhile fails the restore and says so.
 func TestTakenMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
@@ -180,6 +206,7 @@ func TestTakenMeanwhile(t *testing.T) {
 	b := kindtest.New(t)
 	saved := b.Write(func(out *image.Writer) error { return out.Add(image.FileLocks, "", entry(1, unix.F_WRLCK, 3, 0, 0)) })
 	c := b.Child(saved, kindtest.VPID, f)
+	c.Target.Fds = holds(3)
 	if err := kindlock.Kind().Restore(c.R, c.Target); err != nil {
 		t.Fatal(err)
 	}

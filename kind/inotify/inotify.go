@@ -41,7 +41,7 @@ func Kind() kind.File {
 	return kind.File{
 		Name:    "inotify",
 		Saves:   "every watch with its number, also of files that were moved or deleted",
-		Refuses: "events that wait to be read; a file that is not found",
+		Refuses: "events that wait to be read; a file that is not found; a watch whose number is above 1048576",
 		Needs:   "CAP_DAC_READ_SEARCH to open files by handle; without it they are searched for",
 		Type:    fdinfo.FdTypes_INOTIFY,
 		Owns:    func(d *kind.Desc) bool { return (d.Link == link || d.Link == "anon_inode:[inotify]") && !d.OnlyPath() },
@@ -62,6 +62,18 @@ type watch struct {
 	mask uint32
 }
 
+// mostWatch is the highest number of a watch that a restore counts up to, since the
+// kernel hands them out one after the other: some microseconds each.
+const mostWatch = 1 << 20
+
+func checkNumber(wd int) error {
+	if wd <= mostWatch {
+		return nil
+	}
+	return failure.WithHint(failure.Unsupportedf("watch %d: a restore cannot give numbers above %d, since the kernel hands them out one by one", wd, mostWatch),
+		"let the program make a new inotify instance now and then")
+}
+
 // watches reads the watches and finds their places, ordered by number.
 func watches(f *watched.Finder, d *kind.Dump, desc *kind.Desc) ([]watch, []watched.Place, error) {
 	defer f.Close()
@@ -75,6 +87,9 @@ func watches(f *watched.Finder, d *kind.Dump, desc *kind.Desc) ([]watch, []watch
 	slices.SortFunc(ws, func(a, b watch) int { return a.wd - b.wd })
 	var files []watched.File
 	for _, w := range ws {
+		if err := checkNumber(w.wd); err != nil {
+			return nil, nil, err
+		}
 		files = append(files, w.File)
 	}
 	places, err := f.Find(d, files)
@@ -158,6 +173,9 @@ func addAll(r *kind.Restore, e *fdinfo.FileEntry, f *os.File) error {
 	}
 	slices.SortFunc(ws, func(a, b at) int { return int(a.GetWd()) - int(b.GetWd()) })
 	for _, w := range ws {
+		if err := checkNumber(int(w.GetWd())); err != nil {
+			return err
+		}
 		if w.Path == "" && w.Open == 0 {
 			return failure.Unsupportedf("watch %d: the image has no path for it, only a file handle", w.GetWd())
 		}

@@ -91,6 +91,7 @@ func New() (kind.Process, kind.Namespace) {
 		Bulk:     s.bulk,
 		Inherits: inheritsShared,
 		Bequeath: m.bequeath,
+		Sound:    sound,
 		Restore:  m.restore,
 		Limits:   "pages shared copy-on-write with others than the parent become each one's own; MAP_DROPPABLE contents are dropped; a memory policy is set only where its nodes exist, and the home node of one (set_mempolicy_home_node(2)) is not seen; AIO requests under way (io_submit) cannot be seen, and are lost, unless one ends while memory is saved: then the dump is refused",
 	}

@@ -51,6 +51,7 @@ func Kind() kind.Thread {
 		Needs:   "PTRACE_GET_RSEQ_CONFIGURATION (5.13)",
 		Observe: k.observe,
 		Ask:     ask,
+		Sound:   sound,
 		Restore: restore,
 		Resume:  k.resume,
 		Final:   final,

@@ -24,4 +24,6 @@ func tidAddress(*criu_core.CoreEntry) uint64                { return 0 }
 func extended(*kind.TargetThread) ([]byte, error)           { return nil, unsupported() }
 func finalRegs(tracee.Site, *kind.TargetThread) error       { return unsupported() }
 
+func soundRegs(*kind.TargetThread) error { return nil }
+
 func refuseProgram(*kind.Proc) error { return nil }

@@ -49,6 +49,7 @@ func New() (all kind.Process, signals kind.Thread) {
 		Name:    name,
 		Saves:   "soft and hard limits of all sorts",
 		Observe: observe,
+		Sound:   sound,
 		Restore: l.restore,
 		Limits:  "a hard limit above that of whoever restores is raised only with CAP_SYS_RESOURCE; the log names those that were not",
 	}

@@ -32,6 +32,7 @@ func Autogroups() (kind.Process, kind.Namespace) {
 				p.Extra.AutogroupNice = int32(nice)
 				return err
 			},
+			Sound: soundAutogroup,
 		}, kind.Namespace{
 			Name:    "autogroup",
 			Dump:    func(*kind.Dump) error { return nil }, // saved with the processes

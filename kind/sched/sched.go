@@ -43,6 +43,7 @@ func Kind() kind.Thread {
 		Needs:   "sched_setattr(2) (3.14); CAP_SYS_NICE, or limits that allow it, to raise a priority",
 		Observe: k.observe,
 		Ask:     ask,
+		Sound:   sound,
 		Restore: restore,
 		Final:   final,
 		Limits:  "the default that prctl(PR_SET_TIMERSLACK, 0) goes back to is the restored one's",

@@ -42,6 +42,7 @@ func New() (kind.Process, kind.Thread) {
 		Needs:   "MEMBARRIER_CMD_GET_REGISTRATIONS (6.3); before it all that the kernel has counts as registered",
 		Observe: observe,
 		Ask:     ask,
+		Sound:   sound,
 		Restore: restore,
 		Limits: "an oom_score_adj below that of whoever restores takes CAP_SYS_RESOURCE, and the log says where it was not set; " +
 			"times used (getrusage(2), times(2)) and the start time begin anew, and so do those of children that have ended; PR_SET_PTRACER is not seen; the audit login id only where whoever restores has none",
@@ -51,6 +52,7 @@ func New() (kind.Process, kind.Thread) {
 		Saves:   "personality, PR_SET_TSC, PR_MCE_KILL, speculation control, memory policy",
 		Refuses: "core scheduling (PR_SCHED_CORE)",
 		Ask:     askThread,
+		Sound:   soundThread,
 		Restore: restoreThread,
 		Limits:  "a memory policy is set only where its nodes exist; speculation control only where the CPU needs it",
 	}

@@ -69,6 +69,7 @@ func New() (kind.Process, kind.Thread) {
 		Observe: observe,
 		Ask:     s.ask,
 		Late:    s.late,
+		Sound:   sound,
 		Restore: start,
 		Limits:  "the overrun count of a signal that was already delivered is not kept (timer_getoverrun), which a dump tells",
 	}

@@ -86,7 +86,11 @@ func (w *world) restore(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) 
 	if w.err != nil {
 		return nil, w.err
 	}
-	return w.byID[e.GetId()].f, nil
+	s := w.byID[e.GetId()]
+	if s.outside {
+		return nil, failure.Damagedf("unix socket %s: it is outside of the container, and a process of the image has it", shown(s.name()))
+	}
+	return s.f, nil
 }
 
 // load reads entries and queues and ties them together.
@@ -104,6 +108,9 @@ func (w *world) load() error {
 		if s.x == nil {
 			s.x = &image.FileExtra{}
 		}
+		if w.byIno[s.e.GetIno()] != nil {
+			return failure.Damagedf("unix socket %d: another one has its inode number %d, too", id, s.e.GetIno())
+		}
 		w.byID[id], w.byIno[s.e.GetIno()] = s, s
 		switch {
 		case !s.outside && e.GetUsk().GetUflags() != 0:
@@ -118,6 +125,9 @@ func (w *world) load() error {
 		if p := s.e.GetPeer(); p != 0 {
 			if s.peer = w.byIno[p]; s.peer == nil {
 				return failure.Damagedf("unix socket %d: its peer is not in the image", s.e.GetId())
+			}
+			if s.peer == s && s.stream() {
+				return failure.Damagedf("unix socket %d: it is its own peer", s.e.GetId())
 			}
 		} else if s.stream() && s.connected() || s.x.GetPeerGone() {
 			s.gone = standIn(s, s.x.GetPeerName())
