@@ -28,14 +28,17 @@ type Decoder struct {
 // The caller closes it.
 func (r *Reader) Decode(f Format, id string) (*Decoder, error) {
 	name := f.Name(id)
-	file, size, err := r.openFile(name)
-	if err != nil || file == nil {
-		return nil, err
-	}
-	d := newDecoder(name, file, size, nil)
-	d.file = file
-	if s := r.sums[name]; s != nil {
-		d.sums = s.Crc32C
+	d := r.decodeTranslated(name)
+	if d == nil {
+		file, size, err := r.openFile(name)
+		if err != nil || file == nil {
+			return nil, err
+		}
+		d = newDecoder(name, file, size, nil)
+		d.file = file
+		if s := r.sums[name]; s != nil {
+			d.sums = s.Crc32C
+		}
 	}
 	if err := d.header(f); err != nil {
 		d.Close()

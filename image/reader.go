@@ -26,6 +26,8 @@ type Reader struct {
 	manifest *Manifest
 	sums     map[string]*FileSum // nil: an image of criu's, which has none
 	sizes    map[string]int64    // every file of the image
+	// translated are files by name that Translate has given.
+	translated map[string][]byte
 }
 
 // Open opens a whole image: the manifest decodes, its version is known, every

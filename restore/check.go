@@ -38,7 +38,7 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 		}
 		return nil, nil, err
 	}
-	if err := in.Verify(ctx); err != nil {
+	if err := verify(ctx, in); err != nil {
 		return nil, nil, s.damaged(err)
 	}
 	if s.r.HostProc, err = os.OpenFile("/proc", os.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {

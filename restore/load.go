@@ -14,6 +14,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 
 	"ckpt/failure"
+	"ckpt/foreign"
 	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/kind"
@@ -28,6 +29,11 @@ const (
 
 // load reads the whole image but the contents of memory.
 func (s *session) load() error {
+	if s.in.Manifest() == nil {
+		if err := foreign.Translate(s.in); err != nil {
+			return err
+		}
+	}
 	privileged, err := kernel.Privileged()
 	if err != nil {
 		return err
@@ -37,9 +43,6 @@ func (s *session) load() error {
 		Entries: map[uint32]*fdinfo.FileEntry{}, Extras: map[uint32]*image.FileExtra{},
 		HostPID: s.hostPID, Bear: s.bear, AllowChanged: s.allowChanged, File: s.file, Reserve: s.reserve,
 		Undo: func(what string, fn func() error) { s.undos = append(s.undos, undo{what, fn}) },
-	}
-	if s.r.Manifest == nil {
-		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("%s: an image of criu's own; these cannot be restored yet", s.o.Dir))
 	}
 	if err := checkMachine(s.r.Manifest); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/foreign"
 	"ckpt/image"
 	"ckpt/restore"
 )
@@ -152,13 +154,16 @@ func nameFor(asked, dir string) (name string, tasks int, err error) {
 		return "", 0, err
 	}
 	defer r.Close()
+	if r.Manifest() == nil {
+		if err := foreign.Translate(r); err != nil {
+			return "", 0, err
+		}
+		m := r.Manifest()
+		return cmp.Or(asked, container.NameOf(m.GetCommand())), len(m.GetTable()), nil
+	}
 	m := r.Manifest()
-	switch {
-	case asked != "":
+	if asked != "" {
 		return asked, len(m.GetTable()), nil
-	case m == nil:
-		return "", 0, usage(fmt.Errorf("restore %s: the image is one of criu's and names no container", dir),
-			fmt.Sprintf("ckpt restore %s --name NAME", failure.Quote(dir)))
 	}
 	if err := container.CheckName(m.Name); err != nil {
 		return "", 0, failure.Damagedf("%s: %w", dir, err)

@@ -1,0 +1,183 @@
+package foreign
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/file-lock"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pagemap"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pipe-data"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/remap-file-path"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/seccomp"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/sk-packet"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/tcp-stream"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/timens"
+	"google.golang.org/protobuf/proto"
+
+	"ckpt/failure"
+	"ckpt/image"
+)
+
+// format is one that is understood.
+type format struct {
+	image.Format
+	first proto.Message // of its entries; nil: like the others
+	entry proto.Message // nil: there are none but the first, data stand behind it
+	// data is how many bytes stand behind an entry; nil: none.
+	data func(proto.Message) int64
+}
+
+// formats are all that are understood. pages-N.img has neither magic nor
+// entries and is none.
+var formats = []format{
+	{Format: image.Inventory, entry: &inventory.InventoryEntry{}},
+	{Format: image.PSTree, entry: &pstree.PstreeEntry{}},
+	{Format: image.Core, entry: &criu_core.CoreEntry{}},
+	{Format: image.IDs, entry: &criu_core.TaskKobjIdsEntry{}},
+	{Format: image.MM, entry: &mm.MmEntry{}},
+	{Format: image.FS, entry: &fs.FsEntry{}},
+	{Format: image.FDInfo, entry: &fdinfo.FdinfoEntry{}},
+	{Format: image.Files, entry: &fdinfo.FileEntry{}},
+	{Format: image.Pagemap, first: &pagemap.PagemapHead{}, entry: &pagemap.PagemapEntry{}},
+	{Format: image.TimeNS, entry: &timens.TimensEntry{}},
+	{Format: image.Seccomp, entry: &seccomp.SeccompEntry{}},
+	{Format: image.RemapFpath, entry: &remap_file_path.RemapFilePathEntry{}},
+	{Format: image.FileLocks, entry: &file_lock.FileLockEntry{}},
+	{Format: image.MemfdInode, entry: &memfd.MemfdInodeEntry{}},
+	{Format: image.PipesData, entry: &pipe_data.PipeDataEntry{}, data: pipeData},
+	{Format: image.FifoData, entry: &pipe_data.PipeDataEntry{}, data: pipeData},
+	{Format: image.SkQueues, entry: &sk_packet.SkPacketEntry{}, data: func(m proto.Message) int64 { return int64(m.(*sk_packet.SkPacketEntry).GetLength()) }},
+	{Format: image.TCPStream, first: &tcp_stream.TcpStreamEntry{}},
+}
+
+func pipeData(m proto.Message) int64 { return int64(m.(*pipe_data.PipeDataEntry).GetBytes()) }
+
+// without are formats whose contents are not carried, and what they are of.
+var without = []struct{ prefix, what, hint string }{
+	{"netns", "a network namespace", "dump a program that is on the host's network"},
+	{"mountpoints", "a mount namespace", "dump a program that sees the host's mounts"},
+	{"userns", "a user namespace", "dump a program that is in criu's own"},
+	{"tty-info", "a terminal", "dump the program without --shell-job, started with its input and output in files (setsid, nohup)"},
+	{"autofs", "a mount of autofs", ""},
+	{"bpfmap-data", "a BPF map", "let the program close it before the dump"},
+	{"bpfmap-file", "a BPF map", "let the program close it before the dump"},
+	{"tun", "a TUN device", "let the program close it before the dump"},
+	{"apparmor", "profiles of AppArmor", "dump the program unconfined"},
+	{"cgroup", "control groups of their own", "let criu and the program be in the same control groups"},
+}
+
+// known refuses the files of an image that are of no format that is
+// understood, and what is not understood within those that are.
+func known(r *image.Reader) error {
+	var errs []error
+	for _, name := range r.Names() {
+		if strings.HasPrefix(name, "pages-") {
+			continue
+		}
+		f, id, ok := formatOf(name)
+		if !ok {
+			errs = append(errs, unknownFile(name))
+			continue
+		}
+		if err := f.check(r, id); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// formatOf finds the format of a file by its name: the longest that fits.
+func formatOf(name string) (f format, id string, ok bool) {
+	base, ok := strings.CutSuffix(name, ".img")
+	if !ok {
+		return f, "", false
+	}
+	sorted := slices.SortedFunc(slices.Values(formats), func(a, b format) int { return cmp.Compare(len(b.Prefix), len(a.Prefix)) })
+	for _, f := range sorted {
+		if base == f.Prefix {
+			return f, "", true
+		}
+		if id, ok := strings.CutPrefix(base, f.Prefix+"-"); ok {
+			return f, id, true
+		}
+	}
+	return f, "", false
+}
+
+func unknownFile(name string) error {
+	base := strings.TrimSuffix(name, ".img")
+	for _, w := range without {
+		if base == w.prefix || strings.HasPrefix(base, w.prefix+"-") {
+			err := failure.Unsupportedf("%s: the image of criu's holds %s, which is not carried", name, w.what)
+			if w.hint == "" {
+				return err
+			}
+			return failure.WithHint(err, w.hint)
+		}
+	}
+	return failure.WithHint(failure.Unsupportedf("%s: what criu keeps in this file is not known", name), "restore the image by criu")
+}
+
+// check walks all entries of a file.
+func (f format) check(r *image.Reader, id string) error {
+	d, err := r.Decode(f.Format, id)
+	if err != nil || d == nil {
+		return err
+	}
+	defer d.Close()
+	name := f.Name(id)
+	for i := 1; ; i++ {
+		m := f.message(i)
+		if m == nil {
+			return nil // all the rest is data
+		}
+		if err := d.Next(m); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if what := unknownIn(m); what != "" {
+			return failure.WithHint(failure.Unsupportedf("%s: entry %d has a field that is not known: %s", name, i, what), "restore the image by criu")
+		}
+		if err := f.skip(d, m, name); err != nil {
+			return err
+		}
+	}
+}
+
+// message is an empty one of the sort that entry i is, from 1; nil: there is none.
+func (f format) message(i int) proto.Message {
+	m := f.entry
+	if i == 1 && f.first != nil {
+		m = f.first
+	}
+	if m == nil {
+		return nil
+	}
+	return m.ProtoReflect().New().Interface()
+}
+
+func (f format) skip(d *image.Decoder, m proto.Message, name string) error {
+	if f.data == nil {
+		return nil
+	}
+	s, err := d.Stream(f.data(m))
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, s); err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	return nil
+}
