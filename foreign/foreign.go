@@ -25,8 +25,8 @@ func Translate(r *image.Reader) error {
 	if err := known(r); err != nil {
 		return err
 	}
-	t := &translation{r: r, m: &image.Manifest{Format: image.Version, Machine: &image.Machine{Arch: arch}}, files: map[string][]byte{}, entries: map[uint32]*fdinfo.FileEntry{}}
-	for _, step := range []func() error{t.loadInventory, t.loadFiles, t.loadTree, t.spaces, t.processes, t.table} {
+	t := &translation{r: r, m: &image.Manifest{Format: image.Version, Machine: &image.Machine{Arch: arch}}, files: map[string][]byte{}, entries: map[uint32]*fdinfo.FileEntry{}, copies: map[uint32]uint32{}}
+	for _, step := range []func() error{t.loadInventory, t.loadFiles, t.loadTree, t.spaces, t.processes, t.mappings, t.table, t.extras} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -44,6 +44,7 @@ type translation struct {
 	m       *image.Manifest
 	files   map[string][]byte
 	entries map[uint32]*fdinfo.FileEntry // of files.img by id
+	copies  map[uint32]uint32            // of what those entries are that CRIU has once
 	host    host
 	procs   []*process // in the order of pstree.img
 	refused []error

@@ -12,6 +12,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/file-lock"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/ghost-file"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
@@ -59,6 +60,7 @@ var formats = []format{
 	{Format: image.FifoData, entry: &pipe_data.PipeDataEntry{}, data: pipeData},
 	{Format: image.SkQueues, entry: &sk_packet.SkPacketEntry{}, data: func(m proto.Message) int64 { return int64(m.(*sk_packet.SkPacketEntry).GetLength()) }},
 	{Format: image.TCPStream, first: &tcp_stream.TcpStreamEntry{}},
+	{Format: image.GhostFile, first: &ghost_file.GhostFileEntry{}}, // then its contents, or chunks of them
 }
 
 func pipeData(m proto.Message) int64 { return int64(m.(*pipe_data.PipeDataEntry).GetBytes()) }

@@ -16,18 +16,19 @@ import (
 // Status bits of vma_entry (CRIU's image.h) that are looked at here, and all
 // that are carried.
 const (
-	vdso     = 1 << 3
-	socket   = 1 << 11
-	vvar     = 1 << 12
-	aioRing  = 1 << 13
-	statuses = 1<<0 | 1<<1 | 1<<2 | vdso | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | socket | vvar | aioRing | 1<<14
+	vdso        = 1 << 3
+	filePrivate = 1 << 6
+	fileShared  = 1 << 7
+	anonShared  = 1 << 8
+	socket      = 1 << 11
+	vvar        = 1 << 12
+	aioRing     = 1 << 13
+	memfdBit    = 1 << 14
+	statuses    = 1<<0 | 1<<1 | 1<<2 | vdso | 1<<5 | filePrivate | fileShared | anonShared | 1<<9 | 1<<10 | socket | vvar | aioRing | memfdBit
 )
 
-// memory checks the mappings of a process.
+// memory refuses what memory of a process is not carried.
 func (t *translation) memory(p *process) error {
-	for _, v := range p.mm.GetVmas() {
-		t.refuseOf(p, fmt.Sprintf("mapping %#x-%#x", v.GetStart(), v.GetEnd()), checkMapping(v))
-	}
 	if len(p.mm.GetAios()) > 0 {
 		t.refuseOf(p, "", failure.WithHint(failure.Unsupportedf("its AIO contexts (io_setup(2)) are not carried from an image of criu's"), "restore the image by criu"))
 	}
@@ -36,6 +37,8 @@ func (t *translation) memory(p *process) error {
 	}
 	return t.kernelCode(p)
 }
+
+func where(v *vma.VmaEntry) string { return fmt.Sprintf("mapping %#x-%#x", v.GetStart(), v.GetEnd()) }
 
 // sharesMemory tells whether a process before p has the same address space.
 func (t *translation) sharesMemory(p *process) bool {

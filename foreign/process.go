@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/core-x86"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/creds"
@@ -49,8 +50,8 @@ func (t *translation) loadTree() error {
 		}
 		t.procs = append(t.procs, p)
 	}
-	if len(t.procs) == 0 {
-		return failure.Damagedf("pstree.img holds no process")
+	if len(t.procs) == 0 || t.procs[0].zombie() {
+		return failure.Damagedf("pstree.img does not begin with a process that lives")
 	}
 	return nil
 }
@@ -85,6 +86,9 @@ func (t *translation) processes() error {
 				what = fmt.Sprintf("thread %d", p.entry.GetThreads()[i])
 			}
 			t.refuseOf(p, what, t.checkCore(p, c))
+			if err := put(t, image.Core, image.Core.ID(uint64(p.entry.GetThreads()[i])), ours(c)); err != nil {
+				return err
+			}
 		}
 		x, err := t.task(p)
 		if err != nil {
@@ -106,6 +110,45 @@ func (t *translation) processes() error {
 		}
 	}
 	return nil
+}
+
+// resetOnFork is SCHED_RESET_ON_FORK, which sched_getscheduler(2) adds to the
+// policy, and CRIU keeps there.
+const resetOnFork = 0x40000000
+
+// ours is a core as ckpt has it: the signal mask of a leading thread stands with
+// the other threads' as well, and the policy alone.
+func ours(c *criu_core.CoreEntry) *criu_core.CoreEntry {
+	c = proto.CloneOf(c)
+	th := c.GetThreadCore()
+	if th == nil {
+		return c // a zombie
+	}
+	if tc := c.GetTc(); tc != nil {
+		if th.BlkSigset == nil {
+			th.BlkSigset = tc.BlkSigset
+		}
+		tc.Personality = proto.Uint32(personality(tc.GetPersonality()))
+	}
+	if th.SchedPolicy != nil {
+		th.SchedPolicy = proto.Uint32(th.GetSchedPolicy() &^ resetOnFork)
+	}
+	return c
+}
+
+// personalities are the bits that personality(2) knows.
+const personalities = 0x0ffe00ff
+
+// personality is what CRIU means: up to 4.1.1 it reads the hexadecimal number
+// of /proc/PID/personality as a decimal one.
+func personality(v uint32) uint32 {
+	if v&^personalities == 0 {
+		return v
+	}
+	if n, err := strconv.ParseUint(strconv.FormatUint(uint64(v), 10), 16, 32); err == nil && n&^personalities == 0 {
+		return uint32(n)
+	}
+	return v
 }
 
 // checkCore refuses what a core holds that is not carried.
@@ -130,6 +173,9 @@ func (t *translation) checkCore(p *process, c *criu_core.CoreEntry) error {
 	}
 	if th == nil || th.GetCreds() == nil {
 		return failure.Damagedf("it has no credentials")
+	}
+	if th.GetSchedPolicy()&^resetOnFork == unix.SCHED_DEADLINE {
+		return failure.Unsupportedf("it is scheduled by deadline (SCHED_DEADLINE), of which criu has not saved the times")
 	}
 	if th.GetRseqEntry().GetRseqCsPointer() != 0 {
 		return failure.Unsupportedf("it is within a sequence of rseq(2) that is not to be restarted")
@@ -210,8 +256,10 @@ func (t *translation) task(p *process) (*image.Task, error) {
 	}
 	for i, c := range p.cores {
 		th := &image.Thread{Vtid: p.entry.GetThreads()[i]}
-		e := c.GetThreadCore().GetCreds()
-		if e != nil {
+		if c.GetThreadCore().GetSchedPolicy()&resetOnFork != 0 {
+			th.SchedFlags = unix.SCHED_FLAG_RESET_ON_FORK
+		}
+		if e := c.GetThreadCore().GetCreds(); e != nil {
 			for _, v := range numbers(e, fieldCredsNoNewPrivs) {
 				th.NoNewPrivs = v != 0
 			}

@@ -19,6 +19,7 @@ const (
 	fieldCredsAmbient     = 19 // creds_entry: capabilities, two words
 	fieldCoreMembarrier   = 22 // task_core_entry: registrations with membarrier(2)
 	fieldFilePidfd        = 22 // file_entry
+	fieldMemfdMode        = 9  // memfd_inode_entry: permissions
 	typePidfd             = 20 // of file_entry
 	fieldCETControl       = 1  // user_x86_cet_entry
 	fieldCETStack         = 2  // user_x86_cet_entry
@@ -32,6 +33,7 @@ var extraFields = map[protoreflect.FullName][]protowire.Number{
 	"creds_entry":          {fieldCredsNoNewPrivs, fieldCredsAmbient},
 	"task_core_entry":      {fieldCoreMembarrier},
 	"file_entry":           {fieldFilePidfd},
+	"memfd_inode_entry":    {fieldMemfdMode},
 }
 
 // unknownIn names the first field of a message, or of one in it, that nobody
