@@ -42,6 +42,7 @@ type Source struct {
 // Options of a dump.
 type Options struct {
 	Dir          string
+	Parent       *image.Reader // see image.Options
 	LeaveRunning bool
 	Outside      kind.Outside
 	External     []string // see kind.External
@@ -56,11 +57,12 @@ type Options struct {
 
 // Result tells what a dump did.
 type Result struct {
-	Processes int           `json:"processes"`
-	Threads   int           `json:"threads"`
-	Bytes     uint64        `json:"bytes"` // of process memory written
-	Frozen    time.Duration `json:"frozen_ns"`
-	Total     time.Duration `json:"total_ns"`
+	Processes int    `json:"processes"`
+	Threads   int    `json:"threads"`
+	Bytes     uint64 `json:"bytes"` // of process memory in the image
+	image.Amounts
+	Frozen time.Duration `json:"frozen_ns"`
+	Total  time.Duration `json:"total_ns"`
 }
 
 // Run saves the container into o.Dir. On any error, and when ctx ends, the
@@ -81,7 +83,7 @@ func Run(ctx context.Context, src Source, o Options) (*Result, error) {
 
 func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	began := time.Now()
-	out, err := image.Create(o.Dir)
+	out, err := image.Create(o.Dir, image.Options{Parent: o.Parent})
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +128,7 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	if err := out.Commit(manifest); err != nil {
 		return nil, err
 	}
+	res.Amounts = out.Amounts()
 	if o.LeaveRunning {
 		res.Total = time.Since(began)
 		return res, nil

@@ -102,21 +102,20 @@ func (t *translation) pages(p *process, v *vma.VmaEntry) ([]byte, error) {
 	if size > maxVDSO {
 		return nil, failure.Damagedf("mm-%s.img: a vDSO of %d bytes", p.id(), size)
 	}
-	runs, f, err := image.PageRuns(t.r, p.id())
-	if err != nil || f == nil {
+	pages, err := image.PageRuns(t.r, p.id())
+	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer pages.Close()
 	b := make([]byte, size)
 	at := v.GetStart()
-	for _, r := range runs {
-		end := r.Vaddr + r.Pages*image.PageSize
-		if r.Vaddr > at || end <= at || r.Offset < 0 {
+	for _, r := range pages.Runs {
+		if r.Vaddr > at || r.End() <= at {
 			continue
 		}
-		n := min(end, v.GetEnd()) - at
-		if _, err := f.ReadAt(b[at-v.GetStart():][:n], r.Offset+int64(at-r.Vaddr)); err != nil {
-			return nil, fmt.Errorf("read the pages of pid %s: %w", p.id(), err)
+		n := min(r.End(), v.GetEnd()) - at
+		if err := r.Read(at, b[at-v.GetStart():][:n]); err != nil {
+			return nil, fmt.Errorf("pid %s: %w", p.id(), err)
 		}
 		if at += n; at == v.GetEnd() {
 			return b, nil

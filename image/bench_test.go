@@ -16,7 +16,7 @@ func BenchmarkCommitPages(b *testing.B) {
 	b.SetBytes(size)
 	for b.Loop() {
 		b.StopTimer()
-		w, err := Create(filepath.Join(b.TempDir(), "img"))
+		w, err := Create(filepath.Join(b.TempDir(), "img"), Options{})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -24,12 +24,10 @@ func BenchmarkCommitPages(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		off := p.Run(0, size/PageSize, PEPresent)
-		for range size / chunk {
-			if _, err := p.File.WriteAt(page, off); err != nil {
+		for i := range size / chunk {
+			if err := p.Write(uint64(i*chunk), page); err != nil {
 				b.Fatal(err)
 			}
-			off += chunk
 		}
 		b.StartTimer()
 		if err := w.Commit(&Manifest{}); err != nil {
@@ -42,7 +40,7 @@ func BenchmarkCommitPages(b *testing.B) {
 func BenchmarkCommitSmallFiles(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
-		w, err := Create(filepath.Join(b.TempDir(), "img"))
+		w, err := Create(filepath.Join(b.TempDir(), "img"), Options{})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -69,7 +69,7 @@ func (x SysVPids_Sort) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SysVPids_Sort.Descriptor instead.
 func (SysVPids_Sort) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // Stop is what keeps output from going on.
@@ -119,7 +119,7 @@ func (x FileExtra_Stop) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileExtra_Stop.Descriptor instead.
 func (FileExtra_Stop) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // Manifest is ckpt.img, written last: it says what the other files must be.
@@ -143,6 +143,8 @@ type Manifest struct {
 	Held           []*Held                `protobuf:"bytes,16,rep,name=held,proto3" json:"held,omitempty"`                                                                                                           // processes that have ended, and that an object still refers to
 	FileMounts     map[uint32]uint32      `protobuf:"bytes,14,rep,name=file_mounts,json=fileMounts,proto3" json:"file_mounts,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // file in files.img: mnt_ns_id of the mounts it was opened through, where not 1
 	UserNamespaces []*UserNamespace       `protobuf:"bytes,30,rep,name=user_namespaces,json=userNamespaces,proto3" json:"user_namespaces,omitempty"`                                                                 // those made inside, outer ones first
+	Levels         uint32                 `protobuf:"varint,19,opt,name=levels,proto3" json:"levels,omitempty"`                                                                                                      // subdirectories same-1, same-2, ... with pagemaps
+	Parent         *Ancestor              `protobuf:"bytes,20,opt,name=parent,proto3" json:"parent,omitempty"`                                                                                                       // the image that has what did not change since; none: this one is complete
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -303,6 +305,73 @@ func (x *Manifest) GetUserNamespaces() []*UserNamespace {
 	return nil
 }
 
+func (x *Manifest) GetLevels() uint32 {
+	if x != nil {
+		return x.Levels
+	}
+	return 0
+}
+
+func (x *Manifest) GetParent() *Ancestor {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+// Ancestor is the image that another one was made after.
+type Ancestor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`     // where it was, from the other's directory
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"` // of its ckpt.img
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ancestor) Reset() {
+	*x = Ancestor{}
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ancestor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ancestor) ProtoMessage() {}
+
+func (x *Ancestor) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
+func (*Ancestor) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Ancestor) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Ancestor) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 // UserNamespace is one that a process has made inside the container.
 type UserNamespace struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -319,7 +388,7 @@ type UserNamespace struct {
 
 func (x *UserNamespace) Reset() {
 	*x = UserNamespace{}
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +400,7 @@ func (x *UserNamespace) String() string {
 func (*UserNamespace) ProtoMessage() {}
 
 func (x *UserNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +413,7 @@ func (x *UserNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserNamespace.ProtoReflect.Descriptor instead.
 func (*UserNamespace) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *UserNamespace) GetId() uint32 {
@@ -408,7 +477,7 @@ type IDExtent struct {
 
 func (x *IDExtent) Reset() {
 	*x = IDExtent{}
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +489,7 @@ func (x *IDExtent) String() string {
 func (*IDExtent) ProtoMessage() {}
 
 func (x *IDExtent) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +502,7 @@ func (x *IDExtent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDExtent.ProtoReflect.Descriptor instead.
 func (*IDExtent) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *IDExtent) GetInside() uint32 {
@@ -469,7 +538,7 @@ type OwnedNamespace struct {
 
 func (x *OwnedNamespace) Reset() {
 	*x = OwnedNamespace{}
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +550,7 @@ func (x *OwnedNamespace) String() string {
 func (*OwnedNamespace) ProtoMessage() {}
 
 func (x *OwnedNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +563,7 @@ func (x *OwnedNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnedNamespace.ProtoReflect.Descriptor instead.
 func (*OwnedNamespace) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OwnedNamespace) GetSort() string {
@@ -527,7 +596,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -539,7 +608,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -552,7 +621,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Mount) GetType() string {
@@ -614,7 +683,7 @@ type MessageQueue struct {
 
 func (x *MessageQueue) Reset() {
 	*x = MessageQueue{}
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +695,7 @@ func (x *MessageQueue) String() string {
 func (*MessageQueue) ProtoMessage() {}
 
 func (x *MessageQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +708,7 @@ func (x *MessageQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageQueue.ProtoReflect.Descriptor instead.
 func (*MessageQueue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MessageQueue) GetId() uint32 {
@@ -702,7 +771,7 @@ type QueuedMessage struct {
 
 func (x *QueuedMessage) Reset() {
 	*x = QueuedMessage{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +783,7 @@ func (x *QueuedMessage) String() string {
 func (*QueuedMessage) ProtoMessage() {}
 
 func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +796,7 @@ func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuedMessage.ProtoReflect.Descriptor instead.
 func (*QueuedMessage) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueuedMessage) GetPriority() uint32 {
@@ -759,7 +828,7 @@ type QueueNotice struct {
 
 func (x *QueueNotice) Reset() {
 	*x = QueueNotice{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +840,7 @@ func (x *QueueNotice) String() string {
 func (*QueueNotice) ProtoMessage() {}
 
 func (x *QueueNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +853,7 @@ func (x *QueueNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueNotice.ProtoReflect.Descriptor instead.
 func (*QueueNotice) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueueNotice) GetQueue() uint32 {
@@ -839,7 +908,7 @@ type Seal struct {
 
 func (x *Seal) Reset() {
 	*x = Seal{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +920,7 @@ func (x *Seal) String() string {
 func (*Seal) ProtoMessage() {}
 
 func (x *Seal) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +933,7 @@ func (x *Seal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seal.ProtoReflect.Descriptor instead.
 func (*Seal) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Seal) GetCrc32C() uint32 {
@@ -891,7 +960,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +972,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +985,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Identity) GetId() uint32 {
@@ -990,7 +1059,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1071,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1084,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Held) GetNumber() uint32 {
@@ -1057,7 +1126,7 @@ type FileSum struct {
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1138,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1151,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FileSum) GetName() string {
@@ -1119,7 +1188,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1200,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1213,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Machine) GetKernel() string {
@@ -1220,7 +1289,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1301,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1314,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -1464,7 +1533,7 @@ type AioEvents struct {
 
 func (x *AioEvents) Reset() {
 	*x = AioEvents{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1545,7 @@ func (x *AioEvents) String() string {
 func (*AioEvents) ProtoMessage() {}
 
 func (x *AioEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1558,7 @@ func (x *AioEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AioEvents.ProtoReflect.Descriptor instead.
 func (*AioEvents) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AioEvents) GetId() uint64 {
@@ -1525,7 +1594,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1606,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1619,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -1586,7 +1655,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1667,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1680,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -1648,7 +1717,7 @@ type SysVPids struct {
 
 func (x *SysVPids) Reset() {
 	*x = SysVPids{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1729,7 @@ func (x *SysVPids) String() string {
 func (*SysVPids) ProtoMessage() {}
 
 func (x *SysVPids) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1742,7 @@ func (x *SysVPids) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysVPids.ProtoReflect.Descriptor instead.
 func (*SysVPids) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SysVPids) GetSort() SysVPids_Sort {
@@ -1731,7 +1800,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1812,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1825,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -1983,7 +2052,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2064,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2077,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -2307,7 +2376,7 @@ type Datagram struct {
 
 func (x *Datagram) Reset() {
 	*x = Datagram{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2388,7 @@ func (x *Datagram) String() string {
 func (*Datagram) ProtoMessage() {}
 
 func (x *Datagram) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2401,7 @@ func (x *Datagram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
 func (*Datagram) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Datagram) GetFrom() []byte {
@@ -2391,7 +2460,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2472,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2485,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Knock) GetClient() uint32 {
@@ -2459,7 +2528,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2540,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2553,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2520,7 +2589,7 @@ type BusyPoll struct {
 
 func (x *BusyPoll) Reset() {
 	*x = BusyPoll{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2601,7 @@ func (x *BusyPoll) String() string {
 func (*BusyPoll) ProtoMessage() {}
 
 func (x *BusyPoll) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2614,7 @@ func (x *BusyPoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusyPoll.ProtoReflect.Descriptor instead.
 func (*BusyPoll) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BusyPoll) GetUsecs() uint32 {
@@ -2582,7 +2651,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2663,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2676,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2649,7 +2718,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +2730,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,7 +2743,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Attribute) GetName() string {
@@ -2703,7 +2772,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2784,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2797,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2765,7 +2834,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +2846,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +2859,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2840,7 +2909,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +2921,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +2934,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -2949,7 +3018,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3030,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3043,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -3004,7 +3073,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3085,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3098,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -3064,7 +3133,7 @@ var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
-	"\x10image/ckpt.proto\x12\x04ckpt\"\x86\x05\n" +
+	"\x10image/ckpt.proto\x12\x04ckpt\"\xc6\x05\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3086,10 +3155,15 @@ const file_image_ckpt_proto_rawDesc = "" +
 	".ckpt.HeldR\x04held\x12?\n" +
 	"\vfile_mounts\x18\x0e \x03(\v2\x1e.ckpt.Manifest.FileMountsEntryR\n" +
 	"fileMounts\x12<\n" +
-	"\x0fuser_namespaces\x18\x1e \x03(\v2\x13.ckpt.UserNamespaceR\x0euserNamespaces\x1a=\n" +
+	"\x0fuser_namespaces\x18\x1e \x03(\v2\x13.ckpt.UserNamespaceR\x0euserNamespaces\x12\x16\n" +
+	"\x06levels\x18\x13 \x01(\rR\x06levels\x12&\n" +
+	"\x06parent\x18\x14 \x01(\v2\x0e.ckpt.AncestorR\x06parent\x1a=\n" +
 	"\x0fFileMountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"\xe2\x01\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"6\n" +
+	"\bAncestor\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"\xe2\x01\n" +
 	"\rUserNamespace\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06around\x18\x02 \x01(\rR\x06around\x12\x14\n" +
@@ -3393,80 +3467,82 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 }
 
 var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_image_ckpt_proto_goTypes = []any{
 	(SysVPids_Sort)(0),     // 0: ckpt.SysVPids.Sort
 	(FileExtra_Stop)(0),    // 1: ckpt.FileExtra.Stop
 	(*Manifest)(nil),       // 2: ckpt.Manifest
-	(*UserNamespace)(nil),  // 3: ckpt.UserNamespace
-	(*IDExtent)(nil),       // 4: ckpt.IDExtent
-	(*OwnedNamespace)(nil), // 5: ckpt.OwnedNamespace
-	(*Mount)(nil),          // 6: ckpt.Mount
-	(*MessageQueue)(nil),   // 7: ckpt.MessageQueue
-	(*QueuedMessage)(nil),  // 8: ckpt.QueuedMessage
-	(*QueueNotice)(nil),    // 9: ckpt.QueueNotice
-	(*Seal)(nil),           // 10: ckpt.Seal
-	(*Identity)(nil),       // 11: ckpt.Identity
-	(*Held)(nil),           // 12: ckpt.Held
-	(*FileSum)(nil),        // 13: ckpt.FileSum
-	(*Machine)(nil),        // 14: ckpt.Machine
-	(*Task)(nil),           // 15: ckpt.Task
-	(*AioEvents)(nil),      // 16: ckpt.AioEvents
-	(*TimerDue)(nil),       // 17: ckpt.TimerDue
-	(*SemUndo)(nil),        // 18: ckpt.SemUndo
-	(*SysVPids)(nil),       // 19: ckpt.SysVPids
-	(*Thread)(nil),         // 20: ckpt.Thread
-	(*FileExtra)(nil),      // 21: ckpt.FileExtra
-	(*Datagram)(nil),       // 22: ckpt.Datagram
-	(*Knock)(nil),          // 23: ckpt.Knock
-	(*Ring)(nil),           // 24: ckpt.Ring
-	(*BusyPoll)(nil),       // 25: ckpt.BusyPoll
-	(*Multicast)(nil),      // 26: ckpt.Multicast
-	(*Attribute)(nil),      // 27: ckpt.Attribute
-	(*Inode)(nil),          // 28: ckpt.Inode
-	(*Ucred)(nil),          // 29: ckpt.Ucred
-	(*VMA)(nil),            // 30: ckpt.VMA
-	(*Range)(nil),          // 31: ckpt.Range
-	(*SockOption)(nil),     // 32: ckpt.SockOption
-	nil,                    // 33: ckpt.Manifest.FileMountsEntry
-	nil,                    // 34: ckpt.FileExtra.InterfacesEntry
+	(*Ancestor)(nil),       // 3: ckpt.Ancestor
+	(*UserNamespace)(nil),  // 4: ckpt.UserNamespace
+	(*IDExtent)(nil),       // 5: ckpt.IDExtent
+	(*OwnedNamespace)(nil), // 6: ckpt.OwnedNamespace
+	(*Mount)(nil),          // 7: ckpt.Mount
+	(*MessageQueue)(nil),   // 8: ckpt.MessageQueue
+	(*QueuedMessage)(nil),  // 9: ckpt.QueuedMessage
+	(*QueueNotice)(nil),    // 10: ckpt.QueueNotice
+	(*Seal)(nil),           // 11: ckpt.Seal
+	(*Identity)(nil),       // 12: ckpt.Identity
+	(*Held)(nil),           // 13: ckpt.Held
+	(*FileSum)(nil),        // 14: ckpt.FileSum
+	(*Machine)(nil),        // 15: ckpt.Machine
+	(*Task)(nil),           // 16: ckpt.Task
+	(*AioEvents)(nil),      // 17: ckpt.AioEvents
+	(*TimerDue)(nil),       // 18: ckpt.TimerDue
+	(*SemUndo)(nil),        // 19: ckpt.SemUndo
+	(*SysVPids)(nil),       // 20: ckpt.SysVPids
+	(*Thread)(nil),         // 21: ckpt.Thread
+	(*FileExtra)(nil),      // 22: ckpt.FileExtra
+	(*Datagram)(nil),       // 23: ckpt.Datagram
+	(*Knock)(nil),          // 24: ckpt.Knock
+	(*Ring)(nil),           // 25: ckpt.Ring
+	(*BusyPoll)(nil),       // 26: ckpt.BusyPoll
+	(*Multicast)(nil),      // 27: ckpt.Multicast
+	(*Attribute)(nil),      // 28: ckpt.Attribute
+	(*Inode)(nil),          // 29: ckpt.Inode
+	(*Ucred)(nil),          // 30: ckpt.Ucred
+	(*VMA)(nil),            // 31: ckpt.VMA
+	(*Range)(nil),          // 32: ckpt.Range
+	(*SockOption)(nil),     // 33: ckpt.SockOption
+	nil,                    // 34: ckpt.Manifest.FileMountsEntry
+	nil,                    // 35: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	11, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	13, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	14, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	12, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	33, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
-	3,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
-	4,  // 6: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
-	4,  // 7: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
-	5,  // 8: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	28, // 9: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
-	20, // 10: ckpt.Task.threads:type_name -> ckpt.Thread
-	30, // 11: ckpt.Task.vmas:type_name -> ckpt.VMA
-	31, // 12: ckpt.Task.inherited:type_name -> ckpt.Range
-	18, // 13: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	17, // 14: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	9,  // 15: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	16, // 16: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
-	0,  // 17: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
-	29, // 18: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	32, // 19: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	28, // 20: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	27, // 21: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	26, // 22: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	34, // 23: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	22, // 24: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	23, // 25: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	24, // 26: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	1,  // 27: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
-	25, // 28: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
-	31, // 29: ckpt.VMA.guards:type_name -> ckpt.Range
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	12, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	14, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	15, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	13, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	34, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	4,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
+	3,  // 6: ckpt.Manifest.parent:type_name -> ckpt.Ancestor
+	5,  // 7: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
+	5,  // 8: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
+	6,  // 9: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
+	29, // 10: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	21, // 11: ckpt.Task.threads:type_name -> ckpt.Thread
+	31, // 12: ckpt.Task.vmas:type_name -> ckpt.VMA
+	32, // 13: ckpt.Task.inherited:type_name -> ckpt.Range
+	19, // 14: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	18, // 15: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	10, // 16: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
+	17, // 17: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
+	0,  // 18: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
+	30, // 19: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	33, // 20: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	29, // 21: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	28, // 22: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	27, // 23: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	35, // 24: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	23, // 25: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	24, // 26: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	25, // 27: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	1,  // 28: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
+	26, // 29: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
+	32, // 30: ckpt.VMA.guards:type_name -> ckpt.Range
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -3474,16 +3550,16 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
-	file_image_ckpt_proto_msgTypes[13].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[18].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[20].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[14].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[19].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -21,8 +21,12 @@ func (w *Writer) Commit(manifest *Manifest) error {
 	w.mu.Lock()
 	pages := slices.Collect(maps.Values(w.pages))
 	w.mu.Unlock()
+	levels := 0
 	for _, p := range pages {
-		if err := w.addPagemap(p); err != nil {
+		levels = max(levels, len(p.refs))
+	}
+	for level := range levels + 1 {
+		if err := w.addLevel(level, pages); err != nil {
 			return err
 		}
 	}
@@ -35,11 +39,14 @@ func (w *Writer) Commit(manifest *Manifest) error {
 	if err != nil {
 		return err
 	}
-	manifest.Format, manifest.Sums = Version, sums
+	manifest.Format, manifest.Sums, manifest.Levels = Version, sums, uint32(levels)
+	if err := w.linkParent(manifest); err != nil {
+		return err
+	}
 	if err := w.writeManifest(manifest); err != nil {
 		return err
 	}
-	if err := w.sync(); err != nil {
+	if err := w.sync(manifest.Levels); err != nil {
 		return err
 	}
 	if err := w.place.finish(); err != nil {
@@ -87,9 +94,9 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 		parts = append(parts, partsOf(name, s.Size)...)
 	}
 	for _, p := range w.pages {
-		name := pagesName(p.ID)
-		if s := byName[name]; s.Size != uint64(p.size) {
-			return nil, fmt.Errorf("%s has %d bytes, its pagemap tells of %d", name, s.Size, p.size)
+		name := pagesName(p.num)
+		if s := byName[name]; s.Size != p.pages*PageSize {
+			return nil, fmt.Errorf("%s has %d bytes, its pagemap tells of %d", name, s.Size, p.pages*PageSize)
 		}
 	}
 	var wg sync.WaitGroup
@@ -162,7 +169,7 @@ func (w *Writer) writeManifest(m *Manifest) error {
 
 // sync makes all files and their directory durable: by one syncfs(2), since
 // an fsync each costs a commit of the journal each.
-func (w *Writer) sync() error {
+func (w *Writer) sync(levels uint32) error {
 	fd := int(w.dir.Fd())
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {
@@ -171,7 +178,7 @@ func (w *Writer) sync() error {
 	switch uint32(st.Type) {
 	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC:
 		// syncfs(2) does not reach the server there.
-		if err := w.syncEach(); err != nil {
+		if err := w.syncEach(levels); err != nil {
 			return err
 		}
 	default:
@@ -185,7 +192,7 @@ func (w *Writer) sync() error {
 	return nil
 }
 
-func (w *Writer) syncEach() error {
+func (w *Writer) syncEach(levels uint32) error {
 	names := []string{manifestFormat.Name("")}
 	names = slices.AppendSeq(names, maps.Keys(w.lists))
 	names = slices.AppendSeq(names, maps.Keys(w.raw))
@@ -198,6 +205,17 @@ func (w *Writer) syncEach() error {
 		_ = f.Close()
 		if err != nil {
 			return writeError(name, err)
+		}
+	}
+	for level := range int(levels) {
+		d, err := w.openRaw(levelDir(level + 1))
+		if err != nil {
+			return err
+		}
+		err = d.Sync()
+		_ = d.Close()
+		if err != nil {
+			return writeError(d.Name(), err)
 		}
 	}
 	return nil

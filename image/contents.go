@@ -3,48 +3,28 @@ package image
 import (
 	"cmp"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
-
-	"ckpt/failure"
 )
 
 // Contents is what an image has of an address space, or of a piece of shared
 // memory. What it reads was compared with the image's checksums. It is for one
-// goroutine, and holds a chunk of 4 MiB in memory.
+// goroutine, and holds a few chunks of 4 MiB in memory.
 type Contents struct {
-	// Runs are in order and do not overlap.
-	Runs []Run
-
-	file  *os.File
-	pages checked
+	*Pages
+	open []*checked // those of the files last read, the latest first
 }
+
+// mostOpen bounds the chunks that are held.
+const mostOpen = 4
 
 // Contents opens pagemap-ID.img (id: a vpid, or "shmem-N") for reading. Without
 // a pagemap it has no runs. The caller closes it.
 func (r *Reader) Contents(id string) (*Contents, error) {
-	runs, file, err := PageRuns(r, id)
+	p, err := PageRuns(r, id)
 	if err != nil {
 		return nil, err
 	}
-	c := &Contents{Runs: runs, file: file}
-	if file == nil {
-		return c, nil
-	}
-	name := filepath.Base(file.Name())
-	c.pages = checked{name: name, r: file, size: r.sizes[name], from: -1}
-	if s := r.sums[name]; s != nil {
-		c.pages.sums = s.Crc32C
-	}
-	return c, nil
-}
-
-// Close closes the pages file.
-func (c *Contents) Close() {
-	if c.file != nil {
-		_ = c.file.Close()
-	}
+	return &Contents{Pages: p}, nil
 }
 
 // ReadAt reads memory at an address, which is zero where there is no run.
@@ -58,16 +38,27 @@ func (c *Contents) ReadAt(b []byte, addr int64) (int, error) {
 			done += len(to)
 			continue
 		}
-		if run.Offset < 0 {
-			return done, failure.Damagedf("%s: the pages at %#x are not in the image", c.pages.name, run.Vaddr)
-		}
-		from, err := c.pages.at(run.Offset + int64(at+uint64(done)-run.Vaddr))
+		from, err := c.checked(run.File).at(run.Offset + int64(at+uint64(done)-run.Vaddr))
 		if err != nil {
 			return done, err
 		}
 		done += copy(to, from)
 	}
 	return len(b), nil
+}
+
+// checked is what reads a file.
+func (c *Contents) checked(f *PagesFile) *checked {
+	i := slices.IndexFunc(c.open, func(o *checked) bool { return o.r == f.raw })
+	var o *checked
+	if i >= 0 {
+		o = c.open[i]
+		c.open = slices.Delete(c.open, i, i+1)
+	} else {
+		o = &checked{name: f.name, r: f.raw, size: f.size, sums: f.sums, from: -1}
+	}
+	c.open = slices.Insert(c.open, 0, o)[:min(len(c.open)+1, mostOpen)]
+	return o
 }
 
 // upTo tells how many of n bytes at an address are of one run, or of none.
@@ -95,27 +86,25 @@ var _ io.ReaderAt = (*Contents)(nil)
 // Same tells whether o has the same n bytes at an address, as far as that can be
 // told by the checksums. false says nothing.
 func (c *Contents) Same(o *Contents, addr, n uint64) bool {
-	if c.pages.sums == nil || o.pages.sums == nil {
+	f, at := c.within(addr, n)
+	g, other := o.within(addr, n)
+	if f == nil || g == nil || f.sums == nil || g.sums == nil || at != other {
 		return false
 	}
-	inC, inO := c.within(addr, n), o.within(addr, n)
-	if inC < 0 || inC != inO {
-		return false
-	}
-	for i := inC / chunk; i <= (inC+int64(n)-1)/chunk; i++ {
-		whole := min(c.pages.size, o.pages.size) >= (i+1)*chunk || c.pages.size == o.pages.size
-		if !whole || i >= int64(min(len(c.pages.sums), len(o.pages.sums))) || c.pages.sums[i] != o.pages.sums[i] {
+	for i := at / chunk; i <= (at+int64(n)-1)/chunk; i++ {
+		whole := min(f.size, g.size) >= (i+1)*chunk || f.size == g.size
+		if !whole || i >= int64(min(len(f.sums), len(g.sums))) || f.sums[i] != g.sums[i] {
 			return false
 		}
 	}
 	return true
 }
 
-// within is where in the pages file n bytes stand; -1: not in one run of it.
-func (c *Contents) within(addr, n uint64) int64 {
+// within is where n bytes stand; nil: not in one run.
+func (c *Contents) within(addr, n uint64) (*PagesFile, int64) {
 	part, run := c.upTo(addr, n)
-	if run == nil || run.Offset < 0 || part < n {
-		return -1
+	if run == nil || part < n {
+		return nil, 0
 	}
-	return run.Offset + int64(addr-run.Vaddr)
+	return run.File, run.Offset + int64(addr-run.Vaddr)
 }

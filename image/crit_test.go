@@ -34,8 +34,8 @@ func TestCritReadsOurImages(t *testing.T) {
 		{"pipes-data.img", "PIPES_DATA", &pipe_data.PipeDataEntry{}, []proto.Message{pipeEntry(1, 5), pipeEntry(2, 1)}, []string{enc([]byte("hello")), enc([]byte("!"))}},
 		{"pagemap-2.img", "PAGEMAP", &pagemap.PagemapEntry{}, []proto.Message{
 			&pagemap.PagemapHead{PagesId: proto.Uint32(1)},
-			Run{Vaddr: 0x10000, Pages: 3, Flags: PEPresent}.entry(),
-			Run{Vaddr: 0x40000, Pages: 1500, Flags: PEPresent}.entry(),
+			span{0x10000, 3, PEPresent}.entry(),
+			span{0x40000, 1500, PEPresent}.entry(),
 		}, nil},
 	} {
 		f, err := os.Open(filepath.Join(dir, tt.file))

@@ -1,8 +1,10 @@
 package image
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -27,7 +29,10 @@ type Decoder struct {
 // Decode opens a file for reading its entries; nil when it does not exist.
 // The caller closes it.
 func (r *Reader) Decode(f Format, id string) (*Decoder, error) {
-	name := f.Name(id)
+	return r.decode(f, f.Name(id))
+}
+
+func (r *Reader) decode(f Format, name string) (*Decoder, error) {
 	d := r.decodeTranslated(name)
 	if d == nil {
 		file, size, err := r.openFile(name)
@@ -56,6 +61,15 @@ func (d *Decoder) Close() {
 	if d.file != nil {
 		_ = d.file.Close()
 	}
+}
+
+// sha256 is that of the whole file. Preconditions: it is small.
+func (d *Decoder) sha256() ([]byte, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(d.r, 0, d.size)); err != nil {
+		return nil, fmt.Errorf("read %s: %w", d.name, err)
+	}
+	return h.Sum(nil), nil
 }
 
 // Offset is where the next entry or data begins, in bytes from the start.

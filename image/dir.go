@@ -175,17 +175,26 @@ func (p *place) lockPartial(name string) (*os.File, error) {
 
 // removeImage removes the files of an image and nothing else: a directory
 // that holds anything foreign is somebody's, whatever its name.
-func removeImage(d *os.File) error {
+func removeImage(d *os.File) error { return removeFiles(d, true) }
+
+// removeFiles does so in one directory, and in those of levels below it.
+func removeFiles(d *os.File, levels bool) error {
 	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		if !strings.HasSuffix(n, suffix) {
+		if !strings.HasSuffix(n, suffix) && n != parentLink && !(levels && isLevel(n)) {
 			return fmt.Errorf("it holds %s, which is no file of an image", n)
 		}
 	}
 	for _, n := range names {
+		if levels && isLevel(n) {
+			if err := removeLevel(d, n); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := unix.Unlinkat(int(d.Fd()), n, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("remove %s: %w", n, err)
 		}

@@ -22,7 +22,7 @@ func check(t *testing.T, err error) {
 
 func create(t *testing.T, dir string) *Writer {
 	t.Helper()
-	w, err := Create(dir)
+	w, err := Create(dir, Options{})
 	check(t, err)
 	t.Cleanup(func() { _ = w.Abort() })
 	return w
@@ -71,9 +71,7 @@ func sample(t *testing.T, dir string) {
 // fill adds pages of the byte c.
 func fill(t *testing.T, p *PagesWriter, vaddr, pages uint64, c byte) {
 	t.Helper()
-	off := p.Run(vaddr, pages, PEPresent)
-	_, err := p.File.WriteAt(bytes.Repeat([]byte{c}, int(pages)*PageSize), off)
-	check(t, err)
+	check(t, p.Write(vaddr, bytes.Repeat([]byte{c}, int(pages)*PageSize)))
 }
 
 // flip changes one byte of a file.

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"os"
 	"slices"
 	"strconv"
 
@@ -73,13 +72,11 @@ func (m *Memory) part(status uint32) *Amount {
 
 // memory fills in p.Memory and p.Command.
 func (s *summarizer) memory(p *Process, id string, e *mm.MmEntry) error {
-	runs, pages, err := PageRuns(s.r, id)
+	pages, err := PageRuns(s.r, id)
 	if err != nil {
 		return err
 	}
-	if pages != nil {
-		defer pages.Close()
-	}
+	defer pages.Close()
 	for _, v := range e.GetVmas() {
 		size := v.GetEnd() - v.GetStart()
 		a := p.Memory.part(v.GetStatus())
@@ -88,7 +85,7 @@ func (s *summarizer) memory(p *Process, id string, e *mm.MmEntry) error {
 		}
 		a.Mapped += size
 		p.Memory.Mapped += size
-		a.Saved += savedIn(runs, v.GetStart(), v.GetEnd())
+		a.Saved += savedIn(pages.Runs, v.GetStart(), v.GetEnd())
 	}
 	if err := s.sharedMemory(p, e.GetVmas()); err != nil {
 		return err
@@ -96,10 +93,10 @@ func (s *summarizer) memory(p *Process, id string, e *mm.MmEntry) error {
 	for _, a := range p.Memory.parts() {
 		p.Memory.Saved += a.Saved
 	}
-	return s.command(p, id, e, runs, pages)
+	return s.command(p, id, e, pages.Runs)
 }
 
-// savedIn is how many bytes of an address range stand in the pages file.
+// savedIn is how many bytes of an address range the image holds.
 func savedIn(runs []Run, start, end uint64) uint64 {
 	var sum uint64
 	i, _ := slices.BinarySearchFunc(runs, start, func(r Run, at uint64) int {
@@ -109,9 +106,7 @@ func savedIn(runs []Run, start, end uint64) uint64 {
 		return 1
 	})
 	for ; i < len(runs) && runs[i].Vaddr < end; i++ {
-		if runs[i].Offset >= 0 {
-			sum += min(end, runs[i].End()) - max(start, runs[i].Vaddr)
-		}
+		sum += min(end, runs[i].End()) - max(start, runs[i].Vaddr)
 	}
 	return sum
 }
@@ -127,14 +122,12 @@ func (s *summarizer) sharedMemory(p *Process, vmas []*vma.VmaEntry) error {
 		seen[id] = true
 		saved, ok := s.shared[id]
 		if !ok {
-			runs, f, err := PageRuns(s.r, "shmem-"+strconv.FormatUint(id, 10))
+			pages, err := PageRuns(s.r, "shmem-"+strconv.FormatUint(id, 10))
 			if err != nil {
 				return err
 			}
-			if f != nil {
-				_ = f.Close()
-			}
-			saved = savedIn(runs, 0, maxAddr)
+			pages.Close()
+			saved = savedIn(pages.Runs, 0, maxAddr)
 			s.shared[id] = saved
 		}
 		p.Memory.Shared.Saved += saved
@@ -144,7 +137,7 @@ func (s *summarizer) sharedMemory(p *Process, vmas []*vma.VmaEntry) error {
 
 // command takes the command line from ckpt-task-VPID.img, or else from where
 // the process itself holds it.
-func (s *summarizer) command(p *Process, id string, e *mm.MmEntry, runs []Run, pages *os.File) error {
+func (s *summarizer) command(p *Process, id string, e *mm.MmEntry, runs []Run) error {
 	if s.r.Has(TaskExtra, id) {
 		t, err := One[*Task](s.r, TaskExtra, id)
 		if err != nil {
@@ -160,11 +153,11 @@ func (s *summarizer) command(p *Process, id string, e *mm.MmEntry, runs []Run, p
 		return nil
 	}
 	for _, r := range runs {
-		if r.Offset < 0 || start < r.Vaddr || end > r.End() {
+		if start < r.Vaddr || end > r.End() {
 			continue
 		}
 		b := make([]byte, end-start)
-		if _, err := pages.ReadAt(b, r.Offset+int64(start-r.Vaddr)); err != nil {
+		if err := r.Read(start, b); err != nil {
 			return err
 		}
 		p.Command = argsOf(b)

@@ -3,14 +3,13 @@ package image
 import (
 	"bytes"
 	"errors"
-	"math"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pagemap"
-	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -24,9 +23,6 @@ func TestPagesRoundTrip(t *testing.T) {
 	check(t, err)
 	fill(t, p, 0x10000, 2, 'a')
 	fill(t, p, 0x12000, 1, 'b') // joins the run in front of it
-	if off := p.Run(0x20000, 4, PEParent); off != -1 {
-		t.Errorf("pages of the parent got offset %d", off)
-	}
 	fill(t, p, 0x30000, 1, 'c')
 	q, err := w.Pages("shmem-7")
 	check(t, err)
@@ -36,49 +32,75 @@ func TestPagesRoundTrip(t *testing.T) {
 	}
 	check(t, w.Commit(&Manifest{}))
 
-	runs, f, err := PageRuns(open(t, dir), "2")
-	check(t, err)
-	defer f.Close()
-	want := []Run{
-		{Vaddr: 0x10000, Pages: 3, Offset: 0, Flags: PEPresent},
-		{Vaddr: 0x20000, Pages: 4, Offset: -1, InParent: true, Flags: PEParent},
-		{Vaddr: 0x30000, Pages: 1, Offset: 3 * PageSize, Flags: PEPresent},
+	r := open(t, dir)
+	want(t, r, "2", "a@10 a@11 b@12 c@30")
+	want(t, r, "shmem-7", "d@0")
+	want(t, r, "77", "")
+	if got := runsOf(t, r, "2"); got != "0x10000+3@0 0x30000+1@12288" {
+		t.Error(got)
 	}
-	if d := cmp.Diff(runs, want); d != "" {
-		t.Error(d)
-	}
-	got := make([]byte, 4*PageSize)
-	_, err = f.ReadAt(got, 0)
-	check(t, err)
-	page := func(c byte, n int) []byte { return bytes.Repeat([]byte{c}, n*PageSize) }
-	if !bytes.Equal(got, bytes.Join([][]byte{page('a', 2), page('b', 1), page('c', 1)}, nil)) {
-		t.Error("contents differ")
-	}
-	runs, f, err = PageRuns(open(t, dir), "77")
-	if runs != nil || f != nil || err != nil {
-		t.Errorf("no pagemap: %v %v %v", runs, f, err)
+	if exists(filepath.Join(dir, "same-1")) || exists(filepath.Join(dir, "parent")) {
+		t.Error("a level, though no pages are the same")
 	}
 }
 
+// want compares the contents that an image has of a pagemap: the first byte of each
+// page and, in hexadecimal, its number.
+func want(t *testing.T, r *Reader, id, want string) {
+	t.Helper()
+	p, err := PageRuns(r, id)
+	check(t, err)
+	defer p.Close()
+	var got []string
+	for _, run := range p.Runs {
+		b := make([]byte, run.Pages*PageSize)
+		check(t, run.Read(run.Vaddr, b))
+		for i := uint64(0); i < run.Pages; i++ {
+			page := b[i*PageSize:][:PageSize]
+			if !bytes.Equal(page, bytes.Repeat(page[:1], PageSize)) {
+				t.Errorf("the page at %#x is of several bytes", run.Vaddr+i*PageSize)
+			}
+			got = append(got, fmt.Sprintf("%c@%x", page[0], run.Vaddr/PageSize+i))
+		}
+	}
+	if s := strings.Join(got, " "); s != want {
+		t.Errorf("pagemap of %s: %s, want %s", id, s, want)
+	}
+}
+
+// runsOf shows where runs stand.
+func runsOf(t *testing.T, r *Reader, id string) string {
+	t.Helper()
+	p, err := PageRuns(r, id)
+	check(t, err)
+	defer p.Close()
+	var out []string
+	for _, run := range p.Runs {
+		out = append(out, fmt.Sprintf("%#x+%d@%d%s", run.Vaddr, run.Pages, run.Offset, []string{"", " in another", " in the parent"}[run.From]))
+	}
+	return strings.Join(out, " ")
+}
+
 func TestPagesMistakesAreReported(t *testing.T) {
+	page := make([]byte, PageSize)
 	for _, tt := range []struct {
 		name string
-		do   func(p *PagesWriter)
+		do   func(p *PagesWriter) error
 		want string
 	}{
-		{"unaligned", func(p *PagesWriter) { p.Run(0x10001, 1, PEParent) }, "does not begin a page"},
-		{"order", func(p *PagesWriter) { p.Run(0x20000, 2, PEParent); p.Run(0x21000, 1, PEParent) }, "comes after"},
-		{"empty", func(p *PagesWriter) { p.Run(0x20000, 0, PEParent) }, "0 pages"},
-		{"beyond", func(p *PagesWriter) { p.Run(0x1000, math.MaxUint64/PageSize, PEParent) }, "pages from"},
-		{"nowhere", func(p *PagesWriter) { p.Run(0x20000, 1, 0) }, "flags"},
-		{"unwritten", func(p *PagesWriter) { p.Run(0x20000, 2, PEPresent) }, "pages-1.img has 0 bytes, its pagemap tells of 8192"},
+		{"unaligned", func(p *PagesWriter) error { return p.Write(0x10001, page) }, "does not begin a page"},
+		{"order", func(p *PagesWriter) error {
+			return errors.Join(p.Write(0x20000, append(page, page...)), p.Write(0x21000, page))
+		}, "comes after"},
+		{"empty", func(p *PagesWriter) error { return p.Write(0x20000, nil) }, "0 pages"},
+		{"part", func(p *PagesWriter) error { return p.Write(0x20000, make([]byte, PageSize+1)) }, "no whole pages"},
+		{"beyond", func(p *PagesWriter) error { return p.Write(maxAddr, page) }, "pages from"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := create(t, filepath.Join(t.TempDir(), "img"))
 			p, err := w.Pages("2")
 			check(t, err)
-			tt.do(p)
-			if err := w.Commit(&Manifest{}); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if err := tt.do(p); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
 		})
@@ -102,15 +124,15 @@ func TestPageCountStandsInEitherField(t *testing.T) {
 		{"new", field5(0, 1<<33), 1 << 33, false},
 		{"both", field5(4, 4), 4, false},
 		{"contradiction", field5(4, 5), 0, true},
-		{"ours", Run{Pages: 9}.entry(), 9, false},
-		{"ours, huge", Run{Pages: 1 << 40}.entry(), 1 << 40, false},
+		{"ours", span{pages: 9}.entry(), 9, false},
+		{"ours, huge", span{pages: 1 << 40}.entry(), 1 << 40, false},
 	} {
 		n, err := pagesOf(tt.e)
 		if n != tt.want && !tt.bad || tt.bad != errors.Is(err, failure.ErrDamaged) {
 			t.Errorf("%s: %d, %v", tt.name, n, err)
 		}
 	}
-	if e := (Run{Pages: 9}).entry(); e.GetNrPages() != 9 {
+	if e := (span{pages: 9}).entry(); e.GetNrPages() != 9 {
 		t.Errorf("readers without field 5 see %d pages", e.GetNrPages())
 	}
 }
@@ -125,6 +147,7 @@ func TestPageRunsAreChecked(t *testing.T) {
 		want    string
 	}{
 		{"fine", []*pagemap.PagemapEntry{entry(0x1000, 1, PEPresent), entry(0x2000, 1, PEPresent|PELazy)}, ""},
+		{"nowhere", []*pagemap.PagemapEntry{entry(0x1000, 1, PELazy)}, "neither here nor in a parent"},
 		{"unaligned", []*pagemap.PagemapEntry{entry(0x1001, 1, PEPresent)}, "does not begin a page"},
 		{"overlap", []*pagemap.PagemapEntry{entry(0x1000, 2, PEParent), entry(0x2000, 1, PEParent)}, "stands behind"},
 		{"empty", []*pagemap.PagemapEntry{entry(0x1000, 0, PEPresent)}, "0 pages"},
@@ -144,10 +167,7 @@ func TestPageRunsAreChecked(t *testing.T) {
 				check(t, w.Add(Pagemap, "2", e))
 			}
 			check(t, w.Commit(&Manifest{}))
-			_, pages, err := PageRuns(open(t, dir), "2")
-			if pages != nil {
-				_ = pages.Close()
-			}
+			_, err = PageRuns(open(t, dir), "2")
 			if tt.want == "" && err != nil || tt.want != "" && (!errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
@@ -160,7 +180,7 @@ func TestPageRunsWithoutPagesFile(t *testing.T) {
 	sample(t, dir)
 	check(t, os.Remove(filepath.Join(dir, "ckpt.img")))
 	check(t, os.Remove(filepath.Join(dir, "pages-1.img")))
-	if _, _, err := PageRuns(open(t, dir), "2"); !errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), "pages-1.img is missing") {
+	if _, err := PageRuns(open(t, dir), "2"); !errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), "pages-1.img is missing") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -26,6 +26,8 @@ type Reader struct {
 	manifest *Manifest
 	sums     map[string]*FileSum // nil: an image of criu's, which has none
 	sizes    map[string]int64    // every file of the image
+	id       []byte              // SHA-256 of the manifest
+	parent   *Reader             // the image with what did not change since; nil: there is none
 	// translated are files by name that Translate has given.
 	translated map[string][]byte
 }
@@ -44,16 +46,31 @@ func Open(dir string) (*Reader, error) {
 		}
 		return nil, notOpened(dir, err)
 	}
-	r := &Reader{dir: d, sizes: map[string]int64{}}
-	if err := r.load(); err != nil {
+	r, err := openIn(d, nil)
+	if err != nil {
 		_ = d.Close()
-		var all []error
-		for _, e := range failure.All(err) {
-			all = append(all, fmt.Errorf("%s: %w", dir, e))
-		}
-		return nil, errors.Join(all...)
+		return nil, eachOf(err, func(e error) error { return fmt.Errorf("%s: %w", dir, e) })
 	}
 	return r, nil
+}
+
+// openIn reads what is in the directory d, for an image that those in line were made
+// after, the latest first.
+func openIn(d *os.File, line []*Reader) (*Reader, error) {
+	r := &Reader{dir: d, sizes: map[string]int64{}}
+	if err := r.load(); err != nil {
+		return nil, err
+	}
+	return r, r.openParent(line)
+}
+
+// eachOf changes each error of a joined one.
+func eachOf(err error, change func(error) error) error {
+	var all []error
+	for _, e := range failure.All(err) {
+		all = append(all, change(e))
+	}
+	return errors.Join(all...)
 }
 
 // notOpened tells why there is no image to read at dir.
@@ -85,8 +102,17 @@ func unfinished(path string) error {
 		"the dump that wrote it still runs, or did not succeed: dump again")
 }
 
-// Close closes the directory.
-func (r *Reader) Close() error { return r.dir.Close() }
+// Close closes the directory, and those of its parents.
+func (r *Reader) Close() error {
+	if r.parent != nil {
+		_ = r.parent.Close()
+	}
+	return r.dir.Close()
+}
+
+// levels is the number of subdirectories that say where pages are that several
+// processes have in common.
+func (r *Reader) levels() int { return int(r.manifest.GetLevels()) }
 
 // Manifest is what ckpt itself wrote about the image; nil for one of criu's.
 func (r *Reader) Manifest() *Manifest { return r.manifest }
@@ -107,24 +133,9 @@ func (r *Reader) Size() int64 {
 }
 
 func (r *Reader) load() error {
-	names, err := r.dir.Readdirnames(-1)
+	odd, err := r.list(r.dir, "")
 	if err != nil {
-		return fmt.Errorf("read the directory: %w", err)
-	}
-	odd := ""
-	for _, n := range names {
-		if !strings.HasSuffix(n, suffix) {
-			continue // criu.log, stats-dump
-		}
-		var st unix.Stat_t
-		if err := unix.Fstatat(int(r.dir.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return secret(fmt.Errorf("stat %s: %w", n, err))
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFREG {
-			odd = n
-			continue
-		}
-		r.sizes[n] = st.Size
+		return err
 	}
 	switch {
 	case !r.Has(manifestFormat, "") && !r.hasOurs() && !r.Has(Inventory, ""):
@@ -142,6 +153,45 @@ func (r *Reader) load() error {
 		return err
 	}
 	return r.compare()
+}
+
+// list notes the files of the image in a directory of it, and, once, in those of
+// the levels. It returns the name of one that is none.
+func (r *Reader) list(d *os.File, in string) (odd string, err error) {
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return "", fmt.Errorf("read the directory: %w", err)
+	}
+	for _, n := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(d.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return "", secret(fmt.Errorf("stat %s: %w", in+n, err))
+		}
+		sort := st.Mode & unix.S_IFMT
+		switch {
+		case in == "" && sort == unix.S_IFDIR && isLevel(n):
+			if odd, err = r.listLevel(n); err != nil {
+				return "", err
+			}
+		case !strings.HasSuffix(n, suffix): // criu.log, stats-dump
+		case in != "" && sort == unix.S_IFLNK: // to a pages file, for CRIU
+		case sort != unix.S_IFREG:
+			odd = in + n
+		default:
+			r.sizes[in+n] = st.Size
+		}
+	}
+	return odd, nil
+}
+
+func (r *Reader) listLevel(name string) (odd string, err error) {
+	fd, err := unix.Openat(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", secret(fmt.Errorf("open %s: %w", name, err))
+	}
+	d := os.NewFile(uintptr(fd), name)
+	defer d.Close()
+	return r.list(d, name+"/")
 }
 
 // hasOurs tells whether there is a file that only ckpt writes.
@@ -181,8 +231,12 @@ func (r *Reader) loadManifest() error {
 			fmt.Errorf("the image has format %d, this ckpt reads up to %d", m.Format, Version)),
 			"a newer ckpt made it: use that one, or a newer one still")
 	}
+	if m.Levels > maxLevels {
+		return d.damaged(0, "it tells of %d levels", m.Levels)
+	}
 	r.manifest = &m
-	return nil
+	r.id, err = d.sha256()
+	return err
 }
 
 // compare sets the files that are there against those of the manifest.
@@ -216,13 +270,28 @@ func sortErrors(errs []error) {
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 }
 
-// Verify reads every file and compares every checksum. Each damage is an
-// error of its own in the joined result (failure.All). An image of criu's has
-// no checksums: that is an error, too.
+// Verify reads every file, of parent images, too, and compares every checksum.
+// Each damage is an error of its own in the joined result (failure.All). An image
+// of criu's has no checksums: that is an error, too.
 func (r *Reader) Verify(ctx context.Context) error {
 	if r.sums == nil {
 		return failure.Unsupportedf("the image is one of criu's and has no checksums")
 	}
+	var bad []error
+	for in := r; in != nil; in = in.parent {
+		err := in.verify(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if in != r {
+			err = inParent(in, err)
+		}
+		bad = append(bad, err)
+	}
+	return errors.Join(bad...)
+}
+
+func (r *Reader) verify(ctx context.Context) error {
 	var parts []part
 	for _, s := range r.manifest.Sums {
 		parts = append(parts, partsOf(s.Name, s.Size)...)
@@ -265,7 +334,11 @@ func (r *Reader) openFile(name string) (*os.File, int64, error) {
 }
 
 func (r *Reader) open(name string) (*os.File, error) {
-	if err := checkName(name); err != nil {
+	in, base, found := strings.Cut(name, "/")
+	if !found || !isLevel(in) {
+		base = name
+	}
+	if err := checkName(base); err != nil {
 		return nil, err
 	}
 	// O_NONBLOCK: were it a FIFO by now, open(2) would wait for ever.

@@ -267,7 +267,7 @@ func TestReaderOutlivesItsMountNamespace(t *testing.T) {
 			if _, err := os.Stat(dir); err == nil {
 				return fmt.Errorf("%s is still visible", dir)
 			}
-			_, _, err := PageRuns(r, "2")
+			_, err := PageRuns(r, "2")
 			if err == nil {
 				_, err = One[*utsns.UtsnsEntry](r, UTSNS, "1")
 			}

@@ -25,8 +25,11 @@ type Writer struct {
 	lists map[string]*list // files of entries
 	raw   map[string]*os.File
 	pages map[string]*PagesWriter // by pagemap id
-	next  uint32                  // last pages id handed out
 	done  bool
+
+	parent     *Reader // nil: there is none
+	parentPath string  // the way there from the image
+	same       *same
 }
 
 // list is a file that grows by entries.
@@ -36,9 +39,16 @@ type list struct {
 	sum  summer
 }
 
+// Options are how an image is to be written.
+type Options struct {
+	// Parent is an image of the same container: what it has already is not
+	// written again. The new image needs it from then on. May be nil.
+	Parent *Reader
+}
+
 // Create starts an image that will stand at dir, which must be absent or an
 // empty directory. Commit or Abort ends it.
-func Create(dir string) (*Writer, error) {
+func Create(dir string, o Options) (*Writer, error) {
 	p, err := findPlace(dir)
 	if err != nil {
 		return nil, err
@@ -48,7 +58,13 @@ func Create(dir string) (*Writer, error) {
 		p.close()
 		return nil, err
 	}
-	return &Writer{place: p, dir: d, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}}, nil
+	w := &Writer{place: p, dir: d, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame()}
+	if o.Parent != nil {
+		if w.parentPath, err = p.pathOfParent(o.Parent); err != nil {
+			return nil, errors.Join(err, w.Abort())
+		}
+	}
+	return w, nil
 }
 
 // Add appends an entry to the file of format f; id tells apart the files of a
@@ -59,6 +75,10 @@ func (w *Writer) Add(f Format, id string, m proto.Message, data ...[]byte) error
 	if err := checkName(name); err != nil {
 		return err
 	}
+	return w.add(f, name, m, data...)
+}
+
+func (w *Writer) add(f Format, name string, m proto.Message, data ...[]byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.lists[name]

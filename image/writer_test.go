@@ -85,7 +85,7 @@ func TestPlaces(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(top, tt.name)
-			w, err := Create(dir)
+			w, err := Create(dir, Options{})
 			if tt.want != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Fatalf("error %v, want one with %q", err, tt.want)
@@ -122,7 +122,7 @@ func TestCommitReplacesNothing(t *testing.T) {
 func TestStalePartial(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
 	held := create(t, dir)
-	if _, err := Create(dir); err == nil || !strings.Contains(err.Error(), "another dump is writing") {
+	if _, err := Create(dir, Options{}); err == nil || !strings.Contains(err.Error(), "another dump is writing") {
 		t.Fatalf("two dumps at one place: %v", err)
 	}
 	// A dump that is killed leaves its directory, and its lock goes.
@@ -143,7 +143,7 @@ func TestForeignPartialIsKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
 	check(t, os.Mkdir(dir+".partial", 0o755))
 	check(t, os.WriteFile(filepath.Join(dir+".partial", "thesis.txt"), nil, 0o600))
-	_, err := Create(dir)
+	_, err := Create(dir, Options{})
 	if err == nil || !strings.Contains(err.Error(), "thesis.txt") || len(failure.Hints(err)) == 0 {
 		t.Fatalf("error %v", err)
 	}
@@ -180,7 +180,7 @@ func TestFullDiskNamesTheFile(t *testing.T) {
 	}
 	p, err := w.Pages("1")
 	check(t, err)
-	_, err = p.WriteAt(make([]byte, flushAt), p.Run(PageSize, flushAt/PageSize, PEPresent))
+	err = p.Write(PageSize, make([]byte, flushAt))
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "pages-1.img") || len(failure.Hints(err)) == 0 {
 		t.Errorf("error %v, hints %q", err, failure.Hints(err))
 	}
@@ -195,7 +195,7 @@ func TestMountPointIsRefusedEarly(t *testing.T) {
 		return
 	}
 	mnt := tmpfs(t, "size=64k")
-	if _, err := Create(mnt); err == nil || !strings.Contains(err.Error(), "mount point") {
+	if _, err := Create(mnt, Options{}); err == nil || !strings.Contains(err.Error(), "mount point") {
 		t.Errorf("error %v", err)
 	}
 }

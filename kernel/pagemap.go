@@ -19,11 +19,11 @@ const (
 )
 
 // OwnPages finds pages of a private mapping that what is behind it would not
-// give back: neither the file's own nor, where the kernel can tell, the page
-// of zeros; and guard pages, which are marked PageGuard and cannot be read. Regions of [start, end) are put into out; it returns how many and
-// where to go on: end once all is looked at. zeros tells that pages of zeros
-// may be among them, since before 6.7 nothing tells them from others.
-func OwnPages(pagemap *os.File, start, end uint64, out []PageRegion) (n int, next uint64, zeros bool, err error) {
+// give back: neither the file's own nor, since 6.7, the kernel's page of zeros,
+// which nothing tells from others before; and guard pages, which are marked
+// PageGuard and cannot be read. Regions of [start, end) are put into out; it
+// returns how many and where to go on: end once all is looked at.
+func OwnPages(pagemap *os.File, start, end uint64, out []PageRegion) (n int, next uint64, err error) {
 	q := PageQuery{Invert: PageFile | PagePFNZero, Mask: PageFile | PagePFNZero,
 		AnyOf: PagePresent | PageSwapped, Return: PagePresent | PageGuard}
 	n, next, err = PagemapScan(pagemap.Fd(), start, end, q, out)
@@ -32,10 +32,9 @@ func OwnPages(pagemap *os.File, start, end uint64, out []PageRegion) (n int, nex
 		n, next, err = PagemapScan(pagemap.Fd(), start, end, q, out)
 	}
 	if !errors.Is(err, unix.ENOTTY) {
-		return n, next, false, err
+		return n, next, err
 	}
-	n, next, err = ownByEntries(pagemap, start, end, out)
-	return n, next, true, err
+	return ownByEntries(pagemap, start, end, out)
 }
 
 // GuardPages finds the pages that MADV_GUARD_INSTALL (6.13) has made

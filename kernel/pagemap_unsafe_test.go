@@ -36,7 +36,7 @@ func TestOwnPages(t *testing.T) {
 	end := start + pages*pagemapPage
 	ways := map[string]func(uint64, []PageRegion) (int, uint64, error){
 		"scan": func(at uint64, out []PageRegion) (int, uint64, error) {
-			n, next, _, err := OwnPages(f, at, end, out)
+			n, next, err := OwnPages(f, at, end, out)
 			return n, next, err
 		},
 		"entries": func(at uint64, out []PageRegion) (int, uint64, error) { return ownByEntries(f, at, end, out) },
@@ -85,7 +85,7 @@ func TestGuardPages(t *testing.T) {
 		find := GuardPages
 		if flags == unix.MAP_PRIVATE {
 			find = func(f *os.File, start, end uint64, out []PageRegion) (int, uint64, error) {
-				n, next, _, err := OwnPages(f, start, end, out)
+				n, next, err := OwnPages(f, start, end, out)
 				return n, next, err
 			}
 		}

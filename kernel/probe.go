@@ -47,7 +47,6 @@ func Probes() []Probe {
 		{"memfd_create", "brings back shared anonymous memory", "3.17", Required, tryMemfd},
 		{"PR_SET_MM_MAP", "gives a process back its heap, stack and argument areas", "3.18", Required, trySetMMMap},
 		{"PAGEMAP_SCAN", "finds the pages worth saving quickly", "6.7", Optional, tryPagemapScan},
-		{"userfaultfd WP_ASYNC", "finds the pages changed since the last dump (--parent)", "6.7", Optional, tryWPAsync},
 		{"userfaultfd missing", "lets memory follow after a restore (--lazy)", "4.3", Optional, tryUffdMissing},
 		{"PR_TIMER_CREATE_RESTORE_IDS", "brings back POSIX timers under their ids at once", "6.16", Optional, tryTimerIDs},
 		{"membarrier registrations", "saves what a process registered with membarrier", "6.3", Optional, tryMembarrier},

@@ -41,15 +41,7 @@ func tryPagemapScan() error {
 	return nil
 }
 
-const (
-	uffdWPUnpopulated = 1 << 13            // 6.4, 2bad466cc9d9
-	uffdWPAsync       = 1 << 15            // 6.7, d61ea1cb0095
-	uffdEvents        = 1<<2 | 1<<3 | 1<<6 // REMAP, REMOVE, UNMAP: 4.11
-)
-
-func tryWPAsync() error {
-	return uffd("userfaultfd WP_ASYNC", uffdFeatures(uffdWPAsync|uffdWPUnpopulated))
-}
+const uffdEvents = 1<<2 | 1<<3 | 1<<6 // REMAP, REMOVE, UNMAP: 4.11
 
 // tryUffdMissing: lazy memory has to hear of what the program does to it.
 func tryUffdMissing() error { return uffd("userfaultfd events", uffdFeatures(uffdEvents)) }

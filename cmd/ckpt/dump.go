@@ -13,6 +13,7 @@ import (
 	"ckpt/container"
 	"ckpt/dump"
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/pidns"
 )
@@ -53,13 +54,15 @@ that descend from it. A restore brings them back in a container of their own,
 named after the program, with the ids they have now. What they had with
 processes outside is not there: their parent is then pid 1, sessions and
 groups led from outside have no leader. Where more hangs on the outside (a
-terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
+terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.
+
+With --parent DIR0, memory that is as it is in the image DIR0 is not written
+again. The new image needs DIR0, where it is, for as long as it lives, and may be
+the parent of the next. Both can be moved together.`,
 		Example: `  ckpt dump train ./tonight
+  ckpt dump train ./tomorrow --parent ./tonight
   ckpt dump --pid 48213 ./tonight`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.parent != "" {
-				return notYet("dump --parent: saving only what changed", "leave it out: a whole dump works")
-			}
 			var err error
 			if o.external, err = parseExternals("dump", o.external); err != nil {
 				return err
@@ -75,7 +78,7 @@ terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.`,
 	f.Var(&o.tcp, "tcp", "TCP connections that lead out: `keep` them, or save them as closed (close)")
 	f.StringArrayVar(&o.external, "external", nil, externalUsage)
 	f.Var(&o.pid, "pid", "save the process with this host `PID`, and all below it, instead of a container")
-	f.StringVar(&o.parent, "parent", "", "save only what changed since the image `DIR0`")
+	f.StringVar(&o.parent, "parent", "", "write only memory that is not as in the image `DIR0`")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Args = func(cmd *cobra.Command, as []string) error {
 		if cmd.Flags().Changed("pid") {
@@ -154,7 +157,14 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if err != nil {
 		return nil, err
 	}
-	opts := dump.Options{Dir: dir, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
+	parent, err := openParent(o.parent)
+	if err != nil {
+		return nil, err
+	}
+	if parent != nil {
+		defer parent.Close()
+	}
+	opts := dump.Options{Dir: dir, Parent: parent, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
 	table := ""
 	opts.Leave = func(name string) error {
 		table = name
@@ -184,8 +194,28 @@ func dumped(a *app, o dumpOptions, name, to string, res *dump.Result) error {
 		}
 		return a.printJSON(dumpJSON{name, dir, res})
 	}
-	a.say("%s: saved in %s (%s, frozen %s, %s)", name, to, bytesText(res.Bytes), tookText(res.Frozen), tookText(res.Total))
+	size := bytesText(res.Written)
+	if res.Unchanged > 0 {
+		size += fmt.Sprintf(" changed, %s in %s", bytesText(res.Unchanged), o.parent)
+	}
+	a.say("%s: saved in %s (%s, frozen %s, %s)", name, to, size, tookText(res.Frozen), tookText(res.Total))
 	return nil
+}
+
+// openParent opens the image that the new one is to be made after; nil for none.
+func openParent(dir string) (*image.Reader, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	r, err := image.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("dump --parent: %w", err)
+	}
+	if r.Manifest() == nil {
+		_ = r.Close()
+		return nil, usage(fmt.Errorf("dump --parent %s: the image is one of criu's, after which ckpt makes none", dir), "leave it out for a whole dump")
+	}
+	return r, nil
 }
 
 type dumpJSON struct {

@@ -115,7 +115,6 @@ func TestUsage(t *testing.T) {
 		{"dump --pid 1 d d d", 2, "ckpt: error: dump: there is no use for \"d\"\nckpt: hint: usage: ckpt dump {NAME | --pid PID} DIR\n"},
 		{"check train --pid 1", 2, "ckpt: error: check: --pid stands instead of a name\nckpt: hint: usage: ckpt check --pid PID\n"},
 		{"ps train --pid 1", 2, "ckpt: error: ps: --pid stands instead of a name\nckpt: hint: usage: ckpt ps --pid PID\n"},
-		{"dump x d --parent e", 3, "ckpt: error: dump --parent: saving only what changed is not supported yet\nckpt: hint: leave it out: a whole dump works\n"},
 		{"restore", 2, "ckpt: error: restore: DIR is missing\nckpt: hint: usage: ckpt restore DIR\n"},
 		{"restore d --lazy", 3, "ckpt: error: restore --lazy is not supported yet\nckpt: hint: leave it out: a whole restore works\n"},
 		{"restore d -a", 3, "ckpt: error: restore -a: staying attached to a container is not supported yet\nckpt: hint: `ckpt logs -f NAME` follows what it writes\n"},

@@ -74,14 +74,13 @@ type run struct {
 func contentsOf(t *testing.T, runs ...run) *image.Contents {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "img")
-	w, err := image.Create(dir)
+	w, err := image.Create(dir, image.Options{})
 	check(t, err)
 	check(t, w.Add(image.Inventory, "", &inventory.InventoryEntry{ImgVersion: proto.Uint32(2)}))
 	p, err := w.Pages("2")
 	check(t, err)
 	for _, r := range runs {
-		_, err := p.WriteAt(bytes.Repeat([]byte{r.c}, int(r.pages)*image.PageSize), p.Run(r.addr, r.pages, image.PEPresent))
-		check(t, err)
+		check(t, p.Write(r.addr, bytes.Repeat([]byte{r.c}, int(r.pages)*image.PageSize)))
 	}
 	check(t, w.Commit(&image.Manifest{}))
 	r, err := image.Open(dir)
@@ -160,7 +159,7 @@ func TestRseq(t *testing.T) {
 // TestNoImage: an image without processes is damaged, not empty.
 func TestNoImage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
-	w, err := image.Create(dir)
+	w, err := image.Create(dir, image.Options{})
 	check(t, err)
 	check(t, w.Add(image.Inventory, "", &inventory.InventoryEntry{ImgVersion: proto.Uint32(2)}))
 	check(t, w.Commit(&image.Manifest{}))

@@ -273,7 +273,7 @@ func (b *Box) Try(files ...*os.File) (*Saved, error) {
 func (b *Box) into(fn func(*run) error) (*Saved, error) {
 	b.runs++
 	s := &Saved{Dir: filepath.Join(b.tmp, fmt.Sprintf("image%d", b.runs))}
-	out, err := image.Create(s.Dir)
+	out, err := image.Create(s.Dir, image.Options{})
 	if err != nil {
 		return nil, err
 	}

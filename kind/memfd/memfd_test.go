@@ -124,17 +124,17 @@ func TestContents(t *testing.T) {
 	}
 	b := kindtest.New(t, memfd.Kind)
 	saved := b.Dump(in, reader)
-	runs, pages, err := image.PageRuns(saved.Open(t), "shmem-1")
+	pages, err := image.PageRuns(saved.Open(t), "shmem-1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pages.Close()
 	var n uint64
-	for _, r := range runs {
+	for _, r := range pages.Runs {
 		n += r.Pages
 	}
 	if n != 4 {
-		t.Errorf("%d pages written (%+v), want 4", n, runs)
+		t.Errorf("%d pages written (%+v), want 4", n, pages.Runs)
 	}
 	got := b.Restore(saved)
 	for i, f := range []*os.File{in, reader} {

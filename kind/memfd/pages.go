@@ -40,7 +40,6 @@ func savePages(out *image.Writer, f *os.File, size int64, shmid uint32, huge uin
 	if err != nil {
 		return err
 	}
-	defer w.File.Close()
 	for at := int64(0); at < size; {
 		from, to, err := nextData(f, at, size, huge)
 		if errors.Is(err, io.EOF) {
@@ -50,8 +49,7 @@ func savePages(out *image.Writer, f *os.File, size int64, shmid uint32, huge uin
 			return err
 		}
 		pages := uint64(to-from+image.PageSize-1) / image.PageSize
-		off := w.Run(uint64(from), pages, image.PEPresent)
-		if err := copyTo(w.File, off, f, from, int64(pages)*image.PageSize); err != nil {
+		if err := copyOut(w, f, from, int64(pages)*image.PageSize); err != nil {
 			return err
 		}
 		at = to
@@ -79,8 +77,8 @@ func nextData(f *os.File, at, size int64, huge uint64) (from, to int64, err erro
 	return from &^ (image.PageSize - 1), min(to, size), nil
 }
 
-// copyTo copies n bytes; those behind the end of in are zero.
-func copyTo(out *os.File, off int64, in *os.File, from, n int64) error {
+// copyOut saves n bytes, whole pages; those behind the end of in are zero.
+func copyOut(out *image.PagesWriter, in *os.File, from, n int64) error {
 	buf := make([]byte, min(n, bufSize))
 	for n > 0 {
 		b := buf[:min(n, bufSize)]
@@ -89,40 +87,34 @@ func copyTo(out *os.File, off int64, in *os.File, from, n int64) error {
 			return fmt.Errorf("read its contents: %w", err)
 		}
 		clear(b[k:])
-		if _, err := out.WriteAt(b, off); err != nil {
-			return fmt.Errorf("write its contents: %w", err)
+		if err := out.Write(uint64(from), b); err != nil {
+			return err
 		}
-		off, from, n = off+int64(len(b)), from+int64(len(b)), n-int64(len(b))
+		from, n = from+int64(len(b)), n-int64(len(b))
 	}
 	return nil
 }
 
 // loadPages fills the new file f, which has its size already.
 func loadPages(in *image.Reader, f *os.File, size int64, shmid uint32) error {
-	runs, pages, err := image.PageRuns(in, pagesID(shmid))
+	pages, err := image.PageRuns(in, pagesID(shmid))
 	if err != nil {
 		return err
 	}
-	if pages != nil {
-		defer pages.Close()
-	}
+	defer pages.Close()
 	huge, err := hugePage(f)
 	if err != nil {
 		return err
 	}
-	for _, r := range runs {
-		if r.Flags&image.PEPresent == 0 {
-			return failure.Unsupportedf("contents of a memfd in a parent image are not read")
+	for _, r := range pages.Runs {
+		if r.Vaddr >= uint64(size) {
+			return failure.Damagedf("pages at %d of a memfd of %d bytes", r.Vaddr, size)
 		}
-		from := int64(r.Vaddr)
-		n := min(int64(r.Pages)*image.PageSize, size-from)
-		if from < 0 || n <= 0 {
-			return failure.Damagedf("pages at %d of a memfd of %d bytes", from, size)
-		}
+		n := min(r.End(), uint64(size)) - r.Vaddr
 		if huge != 0 {
-			err = fillMapped(f, from, pages, r.Offset, n, int64(huge))
+			err = fillMapped(f, r, n, uint64(huge))
 		} else {
-			err = copyTo(f, from, pages, r.Offset, n)
+			err = copyIn(f, r, n)
 		}
 		if err != nil {
 			return err
@@ -131,21 +123,36 @@ func loadPages(in *image.Reader, f *os.File, size int64, shmid uint32) error {
 	return nil
 }
 
-// fillMapped is copyTo for files in huge pages, which have no write(2). Pages
+// copyIn writes the first n bytes of r to f.
+func copyIn(f *os.File, r image.Run, n uint64) error {
+	buf := make([]byte, min(n, bufSize))
+	for done := uint64(0); done < n; done += uint64(len(buf)) {
+		buf = buf[:min(n-done, bufSize)]
+		if err := r.Read(r.Vaddr+done, buf); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(buf, int64(r.Vaddr+done)); err != nil {
+			return fmt.Errorf("write its contents: %w", err)
+		}
+	}
+	return nil
+}
+
+// fillMapped is copyIn for files in huge pages, which have no write(2). Pages
 // of zeros are left out: the image could not tell them from holes.
-func fillMapped(f *os.File, to int64, in *os.File, from, n, huge int64) error {
-	if to%huge != 0 || n%huge != 0 {
-		return failure.Damagedf("pages at %d to %d of a file with pages of %d bytes", to, to+n, huge)
+func fillMapped(f *os.File, r image.Run, n, huge uint64) error {
+	if r.Vaddr%huge != 0 || n%huge != 0 {
+		return failure.Damagedf("pages at %d to %d of a file with pages of %d bytes", r.Vaddr, r.Vaddr+n, huge)
 	}
 	buf := make([]byte, huge)
-	for end := to + n; to < end; to, from = to+huge, from+huge {
-		if _, err := in.ReadAt(buf, from); err != nil {
-			return fmt.Errorf("read its contents: %w", err)
+	for at := r.Vaddr; at < r.Vaddr+n; at += huge {
+		if err := r.Read(at, buf); err != nil {
+			return err
 		}
 		if zero(buf) {
 			continue
 		}
-		m, err := unix.Mmap(int(f.Fd()), to, int(huge), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		m, err := unix.Mmap(int(f.Fd()), int64(at), int(huge), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		if err != nil {
 			return failure.WithHint(fmt.Errorf("take a huge page of %d bytes: %w", huge, err), "give this machine more huge pages (vm.nr_hugepages)")
 		}

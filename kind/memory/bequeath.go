@@ -170,18 +170,19 @@ func (e *estate) fill(run tracee.Runner, r *kind.Restore, t *kind.Target, given 
 	if len(given) == 0 {
 		return nil
 	}
-	runs, pages, err := image.PageRuns(r.In, strconv.Itoa(int(t.VPID)))
+	pages, err := image.PageRuns(r.In, strconv.Itoa(int(t.VPID)))
 	if err != nil {
 		return err
 	}
 	defer pages.Close()
-	runs = pick(runs, given)
+	runs := pick(pages.Runs, given)
 	given = rangesOf(runs)
+	runs = byFile(runs)
 	for len(runs) > 0 {
 		rest, vec, total := vector(runs)
 		var step tracee.Step
 		if err := run(func(s *tracee.Script) error {
-			file := r.Take(s, pages)
+			file := r.Take(s, runs[0].File.Raw())
 			step = s.Must(unix.SYS_PREADV, 0, s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
 			s.Note(step, "read the pages of memory")
 			s.Feed(file, step, 0)
@@ -249,14 +250,14 @@ func without(pages []stretch, ranges []kind.Range) (out []stretch) {
 // pick is what there is in runs of ranges, both by address.
 func pick(runs []image.Run, ranges []kind.Range) (out []image.Run) {
 	for _, r := range ranges {
-		for len(runs) > 0 && endOf(runs[0]) <= r.Start {
+		for len(runs) > 0 && runs[0].End() <= r.Start {
 			runs = runs[1:]
 		}
 		for _, run := range runs {
 			if run.Vaddr >= r.End {
 				break
 			}
-			out = append(out, partOf(run, max(run.Vaddr, r.Start), min(endOf(run), r.End)))
+			out = append(out, run.Part(max(run.Vaddr, r.Start), min(run.End(), r.End)))
 		}
 	}
 	return out
@@ -264,7 +265,7 @@ func pick(runs []image.Run, ranges []kind.Range) (out []image.Run) {
 
 func rangesOf(runs []image.Run) (out []kind.Range) {
 	for _, r := range runs {
-		out = append(out, kind.Range{Start: r.Vaddr, End: endOf(r)})
+		out = append(out, kind.Range{Start: r.Vaddr, End: r.End()})
 	}
 	return merge(out)
 }
@@ -272,7 +273,7 @@ func rangesOf(runs []image.Run) (out []kind.Range) {
 // leave is runs without ranges, both by address.
 func leave(runs []image.Run, ranges []kind.Range) (out []image.Run) {
 	for _, run := range runs {
-		at, end := run.Vaddr, endOf(run)
+		at, end := run.Vaddr, run.End()
 		for len(ranges) > 0 && ranges[0].End <= at {
 			ranges = ranges[1:]
 		}
@@ -281,21 +282,13 @@ func leave(runs []image.Run, ranges []kind.Range) (out []image.Run) {
 				break
 			}
 			if r.Start > at {
-				out = append(out, partOf(run, at, r.Start))
+				out = append(out, run.Part(at, r.Start))
 			}
 			at = min(r.End, end)
 		}
 		if at < end {
-			out = append(out, partOf(run, at, end))
+			out = append(out, run.Part(at, end))
 		}
 	}
 	return out
-}
-
-func endOf(r image.Run) uint64 { return r.Vaddr + r.Pages*page }
-
-func partOf(r image.Run, start, end uint64) image.Run {
-	r.Offset += int64(start - r.Vaddr)
-	r.Vaddr, r.Pages = start, (end-start)/page
-	return r
 }

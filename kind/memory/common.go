@@ -127,7 +127,7 @@ func (f *family) compareRange(at uint64, b []byte, common []bool, skipZeros bool
 func (f *family) has(at uint64, out []bool) error {
 	clear(out)
 	for next, end := at, at+uint64(len(out)*page); next < end; {
-		n, to, _, err := kernel.OwnPages(f.pagemap, next, end, f.regions)
+		n, to, err := kernel.OwnPages(f.pagemap, next, end, f.regions)
 		if err != nil {
 			return err
 		}

@@ -96,7 +96,7 @@ func copySeen(f *os.File, w window) error {
 		if w.m.Shared {
 			found, next, err = kernel.GuardPages(pagemap, at, w.m.End, regions)
 		} else {
-			found, next, _, err = kernel.OwnPages(pagemap, at, w.m.End, regions)
+			found, next, err = kernel.OwnPages(pagemap, at, w.m.End, regions)
 		}
 		if err != nil {
 			return err

@@ -86,7 +86,7 @@ func (s *saver) contents(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint6
 
 // mapping writes the pages of one mapping and notes its guard pages.
 func (c *copier) mapping(m *procfs.Map, pagemap *os.File, regions []kernel.PageRegion) error {
-	c.within = c.family.mapping(m)
+	c.within, c.skipZeros = c.family.mapping(m), !m.File() || isHuge(m) // anonymous memory is zero by itself
 	for at := m.Start; at < m.End; {
 		var found int
 		var next uint64
@@ -94,8 +94,7 @@ func (c *copier) mapping(m *procfs.Map, pagemap *os.File, regions []kernel.PageR
 		if m.Shared || m.Has("dp") {
 			found, next, err = kernel.GuardPages(pagemap, at, m.End, regions)
 		} else {
-			found, next, c.skipZeros, err = kernel.OwnPages(pagemap, at, m.End, regions)
-			c.skipZeros = c.skipZeros && (!m.File() || isHuge(m)) // anonymous memory is zero by itself
+			found, next, err = kernel.OwnPages(pagemap, at, m.End, regions)
 		}
 		if err != nil {
 			return err
@@ -166,8 +165,7 @@ func writePages(out *image.PagesWriter, b []byte, at uint64, skipZeros bool) (wr
 		for j < len(b) && !(skipZeros && isZero(b[j:j+page])) {
 			j += page
 		}
-		off := out.Run(at+uint64(i), uint64(j-i)/page, image.PEPresent)
-		if _, err := out.WriteAt(b[i:j], off); err != nil {
+		if err := out.Write(at+uint64(i), b[i:j]); err != nil {
 			return written, err
 		}
 		written += uint64(j - i)

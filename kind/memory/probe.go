@@ -64,7 +64,7 @@ func probeIn(p *kind.Proc, m *procfs.Map, pagemap *os.File) (uint64, error) {
 		}
 	}()
 	for at := m.Start; at < m.End; {
-		found, next, _, err := kernel.OwnPages(pagemap, at, m.End, regions)
+		found, next, err := kernel.OwnPages(pagemap, at, m.End, regions)
 		if err != nil {
 			return 0, err
 		}

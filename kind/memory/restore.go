@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 
@@ -43,7 +42,6 @@ type space struct {
 	s     *tracee.Script
 	extra map[uint64]*image.VMA
 	runs  []image.Run
-	pages *os.File
 	kept  map[uint64]bool // mappings that the bare child has inherited, by their start
 	areas []kind.Range    // what they are cut from, by address
 }
@@ -57,12 +55,12 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	for _, x := range t.Extra.GetVmas() {
 		b.extra[x.GetStart()] = x
 	}
-	var err error
-	if b.runs, b.pages, err = image.PageRuns(r.In, strconv.Itoa(int(t.VPID))); err != nil {
+	pages, err := image.PageRuns(r.In, strconv.Itoa(int(t.VPID)))
+	if err != nil {
 		return err
 	}
-	t.Check = append(t.Check, b.pages.Close)
-	b.runs = leave(b.runs, b.kernels())
+	b.runs = leave(pages.Runs, b.kernels())
+	t.Check = append(t.Check, func() error { pages.Close(); return nil })
 	if err := b.checkLayout(); err != nil {
 		return err
 	}
@@ -119,9 +117,6 @@ func (b *space) checkLayout() error {
 	}
 	own := b.own()
 	for _, run := range b.runs {
-		if run.Offset < 0 {
-			return failure.Damagedf("the image does not have the pages at %#x", run.Vaddr)
-		}
 		for at := run.Vaddr; at < run.Vaddr+run.Pages*page; {
 			i := holding(own, at)
 			if i < 0 {
@@ -295,25 +290,42 @@ func (b *space) hasPages(v *vma.VmaEntry) bool {
 // fill reads the pages in. Offsets of runs that follow each other in the file
 // let one preadv(2) fill many.
 func (b *space) fill() {
-	if len(b.runs) == 0 {
-		return
+	runs := byFile(b.runs)
+	for len(runs) > 0 {
+		file := runs[0].File
+		fd := b.t.Fetch(b.s, file.Raw())
+		for len(runs) > 0 && runs[0].File == file {
+			rest, vec, total := vector(runs)
+			step := b.s.Must(unix.SYS_PREADV, fd, b.s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
+			b.s.Note(step, "read the pages of memory")
+			b.t.Check = append(b.t.Check, func() error { return readAll(b.s, step, total) })
+			runs = rest
+		}
+		b.t.Drop(b.s, fd)
 	}
-	fd := b.t.Fetch(b.s, b.pages)
-	for runs := b.runs; len(runs) > 0; {
-		rest, vec, total := vector(runs)
-		step := b.s.Must(unix.SYS_PREADV, fd, b.s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
-		b.s.Note(step, "read the pages of memory")
-		b.t.Check = append(b.t.Check, func() error { return readAll(b.s, step, total) })
-		runs = rest
+}
+
+// byFile puts runs of one file together, each still in order of address.
+func byFile(runs []image.Run) []image.Run {
+	nth := map[*image.PagesFile]int{}
+	for _, r := range runs {
+		if _, ok := nth[r.File]; !ok {
+			nth[r.File] = len(nth)
+		}
 	}
-	b.t.Drop(b.s, fd)
+	if len(nth) < 2 {
+		return runs
+	}
+	runs = slices.Clone(runs)
+	slices.SortStableFunc(runs, func(a, b image.Run) int { return cmp.Compare(nth[a.File], nth[b.File]) })
+	return runs
 }
 
 // vector is the struct iovec of as many runs as one preadv(2) fills, total bytes:
 // those whose contents follow each other in the file. rest are the others.
 func vector(runs []image.Run) (rest []image.Run, vec []byte, total uint64) {
-	off := runs[0].Offset
-	for len(runs) > 0 && len(vec)/16 < fillVectors && total < fillBytes && runs[0].Offset == off+int64(total) {
+	first := runs[0]
+	for len(runs) > 0 && len(vec)/16 < fillVectors && total < fillBytes && runs[0].File == first.File && runs[0].Offset == first.Offset+int64(total) {
 		run := runs[0]
 		n := min(run.Pages*page, fillBytes-total)
 		vec = binary.LittleEndian.AppendUint64(vec, run.Vaddr)
@@ -321,7 +333,7 @@ func vector(runs []image.Run) (rest []image.Run, vec []byte, total uint64) {
 		total += n
 		runs = runs[1:]
 		if n < run.Pages*page { // the rest of it next time
-			runs = slices.Concat([]image.Run{partOf(run, run.Vaddr+n, endOf(run))}, runs)
+			runs = slices.Concat([]image.Run{run.Part(run.Vaddr+n, run.End())}, runs)
 			break
 		}
 	}

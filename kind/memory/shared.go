@@ -102,14 +102,12 @@ func checkShared(r *kind.Restore, all []*shared) error {
 		case o.flags&unix.MAP_NORESERVE == 0:
 			need[o.page] += o.size / o.page
 		default:
-			runs, pages, err := image.PageRuns(r.In, pagesOf(o.id))
+			pages, err := image.PageRuns(r.In, pagesOf(o.id))
 			if err != nil {
 				return err
 			}
-			if pages != nil {
-				_ = pages.Close()
-			}
-			need[o.page] += touched(runs, kind.Range{End: o.size}, o.page)
+			pages.Close()
+			need[o.page] += touched(pages.Runs, kind.Range{End: o.size}, o.page)
 		}
 	}
 	return enoughHuge(need)
@@ -126,21 +124,21 @@ func inheritsShared(t *kind.Target) bool {
 func isShared(v *vma.VmaEntry) bool { return v.GetStatus()&(anonShared|sysvIPC) == anonShared }
 
 func (m *maker) fillShared(r *kind.Restore, id uint64) error {
-	runs, pages, err := image.PageRuns(r.In, pagesOf(id))
+	pages, err := image.PageRuns(r.In, pagesOf(id))
 	if err != nil {
 		return err
 	}
 	defer pages.Close()
 	init, _ := r.HostPID(1)
 	buf := make([]byte, chunk)
-	for _, run := range runs {
-		if run.Vaddr+run.Pages*page > m.at[id].Len() {
+	for _, run := range pages.Runs {
+		if run.End() > m.at[id].Len() {
 			return failure.Damagedf("it has contents at %#x, behind its end at %#x", run.Vaddr, m.at[id].Len())
 		}
 		for done := uint64(0); done < run.Pages*page; {
 			b := buf[:min(chunk, run.Pages*page-done)]
-			if _, err := pages.ReadAt(b, run.Offset+int64(done)); err != nil {
-				return fmt.Errorf("read its pages: %w", err)
+			if err := run.Read(run.Vaddr+done, b); err != nil {
+				return err
 			}
 			if err := tracee.WriteMemory(int(init), m.at[id].Start+run.Vaddr+done, b); err != nil {
 				return err

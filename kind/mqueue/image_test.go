@@ -32,7 +32,7 @@ func TestHostileImages(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "img")
-			w, err := image.Create(dir)
+			w, err := image.Create(dir, image.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -242,7 +242,7 @@ func saveRing(d *kind.Dump, r *image.Ring, b []byte) error {
 		if bytes.Equal(page, zero) {
 			continue
 		}
-		if _, err := out.WriteAt(page, out.Run(uint64(at), 1, image.PEPresent)); err != nil {
+		if err := out.Write(uint64(at), page); err != nil {
 			return err
 		}
 	}

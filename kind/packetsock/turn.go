@@ -3,7 +3,6 @@ package packetsock
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 
 	"golang.org/x/sys/unix"
 
@@ -185,17 +184,17 @@ func (m *maker) contents(b []byte) error {
 	if m.x.GetRing() == nil {
 		return nil
 	}
-	runs, pages, err := image.PageRuns(m.r.In, pagesID(m.x.GetRing().GetShmid()))
-	if err != nil || len(runs) == 0 {
+	pages, err := image.PageRuns(m.r.In, pagesID(m.x.GetRing().GetShmid()))
+	if err != nil {
 		return err
 	}
 	defer pages.Close()
-	for _, run := range runs {
+	for _, run := range pages.Runs {
 		if run.Vaddr >= uint64(len(b)) || run.Pages > (uint64(len(b))-run.Vaddr)/image.PageSize {
 			return failure.Damagedf("contents of a ring at %#x, behind its end at %#x", run.Vaddr, len(b))
 		}
 		part := b[run.Vaddr:][:run.Pages*image.PageSize]
-		if _, err := io.ReadFull(io.NewSectionReader(pages, run.Offset, int64(len(part))), part); err != nil {
+		if err := run.Read(run.Vaddr, part); err != nil {
 			return fmt.Errorf("read the contents of its ring: %w", err)
 		}
 	}

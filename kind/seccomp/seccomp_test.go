@@ -47,7 +47,7 @@ func kinds() kindtest.Kinds { return kindtest.Kinds{Threads: []kind.Thread{Kind(
 func saved(t *testing.T, b *kindtest.Bare, r *kind.Restore) (*kind.Proc, []*seccomp.SeccompFilter) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "image")
-	out, err := image.Create(dir)
+	out, err := image.Create(dir, image.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func (b *box) leaveNamespace() {
 // dump runs a namespace's dump with calls in init.
 func (b *box) dump(dir string, fn func(*kind.Dump) error) error {
 	b.t.Helper()
-	out, err := image.Create(dir)
+	out, err := image.Create(dir, image.Options{})
 	check(b.t, err)
 	defer out.Abort()
 	in := inject(b.t, b.init)

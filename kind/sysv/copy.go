@@ -43,26 +43,22 @@ func (c *copier) copyExtents(file *os.File, size uint64) error {
 		if end <= from {
 			return nil
 		}
-		off := c.out.Run(from, (end-from)/image.PageSize, image.PEPresent)
 		for from < end {
 			b := c.buf[:min(uint64(len(c.buf)), end-from)]
-			if err := c.move(from, off, b); err != nil {
+			if err := c.move(from, b); err != nil {
 				return err
 			}
-			from, off = from+uint64(len(b)), off+int64(len(b))
+			from += uint64(len(b))
 		}
 		at = int64(end)
 	}
 }
 
-func (c *copier) move(from uint64, off int64, b []byte) error {
+func (c *copier) move(from uint64, b []byte) error {
 	if err := tracee.ReadMemory(c.pid, c.start+from, b); err != nil {
 		return err
 	}
-	if _, err := c.out.WriteAt(b, off); err != nil {
-		return err
-	}
-	return nil
+	return c.out.Write(from, b)
 }
 
 // copySparse looks at every page and leaves out zeros.
@@ -75,8 +71,7 @@ func (c *copier) copySparse(size uint64) error {
 		for len(b) > 0 {
 			n := sameSort(b)
 			if !zero(b[:image.PageSize]) {
-				off := c.out.Run(at, uint64(n)/image.PageSize, image.PEPresent)
-				if _, err := c.out.WriteAt(b[:n], off); err != nil {
+				if err := c.out.Write(at, b[:n]); err != nil {
 					return err
 				}
 			}

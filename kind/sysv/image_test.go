@@ -66,7 +66,7 @@ func TestHostileImages(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "img")
-			w, err := image.Create(dir)
+			w, err := image.Create(dir, image.Options{})
 			check(t, err)
 			check(t, tt.add(w))
 			check(t, w.Commit(&image.Manifest{}))
@@ -86,13 +86,11 @@ func TestHostileImages(t *testing.T) {
 
 func TestContentsBehindTheEnd(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
-	w, err := image.Create(dir)
+	w, err := image.Create(dir, image.Options{})
 	check(t, err)
 	p, err := w.Pages("shmem-3")
 	check(t, err)
-	off := p.Run(image.PageSize, 1, image.PEPresent)
-	_, err = p.File.WriteAt(make([]byte, image.PageSize), off)
-	check(t, err)
+	check(t, p.Write(image.PageSize, make([]byte, image.PageSize)))
 	check(t, w.Commit(&image.Manifest{}))
 	in, err := image.Open(dir)
 	check(t, err)

@@ -224,21 +224,18 @@ func restoreSegment(r *kind.Restore, e *ipc_shm.IpcShmEntry, maker pidns.VPID) (
 
 // fillRuns reads the contents of a segment from its pages file.
 func fillRuns(in *image.Reader, id uint32, mem []byte) error {
-	runs, pages, err := image.PageRuns(in, "shmem-"+strconv.FormatUint(uint64(id), 10))
-	if err != nil || pages == nil {
+	pages, err := image.PageRuns(in, "shmem-"+strconv.FormatUint(uint64(id), 10))
+	if err != nil {
 		return err
 	}
 	defer pages.Close()
-	for _, run := range runs {
-		end := run.Vaddr + run.Pages*image.PageSize
+	for _, run := range pages.Runs {
+		end := run.End()
 		if end > uint64(len(mem)) {
 			return failure.Damagedf("it has contents up to %#x, behind its end at %#x", end, len(mem))
 		}
-		if run.Offset < 0 {
-			return failure.Unsupportedf("its contents stand in another image")
-		}
-		if _, err := pages.ReadAt(mem[run.Vaddr:end], run.Offset); err != nil {
-			return fmt.Errorf("read its contents: %w", err)
+		if err := run.Read(run.Vaddr, mem[run.Vaddr:end]); err != nil {
+			return err
 		}
 	}
 	return nil

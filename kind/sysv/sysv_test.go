@@ -184,8 +184,8 @@ func roundTrip(t *testing.T, flags uintptr) {
 	check(t, err)
 	defer in.Close()
 	// Two pages, and those that looking at them has made (see words).
-	if runs, _, err := image.PageRuns(in, fmt.Sprintf("shmem-%d", idOf(t, before, "shm", "604"))); err != nil || len(runs) < 2 || len(runs) > 4 {
-		t.Errorf("of the sparse segment %v are saved: %v", runs, err)
+	if pages, err := image.PageRuns(in, fmt.Sprintf("shmem-%d", idOf(t, before, "shm", "604"))); err != nil || len(pages.Runs) < 2 || len(pages.Runs) > 4 {
+		t.Errorf("of the sparse segment %v are saved: %v", pages.Runs, err)
 	}
 	k := Kind()
 	b.enterNamespace()

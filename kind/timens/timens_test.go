@@ -108,7 +108,7 @@ func TestClocksGoOn(t *testing.T) {
 	for _, shift := range []Clocks{{24 * time.Hour, 25 * time.Hour}, {-now.Monotonic / 2, -now.Boottime / 3}} {
 		pid, there := run(t, shift.Text())
 		dir := filepath.Join(t.TempDir(), "img")
-		out, err := image.Create(dir)
+		out, err := image.Create(dir, image.Options{})
 		check(t, err)
 		check(t, Kind().Dump(&kind.Dump{Log: slog.New(slog.DiscardHandler), Out: out, Home: pidns.HostPID(pid)}))
 		check(t, out.Commit(&image.Manifest{}))
@@ -159,7 +159,7 @@ func TestRead(t *testing.T) {
 		{"1", big, false, true},
 	} {
 		dir := filepath.Join(t.TempDir(), "img")
-		out, err := image.Create(dir)
+		out, err := image.Create(dir, image.Options{})
 		check(t, err)
 		check(t, out.Add(image.TimeNS, tt.id, tt.e))
 		check(t, out.Commit(&image.Manifest{}))

@@ -39,7 +39,7 @@ func TestParse(t *testing.T) {
 func saved(t *testing.T, e *utsns.UtsnsEntry) *image.Reader {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "img")
-	w, err := image.Create(dir)
+	w, err := image.Create(dir, image.Options{})
 	check(t, err)
 	if e != nil {
 		check(t, w.Add(image.UTSNS, "1", e))

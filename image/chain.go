@@ -1,0 +1,129 @@
+package image
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
+)
+
+// parentLink is CRIU's name for the link to a parent image.
+const parentLink = "parent"
+
+// longestLine is how many images may be made one after another. Each is a directory
+// that is open as long as the last one is.
+const longestLine = 256
+
+// isLevel tells whether a directory of an image is that of a level.
+func isLevel(name string) bool {
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "same-"))
+	return err == nil && n > 0 && name == levelDir(n)
+}
+
+// openParent opens the image that r was made after, if any; those in line were made
+// after r.
+func (r *Reader) openParent(line []*Reader) error {
+	link := levelName(r.levels(), parentLink)
+	was := r.manifest.GetParent()
+	if r.manifest != nil && was == nil {
+		return nil
+	}
+	path := filepath.Join(r.dir.Name(), was.GetPath())
+	fd, err := unix.Openat(int(r.dir.Fd()), link, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	switch {
+	case r.manifest == nil && errors.Is(err, unix.ENOENT):
+		return nil
+	case err != nil:
+		return secret(brokenChain(r, was, err))
+	}
+	if to, err := os.Readlink(filepath.Join(r.dir.Name(), link)); err == nil {
+		path = to
+		if !filepath.IsAbs(to) {
+			path = filepath.Join(r.dir.Name(), filepath.Dir(link), to)
+		}
+	}
+	d := os.NewFile(uintptr(fd), path)
+	line = append(line, r)
+	if err := checkLine(d, line); err != nil {
+		_ = d.Close()
+		return err
+	}
+	p, err := openIn(d, line)
+	if err != nil {
+		_ = d.Close()
+		return inParent(&Reader{dir: d}, err)
+	}
+	if was != nil && !bytes.Equal(p.id, was.Sha256) {
+		_ = p.Close()
+		return failure.WithHint(failure.Damagedf("the image is incremental, and %s is not the parent that it was made after", path),
+			"look for that one, and let the link lead to it: "+relink(r))
+	}
+	r.parent = p
+	return nil
+}
+
+// checkLine refuses a chain of images that is too long, or that leads back into
+// itself.
+func checkLine(d *os.File, line []*Reader) error {
+	if len(line) > longestLine {
+		return failure.Damagedf("there are more than %d images one after another", longestLine)
+	}
+	var st, other unix.Stat_t
+	if err := unix.Fstat(int(d.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %s: %w", d.Name(), err)
+	}
+	for _, r := range line {
+		if err := unix.Fstat(int(r.dir.Fd()), &other); err != nil {
+			return fmt.Errorf("stat %s: %w", r.dir.Name(), err)
+		}
+		if st.Dev == other.Dev && st.Ino == other.Ino {
+			return failure.Damagedf("%s is its own parent", d.Name())
+		}
+	}
+	return nil
+}
+
+// brokenChain tells that the parent of r is not there.
+func brokenChain(r *Reader, was *Ancestor, err error) error {
+	where := was.GetPath()
+	if where == "" {
+		where = parentLink
+	}
+	return failure.WithHint(failure.Damagedf("the image is incremental, and its parent %s cannot be opened: %w", where, err),
+		"put that image back where it was, or let the link lead to it: "+relink(r))
+}
+
+// relink is the command that tells r where its parent is.
+func relink(r *Reader) string {
+	return "ln -sfn PARENT " + failure.Quote(filepath.Join(r.dir.Name(), levelName(r.levels(), parentLink)))
+}
+
+// parentError is an error of a parent image.
+type parentError struct {
+	path string
+	err  error
+}
+
+func (e *parentError) Error() string { return "parent image " + e.path + ": " + e.err.Error() }
+func (e *parentError) Unwrap() error { return e.err }
+
+// inParent says that err is of the parent image r, unless it is of one of that
+// one's own parents.
+func inParent(r *Reader, err error) error {
+	if err == nil {
+		return nil
+	}
+	return eachOf(err, func(e error) error {
+		if _, ok := errors.AsType[*parentError](e); ok {
+			return e
+		}
+		return &parentError{r.dir.Name(), e}
+	})
+}
