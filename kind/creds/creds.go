@@ -44,6 +44,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/procfs"
 	"ckpt/tracee"
@@ -170,6 +171,12 @@ func checkLabel(its, own string) error {
 		"start the container under ckpt without a profile of its own")
 }
 
+// Fields of CRIU's creds_entry.
+const (
+	fieldNoNewPrivs = 18
+	fieldCapAmb     = 19
+)
+
 func (s *saver) observe(d *kind.Dump, _ *kind.Proc, t *kind.Task) error {
 	if err := s.learn(d); err != nil {
 		return err
@@ -183,7 +190,20 @@ func (s *saver) observe(d *kind.Dump, _ *kind.Proc, t *kind.Task) error {
 	}
 	t.Core.ThreadCore.Creds = e
 	t.Extra.CapAmb, t.Extra.NoNewPrivs = t.Status.CapAmb, t.Status.NoNewPrivs
+	addNewer(e, t.Status.CapAmb, t.Status.NoNewPrivs)
 	return nil
+}
+
+// addNewer says in CRIU's words, too, what stands in Thread.
+func addNewer(e *creds.CredsEntry, ambient uint64, noNewPrivs bool) {
+	if noNewPrivs {
+		image.AddNewer(e, fieldNoNewPrivs, 1)
+	}
+	if ambient != 0 {
+		for _, v := range split(ambient) {
+			image.AddNewer(e, fieldCapAmb, uint64(v))
+		}
+	}
 }
 
 // observeDead: those of a zombie are still seen: in wait(2) and SIGCHLD

@@ -101,6 +101,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 			th := src.Threads[0]
 			th.Core.ThreadCore.Creds, th.Extra.CapAmb, th.Extra.NoNewPrivs = c.e, c.amb, c.nnp
+			addNewer(c.e, c.amb, c.nnp)
 			if c.pd != 0 {
 				th.Core.ThreadCore.PdeathSig = &c.pd
 			}

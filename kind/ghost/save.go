@@ -102,6 +102,7 @@ func save(d *kind.Dump, desc *kind.Desc, id uint32) error {
 			return err
 		}
 		e.Chunks, e.Size = proto.Bool(true), proto.Uint64(uint64(len(target)))
+		e.SymlnkTarget = proto.String(string(target)) // where CRIU looks for it
 	}
 	out, err := d.Out.Raw(image.GhostFile, image.GhostFile.ID(uint64(id)), e)
 	if err != nil {

@@ -130,11 +130,14 @@ func (t *stream) measure() error {
 	if t.reuse, err = unix.GetsockoptInt(t.fd(), unix.SOL_SOCKET, unix.SO_REUSEADDR); err != nil {
 		return fmt.Errorf("read SO_REUSEADDR: %w", err)
 	}
-	// No timestamp: both ends begin anew, and no program sees it. But one outside
-	// drops what is older than it knows (PAWS).
 	t.e = &tcp_stream.TcpStreamEntry{InqLen: proto.Uint32(0), InqSeq: proto.Uint32(0), OutqLen: proto.Uint32(0), OutqSeq: proto.Uint32(0),
 		OptMask: proto.Uint32(uint32(t.i.tcpOpts)), SndWscale: proto.Uint32(uint32(t.i.sndW)), RcvWscale: proto.Uint32(uint32(t.i.rcvW)),
 		MssClamp: proto.Uint32(uint32(mss)), UnsqLen: proto.Uint32(0)}
+	// The other end, if it is outside, drops what is older than it knows (PAWS). Two
+	// inside begin anew, for no program sees it; but CRIU wants a number.
+	if t.i.tcpOpts&infoOptTimestamps != 0 {
+		t.e.Timestamp = proto.Uint32(0)
+	}
 	if t.i.outside && t.i.tcpOpts&infoOptTimestamps != 0 {
 		now, err := unix.GetsockoptInt(t.fd(), unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
 		if err != nil {

@@ -20,6 +20,8 @@ package regfile
 
 import (
 	"fmt"
+	"io"
+	"math"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
@@ -221,6 +223,19 @@ func refuseLock(desc *kind.Desc) error {
 	return nil
 }
 
+// noPosition is what CRIU leaves the position alone by.
+const noPosition = math.MaxUint64
+
+// position is where the next read(2) reads; noPosition for devices without one.
+func position(desc *kind.Desc) uint64 {
+	if desc.Stat.Mode&unix.S_IFMT == unix.S_IFCHR && desc.Info.Flags&unix.O_PATH == 0 {
+		if _, err := unix.Seek(int(desc.File.Fd()), 0, io.SeekCurrent); err == unix.ESPIPE {
+			return noPosition
+		}
+	}
+	return uint64(desc.Info.Pos)
+}
+
 // saver keeps what lives as long as one dump.
 type saver struct{ ghosts ghost.Saver }
 
@@ -235,7 +250,7 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 		}
 	}
 	e := &regfile.RegFileEntry{
-		Id: proto.Uint32(desc.ID), Flags: proto.Uint32(desc.StatusFlags()), Pos: proto.Uint64(uint64(desc.Info.Pos)),
+		Id: proto.Uint32(desc.ID), Flags: proto.Uint32(desc.StatusFlags()), Pos: proto.Uint64(position(desc)),
 		Name: proto.String(path), MntId: proto.Int32(-1), Mode: proto.Uint32(desc.Stat.Mode),
 	}
 	if e.Fown, err = d.PathOwner(desc); err != nil {

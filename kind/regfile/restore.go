@@ -193,7 +193,7 @@ func finish(r *kind.Restore, f *os.File, reg *regfile.RegFileEntry, seek bool) e
 	if reg.GetFlags()&unix.O_PATH != 0 {
 		return nil
 	}
-	if seek && reg.GetPos() != 0 {
+	if seek && reg.GetPos() != 0 && reg.GetPos() != noPosition {
 		if _, err := unix.Seek(int(f.Fd()), int64(reg.GetPos()), io.SeekStart); err != nil {
 			return fmt.Errorf("set the position in %s to %d: %w", f.Name(), reg.GetPos(), err)
 		}

@@ -199,7 +199,7 @@ func restoreFilter(fd int, prog []uint64) error {
 	}
 	f := make([]unix.SockFilter, len(prog))
 	for i, v := range prog {
-		f[i] = unix.SockFilter{Code: uint16(v), Jt: uint8(v >> 16), Jf: uint8(v >> 24), K: uint32(v >> 32)}
+		f[i] = unix.SockFilter{Code: uint16(v >> 48), Jt: uint8(v >> 40), Jf: uint8(v >> 32), K: uint32(v)}
 	}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}); err != nil {
 		return fmt.Errorf("attach its filter: %w", err)

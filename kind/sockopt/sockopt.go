@@ -179,15 +179,15 @@ func dumpLinger(fd int, e *sk_opts.SkOptsEntry) error {
 	return nil
 }
 
-// dumpFilter keeps each instruction as the kernel's struct sock_filter stands
-// in memory: code, jt, jf, k from the lowest bits up.
+// dumpFilter keeps each instruction as CRIU does: code, jt, jf, k from the highest
+// bits down.
 func dumpFilter(fd int, e *sk_opts.SkOptsEntry) error {
 	prog, err := filter(uintptr(fd))
 	if err != nil {
 		return err
 	}
 	for _, i := range prog {
-		e.SoFilter = append(e.SoFilter, uint64(i.Code)|uint64(i.Jt)<<16|uint64(i.Jf)<<24|uint64(i.K)<<32)
+		e.SoFilter = append(e.SoFilter, uint64(i.Code)<<48|uint64(i.Jt)<<40|uint64(i.Jf)<<32|uint64(i.K))
 	}
 	return nil
 }

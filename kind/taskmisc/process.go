@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/procfs"
 	"ckpt/tracee"
@@ -86,6 +88,9 @@ func refuse(st *procfs.Status, stat *procfs.Stat) error {
 	return nil
 }
 
+// fieldMembarrier is membarrier_registration_mask of CRIU's task_core_entry.
+const fieldMembarrier = 22
+
 // Commands of membarrier(2).
 const (
 	membarrierQuery            = 0
@@ -113,6 +118,9 @@ func ask(_ *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 			return fmt.Errorf("read whether huge pages are off: %w", err)
 		}
 		p.Extra.ThpDisabled = uint32(v)
+		if v == 1 {
+			p.MM.ThpDisabled = proto.Bool(true)
+		}
 		if p.Extra.Mdwe, err = optional(s, mdwe); err != nil {
 			return fmt.Errorf("read PR_GET_MDWE: %w", err)
 		}
@@ -121,11 +129,21 @@ func ask(_ *kind.Dump, p *kind.Proc, s *tracee.Script) (func() error, error) {
 			return fmt.Errorf("read PR_GET_MEMORY_MERGE: %w", err)
 		}
 		p.Extra.MemoryMerge = merges != 0
-		if p.Extra.Membarrier, err = registrations(s, known, registered); err != nil {
+		barriers, err := registrations(s, known, registered)
+		if err != nil {
 			return fmt.Errorf("read membarrier registrations: %w", err)
 		}
+		setMembarrier(p.TC, p.Extra, barriers)
 		return nil
 	}, nil
+}
+
+// setMembarrier says it in CRIU's words, too.
+func setMembarrier(tc *criu_core.TaskCoreEntry, x *image.Task, registered uint32) {
+	x.Membarrier = registered
+	if registered != 0 {
+		image.AddNewer(tc, fieldMembarrier, uint64(registered))
+	}
 }
 
 // optional is the result of a call that older kernels do not know.

@@ -47,7 +47,9 @@ func TestRoundTrip(t *testing.T) {
 		}},
 		{"core dump filter", func(_ *criu_core.TaskCoreEntry, e *image.Task, _ *image.Thread) { e.CoredumpFilter = proto.Uint32(0) }},
 		{"huge pages off", func(_ *criu_core.TaskCoreEntry, e *image.Task, _ *image.Thread) { e.ThpDisabled = 1 }},
-		{"membarrier, all", func(_ *criu_core.TaskCoreEntry, e *image.Task, _ *image.Thread) { e.Membarrier = membarrierRegister }},
+		{"membarrier, all", func(tc *criu_core.TaskCoreEntry, e *image.Task, _ *image.Thread) {
+			setMembarrier(tc, e, membarrierRegister)
+		}},
 		{"personality", func(tc *criu_core.TaskCoreEntry, _ *image.Task, e *image.Thread) {
 			tc.Personality, e.Personality = proto.Uint32(0x0040000), proto.Uint32(0x0040000) // ADDR_NO_RANDOMIZE
 		}},
@@ -59,7 +61,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if kindtest.Since(t, "6.3") { // before, all that there is counts as registered, and there is no MDWE
 		tests = append(tests,
-			test{"membarrier", func(_ *criu_core.TaskCoreEntry, e *image.Task, _ *image.Thread) { e.Membarrier = 1<<4 | 1<<2 }},
+			test{"membarrier", func(tc *criu_core.TaskCoreEntry, e *image.Task, _ *image.Thread) { setMembarrier(tc, e, 1<<4|1<<2) }},
 			test{"mdwe", func(_ *criu_core.TaskCoreEntry, e *image.Task, _ *image.Thread) { e.Mdwe = 1 }})
 	}
 	for _, c := range tests {
