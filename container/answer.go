@@ -26,6 +26,8 @@ type RestoreRequest struct {
 	AllowChanged []string `json:"allow_changed,omitempty"`
 	// Moves are old and new paths, absolute and clean.
 	Moves map[string]string `json:"moves,omitempty"`
+	// AnyCPU accepts a processor that lacks instructions.
+	AnyCPU bool `json:"any_cpu,omitempty"`
 	// Groups are those of the command's user: the supervisor is perhaps in a
 	// user namespace where they have no numbers.
 	Groups []uint32 `json:"groups,omitempty"`

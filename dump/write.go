@@ -7,11 +7,9 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/image"
-	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/pidns"
 	"ckpt/tracee"
@@ -151,19 +149,6 @@ func (s *session) manifest() (*image.Manifest, error) {
 		if at := s.mountSpace(d); at != nil {
 			m.FileMounts[d.ID] = at.id
 		}
-	}
-	return m, nil
-}
-
-func machine() (*image.Machine, error) {
-	m := &image.Machine{Arch: tracee.Arch}
-	var err error
-	if m.Vdso, err = kernel.VDSO(); err != nil {
-		return nil, err
-	}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		m.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
 	return m, nil
 }

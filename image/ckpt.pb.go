@@ -1181,7 +1181,10 @@ type Machine struct {
 	Arch          string                 `protobuf:"bytes,2,opt,name=arch,proto3" json:"arch,omitempty"`
 	Xfeatures     uint64                 `protobuf:"varint,3,opt,name=xfeatures,proto3" json:"xfeatures,omitempty"` // XCR0-like mask of the saved xstate
 	XstateSize    uint32                 `protobuf:"varint,4,opt,name=xstate_size,json=xstateSize,proto3" json:"xstate_size,omitempty"`
-	Vdso          []byte                 `protobuf:"bytes,20,opt,name=vdso,proto3" json:"vdso,omitempty"` // SHA-256 of the kernel's vDSO
+	CpuVendor     string                 `protobuf:"bytes,5,opt,name=cpu_vendor,json=cpuVendor,proto3" json:"cpu_vendor,omitempty"` // as /proc/cpuinfo has it of the first processor
+	CpuModel      string                 `protobuf:"bytes,6,opt,name=cpu_model,json=cpuModel,proto3" json:"cpu_model,omitempty"`
+	CpuFlags      []string               `protobuf:"bytes,7,rep,name=cpu_flags,json=cpuFlags,proto3" json:"cpu_flags,omitempty"` // what it can do, and the kernel lets programs use
+	Vdso          []byte                 `protobuf:"bytes,20,opt,name=vdso,proto3" json:"vdso,omitempty"`                        // SHA-256 of the kernel's vDSO
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1242,6 +1245,27 @@ func (x *Machine) GetXstateSize() uint32 {
 		return x.XstateSize
 	}
 	return 0
+}
+
+func (x *Machine) GetCpuVendor() string {
+	if x != nil {
+		return x.CpuVendor
+	}
+	return ""
+}
+
+func (x *Machine) GetCpuModel() string {
+	if x != nil {
+		return x.CpuModel
+	}
+	return ""
+}
+
+func (x *Machine) GetCpuFlags() []string {
+	if x != nil {
+		return x.CpuFlags
+	}
+	return nil
 }
 
 func (x *Machine) GetVdso() []byte {
@@ -3223,13 +3247,17 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\aFileSum\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06crc32c\x18\x03 \x03(\rR\x06crc32c\"\x88\x01\n" +
+	"\x06crc32c\x18\x03 \x03(\rR\x06crc32c\"\xe1\x01\n" +
 	"\aMachine\x12\x16\n" +
 	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x12\n" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x1c\n" +
 	"\txfeatures\x18\x03 \x01(\x04R\txfeatures\x12\x1f\n" +
 	"\vxstate_size\x18\x04 \x01(\rR\n" +
-	"xstateSize\x12\x12\n" +
+	"xstateSize\x12\x1d\n" +
+	"\n" +
+	"cpu_vendor\x18\x05 \x01(\tR\tcpuVendor\x12\x1b\n" +
+	"\tcpu_model\x18\x06 \x01(\tR\bcpuModel\x12\x1b\n" +
+	"\tcpu_flags\x18\a \x03(\tR\bcpuFlags\x12\x12\n" +
 	"\x04vdso\x18\x14 \x01(\fR\x04vdso\"\xca\b\n" +
 	"\x04Task\x12&\n" +
 	"\athreads\x18\x01 \x03(\v2\f.ckpt.ThreadR\athreads\x12 \n" +

@@ -12,6 +12,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kernel"
 	"ckpt/kind"
 	"ckpt/kind/all"
 	"ckpt/pidns"
@@ -32,9 +33,10 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 	if o.Log == nil {
 		s.o.Log = discard
 	}
+	missing := checkKernel()
 	if err := s.load(); err != nil {
 		if errors.Is(err, failure.ErrIncompatible) || errors.Is(err, failure.ErrUnsupported) {
-			return failure.All(err), in.Manifest(), nil
+			return append(missing, failure.All(err)...), in.Manifest(), nil
 		}
 		return nil, nil, err
 	}
@@ -45,6 +47,7 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 		return nil, nil, err
 	}
 	defer s.r.HostProc.Close()
+	refused = missing
 	rows := s.rows()
 	max, err := expectPIDMax(rows)
 	if err != nil {
@@ -53,8 +56,28 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 	if _, err := tree.Compile(rows, tree.Options{NoInit: s.r.Manifest.GetNoInit(), PIDMax: max}); err != nil {
 		refused = append(refused, &failure.Error{Doing: "restore", What: "the tree of processes", Err: err})
 	}
+	lacking, err := s.checkRoom()
+	if err != nil {
+		return nil, nil, err
+	}
+	refused = append(refused, lacking...)
 	refused = append(refused, s.checkFiles()...)
 	return append(refused, s.checkProcesses()...), in.Manifest(), nil
+}
+
+// checkKernel lists what this kernel, or this user on it, lacks of what every
+// restore needs.
+func checkKernel() (refused []error) {
+	for _, p := range kernel.Probes() {
+		if p.Need != kernel.Required {
+			continue
+		}
+		if err := p.Try(); err != nil {
+			refused = append(refused, failure.WithHint(failure.Unsupportedf("this kernel lacks, or keeps from uid %d: %s: %w", os.Geteuid(), p.Name, err),
+				"restore it on a kernel that has it ("+p.Since+" or later), or as root"))
+		}
+	}
+	return refused
 }
 
 // checkProcesses asks the kinds of processes and threads. What holds for several

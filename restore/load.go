@@ -44,7 +44,7 @@ func (s *session) load() error {
 		HostPID: s.hostPID, Bear: s.bear, AllowChanged: s.allowChanged, File: s.file, Reserve: s.reserve,
 		Undo: func(what string, fn func() error) { s.undos = append(s.undos, undo{what, fn}) },
 	}
-	if err := checkMachine(s.r.Manifest); err != nil {
+	if err := checkMachine(s.r.Manifest, s.o.AnyCPU); err != nil {
 		return err
 	}
 	s.ids = newIdentities(s.r.Manifest)

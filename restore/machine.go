@@ -2,16 +2,19 @@ package restore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
+	"ckpt/procfs"
 	"ckpt/tracee"
 )
 
-// checkMachine refuses an image that this machine cannot run.
-func checkMachine(m *image.Manifest) error {
+// checkMachine refuses an image that this machine cannot run, with all that stands
+// in the way.
+func checkMachine(m *image.Manifest, anyCPU bool) error {
 	from := m.GetMachine()
 	if arch := from.GetArch(); arch != "" && arch != tracee.Arch {
 		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("the image is of a %s machine, this one is %s", arch, tracee.Arch))
@@ -20,10 +23,18 @@ func checkMachine(m *image.Manifest) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	if len(from.GetVdso()) > 0 && !bytes.Equal(vdso, from.GetVdso()) {
-		return failure.WithHint(
+		errs = append(errs, failure.WithHint(
 			failure.Mark(failure.ErrIncompatible, fmt.Errorf("its programs hold code of the kernel they ran on (vDSO of %s), and this kernel has another", from.GetKernel())),
-			"restore it under the kernel "+from.GetKernel())
+			"restore it under the kernel "+from.GetKernel()))
 	}
-	return nil
+	if !anyCPU {
+		here, err := procfs.ReadCPU()
+		if err != nil {
+			return err
+		}
+		errs = append(errs, checkCPU(from, here))
+	}
+	return errors.Join(errs...)
 }

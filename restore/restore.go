@@ -32,6 +32,7 @@ type Options struct {
 	LogFile      *os.File          // the container's log, open for appending
 	AllowChanged []string          // paths of files that may differ from what they were
 	Moves        map[string]string // old and new paths, absolute and clean, see kind.Moved
+	AnyCPU       bool              // whatever instructions the processor lacks
 	Groups       []uint32          // kind.Restore.Groups
 	Log          *slog.Logger
 	// Commit is called when every process stands ready and none runs yet. If

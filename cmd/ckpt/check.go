@@ -18,27 +18,33 @@ import (
 )
 
 func newCheckCommand(a *app) *cobra.Command {
-	var asJSON, kinds bool
+	var asJSON, kinds, anyCPU bool
 	var pid hostPID
 	var tcp outside
 	var external, allowChanged, moves []string
 	cmd := &cobra.Command{
 		Use:   "check [NAME | DIR | --pid PID | --kinds]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
-		Long: `Without an argument, try every feature of the kernel that ckpt uses. With the
-name of a container, tell what stands in the way of dumping it; the container
-is not stopped, so what only stopped processes show is not looked at, and said to
-be so: a dump may still refuse it, and leaves all as it was. With --pid PID, the
-same of a process that ckpt did not start and all that descend from it. With an image (an argument with a slash), tell what would keep
-it from being restored here; nothing is made, so what only shows by that (a port
-that is taken, a lease) is not seen. With --kinds, tell of every kind of kernel object what
-ckpt keeps of it, what it refuses, what is lost, and what that needs.
+		Long: `Without an argument, try every feature of the kernel that ckpt uses.
+
+With the name of a container, tell what stands in the way of dumping it; the
+container is not stopped, so what only stopped processes show is not looked at, and
+said to be so: a dump may still refuse it, and leaves all as it was. With --pid PID,
+the same of a process that ckpt did not start and all that descend from it.
+
+With an image (an argument with a slash), tell what would keep it from being
+restored here: the kernel, the processor, room for its threads and memory, files,
+addresses and ports; nothing is made, so what only shows by that (a lease, ports of
+connections) is not seen.
+
+With --kinds, tell of every kind of kernel object what ckpt keeps of it, what it
+refuses, what is lost, and what that needs.
 
 Exits with 3 if something required is missing, or something stands in the way.`,
 		Args: args("", "[NAME | DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tree := cmd.Flags().Changed("pid")
-			ofImage := len(allowChanged) > 0 || len(moves) > 0
+			ofImage := len(allowChanged) > 0 || len(moves) > 0 || anyCPU
 			externals, err := parseExternals("check", external)
 			if err != nil {
 				return err
@@ -46,7 +52,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 			o := dump.Options{Outside: kind.Outside(tcp), External: externals}
 			switch {
 			case ofImage && (len(args) == 0 || !isImage(args[0])):
-				return usage(errors.New("check: --allow-changed and --map are for images"), "give the directory of an image, with a slash in it: ckpt check ./DIR")
+				return usage(errors.New("check: --allow-changed, --map and --any-cpu are for images"), "give the directory of an image, with a slash in it: ckpt check ./DIR")
 			case kinds && (tree || len(args) > 0):
 				return usage(fmt.Errorf("check: --kinds tells of ckpt itself, not of a container"), "usage: ckpt check --kinds")
 			case kinds:
@@ -68,7 +74,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 				if err != nil {
 					return err
 				}
-				return checkImage(cmd.Context(), a, restore.Options{Dir: args[0], AllowChanged: allowed, Moves: moved}, asJSON)
+				return checkImage(cmd.Context(), a, restore.Options{Dir: args[0], AllowChanged: allowed, Moves: moved, AnyCPU: anyCPU}, asJSON)
 			}
 			return checkContainer(cmd.Context(), a, args[0], o, asJSON)
 		},
@@ -80,6 +86,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 	cmd.Flags().Var(&pid, "pid", "would the process with this host `PID` dump, and all below it")
 	cmd.Flags().StringArrayVar(&allowChanged, "allow-changed", nil, "of an image: "+allowChangedUsage)
 	cmd.Flags().StringArrayVar(&moves, "map", nil, "of an image: "+mapUsage)
+	cmd.Flags().BoolVar(&anyCPU, "any-cpu", false, "of an image: "+anyCPUUsage)
 	return cmd
 }
 

@@ -25,8 +25,11 @@ type restoreOptions struct {
 	attach       bool
 	allowChanged []string
 	moves        []string
+	anyCPU       bool
 	json         bool
 }
+
+const anyCPUUsage = "accept a processor that lacks instructions which the programs may use"
 
 func newRestoreCommand(a *app) *cobra.Command {
 	var o restoreOptions
@@ -53,6 +56,7 @@ again, also several times at once under different names.`,
 	f.BoolVarP(&o.attach, "attach", "a", false, "on this terminal")
 	f.StringArrayVar(&o.allowChanged, "allow-changed", nil, allowChangedUsage)
 	f.StringArrayVar(&o.moves, "map", nil, mapUsage)
+	f.BoolVar(&o.anyCPU, "any-cpu", false, anyCPUUsage)
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	return cmd
 }
@@ -98,7 +102,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	}
 	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
 		Log: int(level), LogJSON: a.global.logFormat == "json",
-		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: allowed, Moves: moves, Groups: groups}}, a.err)
+		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: allowed, Moves: moves, AnyCPU: o.anyCPU, Groups: groups}}, a.err)
 	if err != nil {
 		return restoreFailed(err, name, dir)
 	}
@@ -186,7 +190,7 @@ func restoreFailed(err error, name, dir string) error {
 
 // makeRestored is the restoring half of a container.Maker.
 func makeRestored(ctx context.Context, req *container.Request, logFile *os.File, log *slog.Logger, commit func(*container.Made) error) error {
-	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, Groups: req.Restore.Groups, Log: log,
+	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

@@ -52,6 +52,7 @@ func Kind() kind.Thread {
 		Observe: k.observe,
 		Ask:     ask,
 		Sound:   sound,
+		Check:   fits,
 		Restore: restore,
 		Resume:  k.resume,
 		Final:   final,

@@ -92,6 +92,12 @@ func restoreRegs(t *kind.Target, tt *kind.TargetThread) error {
 	return err
 }
 
+// fits refuses state that this processor has no registers for.
+func fits(_ *kind.Restore, _ *kind.Target, tt *kind.TargetThread) error {
+	_, err := checkXState(tt.Extra.GetXstate(), tracee.XComponents())
+	return err
+}
+
 func setTIDAddress(c *criu_core.CoreEntry, v uint64) { c.ThreadInfo.ClearTidAddr = proto.Uint64(v) }
 func tidAddress(c *criu_core.CoreEntry) uint64       { return c.GetThreadInfo().GetClearTidAddr() }
 
