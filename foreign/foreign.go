@@ -25,7 +25,8 @@ func Translate(r *image.Reader) error {
 	if err := known(r); err != nil {
 		return err
 	}
-	t := &translation{r: r, m: &image.Manifest{Format: image.Version, Machine: &image.Machine{Arch: arch}}, files: map[string][]byte{}, entries: map[uint32]*fdinfo.FileEntry{}, copies: map[uint32]uint32{}}
+	t := &translation{r: r, m: &image.Manifest{Format: image.Version, Machine: &image.Machine{Arch: arch}}, files: map[string][]byte{}, names: map[string]string{},
+		entries: map[uint32]*fdinfo.FileEntry{}, copies: map[uint32]uint32{}}
 	for _, step := range []func() error{t.loadInventory, t.loadFiles, t.loadTree, t.spaces, t.processes, t.mappings, t.table, t.extras} {
 		if err := step(); err != nil {
 			return err
@@ -34,7 +35,7 @@ func Translate(r *image.Reader) error {
 	if err := errors.Join(t.refused...); err != nil {
 		return err
 	}
-	r.Translate(t.m, t.files)
+	r.Translate(image.Translation{Manifest: t.m, Files: t.files, Names: t.names})
 	return nil
 }
 
@@ -43,6 +44,7 @@ type translation struct {
 	r       *image.Reader
 	m       *image.Manifest
 	files   map[string][]byte
+	names   map[string]string
 	entries map[uint32]*fdinfo.FileEntry // of files.img by id
 	copies  map[uint32]uint32            // of what those entries are that CRIU has once
 	host    host

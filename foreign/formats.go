@@ -14,6 +14,10 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fs"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/ghost-file"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/inventory"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-msg"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-sem"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-shm"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-var"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pagemap"
@@ -24,6 +28,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/sk-packet"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/tcp-stream"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timens"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/utsns"
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
@@ -35,6 +40,8 @@ type format struct {
 	image.Format
 	first proto.Message // of its entries; nil: like the others
 	entry proto.Message // nil: there are none but the first, data stand behind it
+	// within are entries that stand behind one of the others, as many as it says.
+	within proto.Message
 	// data is how many bytes stand behind an entry; nil: none.
 	data func(proto.Message) int64
 }
@@ -60,14 +67,37 @@ var formats = []format{
 	{Format: image.FifoData, entry: &pipe_data.PipeDataEntry{}, data: pipeData},
 	{Format: image.SkQueues, entry: &sk_packet.SkPacketEntry{}, data: func(m proto.Message) int64 { return int64(m.(*sk_packet.SkPacketEntry).GetLength()) }},
 	{Format: image.TCPStream, first: &tcp_stream.TcpStreamEntry{}},
+	{Format: image.UTSNS, entry: &utsns.UtsnsEntry{}},
+	{Format: image.IPCVar, entry: &ipc_var.IpcVarEntry{}},
+	{Format: image.IPCShm, entry: &ipc_shm.IpcShmEntry{}, data: segmentData},
+	{Format: image.IPCSem, entry: &ipc_sem.IpcSemEntry{}, data: func(m proto.Message) int64 { return padded(2 * int64(m.(*ipc_sem.IpcSemEntry).GetNsems())) }},
+	{Format: image.IPCMsg, entry: &ipc_msg.IpcMsgEntry{}, within: &ipc_msg.IpcMsg{}, data: messageData},
 	{Format: image.GhostFile, first: &ghost_file.GhostFileEntry{}}, // then its contents, or chunks of them
 }
+
+func segmentData(m proto.Message) int64 {
+	if e := m.(*ipc_shm.IpcShmEntry); !e.GetInPagemaps() {
+		return int64(min(e.GetSize(), 1<<62)) // as before CRIU 3.0
+	}
+	return 0
+}
+
+func messageData(m proto.Message) int64 {
+	if e, ok := m.(*ipc_msg.IpcMsg); ok {
+		return padded(int64(e.GetMsize()))
+	}
+	return 0
+}
+
+// padded is the room that n bytes of an object of System V take, in bytes.
+func padded(n int64) int64 { return (n + 7) &^ 7 }
 
 func pipeData(m proto.Message) int64 { return int64(m.(*pipe_data.PipeDataEntry).GetBytes()) }
 
 // without are formats whose contents are not carried, and what they are of.
 var without = []struct{ prefix, what, hint string }{
 	{"netns", "a network namespace", "dump a program that is on the host's network"},
+	{"ifaddr", "a network namespace", "dump a program that is on the host's network"},
 	{"mountpoints", "a mount namespace", "dump a program that sees the host's mounts"},
 	{"userns", "a user namespace", "dump a program that is in criu's own"},
 	{"tty-info", "a terminal", "dump the program without --shell-job, started with its input and output in files (setsid, nohup)"},
@@ -139,8 +169,9 @@ func (f format) check(r *image.Reader, id string) error {
 	}
 	defer d.Close()
 	name := f.Name(id)
+	within := uint32(0) // so many are to come
 	for i := 1; ; i++ {
-		m := f.message(i)
+		m := f.message(i, within > 0)
 		if m == nil {
 			return nil // all the rest is data
 		}
@@ -152,6 +183,11 @@ func (f format) check(r *image.Reader, id string) error {
 		if what := unknownIn(m); what != "" {
 			return failure.WithHint(failure.Unsupportedf("%s: entry %d has a field that is not known: %s", name, i, what), "restore the image by criu")
 		}
+		if q, ok := m.(*ipc_msg.IpcMsgEntry); ok {
+			within = q.GetQnum()
+		} else if within > 0 {
+			within--
+		}
 		if err := f.skip(d, m, name); err != nil {
 			return err
 		}
@@ -159,9 +195,12 @@ func (f format) check(r *image.Reader, id string) error {
 }
 
 // message is an empty one of the sort that entry i is, from 1; nil: there is none.
-func (f format) message(i int) proto.Message {
+func (f format) message(i int, within bool) proto.Message {
 	m := f.entry
-	if i == 1 && f.first != nil {
+	switch {
+	case within:
+		m = f.within
+	case i == 1 && f.first != nil:
 		m = f.first
 	}
 	if m == nil {

@@ -38,25 +38,28 @@ func (t *translation) loadInventory() error {
 	return nil
 }
 
-// spaces are the sorts of namespaces: the name in /proc/PID/ns, and the number
-// of one in ids-PID.img.
-var spaces = []struct {
-	name string
+// namespace is a sort of them.
+type namespace struct {
+	name string // in /proc/PID/ns
 	id   func(*criu_core.TaskKobjIdsEntry) *uint32
-}{
-	{"pid", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.PidNsId }},
-	{"net", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.NetNsId }},
-	{"ipc", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.IpcNsId }},
-	{"uts", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.UtsNsId }},
-	{"mnt", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.MntNsId }},
-	{"user", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.UserNsId }},
-	{"cgroup", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.CgroupNsId }},
-	{"time", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.TimeNsId }},
+	// files are those that hold the contents of one other than criu's own.
+	files []image.Format
+}
+
+var spaces = []namespace{
+	{"pid", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.PidNsId }, nil},
+	{"net", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.NetNsId }, nil},
+	{"ipc", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.IpcNsId }, []image.Format{image.IPCVar, image.IPCShm, image.IPCSem, image.IPCMsg}},
+	{"uts", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.UtsNsId }, []image.Format{image.UTSNS}},
+	{"mnt", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.MntNsId }, nil},
+	{"user", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.UserNsId }, nil},
+	{"cgroup", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.CgroupNsId }, nil},
+	{"time", func(e *criu_core.TaskKobjIdsEntry) *uint32 { return e.TimeNsId }, nil},
 }
 
 // spaces looks at the namespaces of every process. All have those of the
-// first, whose pid namespace may be its own: it is pid 1 of it then. Of the
-// clocks the image has a reading, wherever they are from.
+// first. Its pid namespace may be its own, if it is pid 1 there, and so may those
+// of which the image has the contents.
 func (t *translation) spaces() error {
 	root := t.procs[0]
 	for _, p := range t.procs {
@@ -64,20 +67,45 @@ func (t *translation) spaces() error {
 			continue
 		}
 		for _, n := range spaces {
-			own, his, criu := n.id(p.ids), n.id(root.ids), n.id(t.host.ids)
-			switch {
-			case own == nil || his == nil || criu == nil: // a kernel or a criu without them
-			case *own != *his:
+			own, his := n.id(p.ids), n.id(root.ids)
+			if own != nil && his != nil && *own != *his {
 				t.refuseOf(p, "", failure.WithHint(failure.Unsupportedf("it has a %s namespace of its own within an image of criu's, which is not carried", n.name), "restore the image by criu"))
-			case *own != *criu && p == root && n.name != "pid" && n.name != "time":
-				t.refuseOf(p, "", failure.WithHint(failure.Unsupportedf("a %s namespace other than criu's own, of which the image has the contents, is not carried", n.name),
-					"let the program run in that of criu when it is dumped, or restore the image by criu"))
-			case *own == *criu && p == root && n.name == "pid" && p.entry.GetPid() == 1:
-				t.refuseOf(p, "", failure.Damagedf("it is pid 1 of the namespace that criu was in"))
 			}
 		}
 	}
-	t.m.NoInit = root.entry.GetPid() == 1
+	for _, n := range spaces {
+		own, criu := n.id(root.ids), n.id(t.host.ids)
+		if own == nil || criu == nil || *own == *criu { // or a kernel without them
+			continue
+		}
+		t.m.NoInit = t.m.NoInit || n.name == "pid"
+		t.refuseOf(root, "", n.refuse(root))
+		for _, f := range n.files {
+			if from := f.Name(f.ID(uint64(*own))); t.r.Has(f, f.ID(uint64(*own))) {
+				t.names[f.Name(f.ID(image.NamespaceID))] = from
+			}
+		}
+	}
+	if !t.m.NoInit && root.entry.GetPid() == 1 {
+		t.refuseOf(root, "", failure.Damagedf("it is pid 1 in the namespace that criu itself was in"))
+	}
+	return nil
+}
+
+// refuse tells why a namespace other than criu's cannot be carried.
+func (n namespace) refuse(root *process) error {
+	switch n.name {
+	case "pid":
+		if root.entry.GetPid() != 1 {
+			return failure.Damagedf("it is the first process of a pid namespace, and not pid 1")
+		}
+	case "time":
+	default:
+		if len(n.files) == 0 {
+			return failure.WithHint(failure.Unsupportedf("a %s namespace other than criu's own is not carried", n.name),
+				"let the program run in that of criu when it is dumped, or restore the image by criu")
+		}
+	}
 	return nil
 }
 

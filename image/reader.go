@@ -28,8 +28,9 @@ type Reader struct {
 	sizes    map[string]int64    // every file of the image
 	id       []byte              // SHA-256 of the manifest
 	parent   *Reader             // the image with what did not change since; nil: there is none
-	// translated are files by name that Translate has given.
+	// See Translation.
 	translated map[string][]byte
+	names      map[string]string
 }
 
 // Open opens a whole image: the manifest decodes, its version is known, every
@@ -334,6 +335,9 @@ func (r *Reader) openFile(name string) (*os.File, int64, error) {
 }
 
 func (r *Reader) open(name string) (*os.File, error) {
+	if from, ok := r.names[name]; ok {
+		name = from
+	}
 	in, base, found := strings.Cut(name, "/")
 	if !found || !isLevel(in) {
 		base = name

@@ -8,14 +8,25 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Translate lets an image of criu's be read as one of ckpt's: m is the manifest
-// that it lacks, and files, by name, are read in the place of those of the same
-// name, or beside them. It is called once, before anything else reads.
-func (r *Reader) Translate(m *Manifest, files map[string][]byte) {
-	r.manifest, r.translated = m, files
-	for name, b := range files {
-		r.sizes[name] = int64(len(b))
+// Translation is what makes an image of criu's one of ckpt's.
+type Translation struct {
+	Manifest *Manifest
+	Files    map[string][]byte // by name; in the place of the image's of that name, or beside them
+	Names    map[string]string // of files of the image by the names that ckpt has for them
+}
+
+// Translate lets an image of criu's be read as one of ckpt's. It is called once,
+// before anything else reads.
+func (r *Reader) Translate(t Translation) {
+	r.manifest, r.translated, r.names = t.Manifest, t.Files, t.Names
+	sizes := maps.Clone(r.sizes)
+	for name, from := range t.Names {
+		sizes[name] = r.sizes[from]
 	}
+	for name, b := range t.Files {
+		sizes[name] = int64(len(b))
+	}
+	r.sizes = sizes
 }
 
 // Checksums tells whether the image has any: one of criu's has none, and Verify
