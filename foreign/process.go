@@ -45,9 +45,7 @@ func (t *translation) loadTree() error {
 	}
 	for _, e := range all {
 		p := &process{entry: e}
-		if len(e.GetThreads()) == 1 {
-			e.Threads = []uint32{e.GetPid()} // CRIU 4.1.1 leaves the number of a zombie's at random
-		}
+		e.Threads = image.Threads(e)
 		if err := t.load(p); err != nil {
 			return err
 		}

@@ -186,7 +186,7 @@ func (s *summarizer) process(e *pstree.PstreeEntry) (*Process, error) {
 
 func (s *summarizer) threads(e *pstree.PstreeEntry, leader string) ([]TaskThread, error) {
 	out := []TaskThread{}
-	for _, tid := range e.GetThreads() {
+	for _, tid := range Threads(e) {
 		t := TaskThread{VTID: tid, Comm: leader}
 		if tid != e.GetPid() {
 			core, err := One[*criu_core.CoreEntry](s.r, Core, Core.ID(uint64(tid)))

@@ -92,7 +92,7 @@ func (m *Image) Process(e *pstree.PstreeEntry) (*Process, error) {
 			return nil, err
 		}
 	}
-	for i, tid := range e.GetThreads() {
+	for i, tid := range image.Threads(e) {
 		t := Thread{VTID: tid, Extra: &image.Thread{}}
 		if t.Core, err = image.One[*criu_core.CoreEntry](m.In, image.Core, image.Core.ID(uint64(tid))); err != nil {
 			return nil, err

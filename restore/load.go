@@ -114,7 +114,7 @@ func (s *session) loadTarget(e *pstree.PstreeEntry) (*kind.Target, error) {
 	if t.Extra, err = image.One[*image.Task](s.in, image.TaskExtra, id); err != nil {
 		return t, err
 	}
-	for i, tid := range e.GetThreads() {
+	for i, tid := range image.Threads(e) {
 		core, err := image.One[*criu_core.CoreEntry](s.in, image.Core, strconv.Itoa(int(tid)))
 		if err != nil {
 			return t, err

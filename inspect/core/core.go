@@ -78,7 +78,7 @@ func find(in *inspect.Image, vpid uint32) (*inspect.Process, error) {
 			}
 			return p, refuse(p)
 		}
-		if slices.Contains(e.GetThreads(), vpid) {
+		if slices.Contains(image.Threads(e), vpid) {
 			return nil, failure.WithHint(failure.Mark(ErrNoProcess, fmt.Errorf("%d is a thread of pid %d", vpid, e.GetPid())),
 				fmt.Sprintf("give pid %d: the file has all its threads", e.GetPid()))
 		}
