@@ -2,8 +2,10 @@
  * carried: what CRIU carries, too, in the plain form that most programs have
  * it. Threads and children are part of it: another one must see the same.
  *
- * carried DIR [connected]: DIR is a directory to work in; connected: also a TCP
- * connection, both ends of which it has.
+ * carried DIR [connected|local|alone]: DIR is a directory to work in; connected:
+ * also a TCP connection, both ends of which it has; alone: that, and no children;
+ * local: no TCP and no UDP, which criu 4.1 cannot save since Linux 6.17
+ * (SO_PASSCRED is of unix sockets alone).
  */
 #include "state.h"
 #include <netinet/in.h>
@@ -160,6 +162,9 @@ static void make_sockets(void)
 	unlink("socket");
 	named = socket(AF_UNIX, SOCK_STREAM, 0);
 	check(bind(named, (void *)&a, sizeof(a)) == 0 && listen(named, 3) == 0, "bind");
+}
+static void make_inet(void)
+{
 	tcp = bound_in(AF_INET, SOCK_STREAM);
 	tcp6 = bound_in(AF_INET6, SOCK_STREAM);
 	udp = bound_in(AF_INET, SOCK_DGRAM);
@@ -187,6 +192,11 @@ static void look_sockets(void)
 	int c = socket(AF_UNIX, SOCK_STREAM, 0), s = -1;
 	expect(connect(c, (void *)&a, sizeof(a)) == 0 && (s = accept(named, NULL, NULL)) >= 0, "named");
 	close(c), close(s);
+}
+static void look_inet(void)
+{
+	char buf[16] = "";
+	int c, s = -1;
 	fact_port("TCP", tcp), fact_port("TCP, IPv6", tcp6), fact_port("UDP", udp);
 	struct sockaddr_in in;
 	socklen_t len = sizeof(in);
@@ -195,7 +205,6 @@ static void look_sockets(void)
 	expect(connect(c, (void *)&in, sizeof(in)) == 0 && (s = accept(tcp, NULL, NULL)) >= 0, "listening");
 	close(c), close(s);
 	getsockname(udp, (void *)&in, &len);
-	memset(buf, 0, 16);
 	if (client >= 0) {
 		memset(buf, 0, 16);
 		expect(read(client, buf, 16) == 10 && strcmp(buf, "on its way") == 0 && write(client, "there", 5) == 5, "connection: %s", buf);
@@ -325,14 +334,18 @@ static void finish_tasks(void)
 	expect(kill(sleeper, SIGCONT) == 0 && waitpid(sleeper, &status, 0) == sleeper && WIFEXITED(status), "wake the stopped child");
 }
 
+static int local, alone;
 static void look(void)
 {
 	look_memory();
 	look_sysv();
 	look_files();
 	look_sockets();
+	if (!local)
+		look_inet();
 	look_events();
-	look_tasks();
+	if (!alone)
+		look_tasks();
 }
 
 int main(int argc, char **argv)
@@ -344,9 +357,14 @@ int main(int argc, char **argv)
 	make_sysv();
 	make_files();
 	make_sockets();
-	if (argc > 2)
+	local = argc > 2 && strcmp(argv[2], "local") == 0;
+	if (!local)
+		make_inet();
+	if (argc > 2 && !local)
 		connect_both();
 	make_events();
-	make_tasks(); /* after what blocks signals */
-	serve(look, finish_tasks);
+	alone = argc > 2 && strcmp(argv[2], "alone") == 0;
+	if (!alone)
+		make_tasks(); /* after what blocks signals */
+	serve(look, alone ? NULL : finish_tasks);
 }
