@@ -28,6 +28,7 @@ need javac openjdk-17-jdk-headless
 need redis-server redis-server
 need redis-cli redis-tools
 need nginx nginx-light
+need zstd zstd
 need memcached memcached
 need '/usr/lib/postgresql/*/bin/postgres' postgresql
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -42,7 +42,7 @@ type Source struct {
 // Options of a dump.
 type Options struct {
 	Dir          string
-	Parent       *image.Reader // see image.Options
+	Image        image.Options
 	LeaveRunning bool
 	Outside      kind.Outside
 	External     []string // see kind.External
@@ -83,7 +83,7 @@ func Run(ctx context.Context, src Source, o Options) (*Result, error) {
 
 func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	began := time.Now()
-	out, err := image.Create(o.Dir, image.Options{Parent: o.Parent})
+	out, err := image.Create(o.Dir, o.Image)
 	if err != nil {
 		return nil, err
 	}

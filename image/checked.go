@@ -45,6 +45,22 @@ func (c *checked) at(off int64) ([]byte, error) {
 	return c.buf[off-c.from:], nil
 }
 
+// ReadAt reads checked bytes (io.ReaderAt).
+func (c *checked) ReadAt(b []byte, off int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		if off+int64(done) >= c.size {
+			return done, io.EOF
+		}
+		from, err := c.at(off + int64(done))
+		if err != nil {
+			return done, err
+		}
+		done += copy(b[done:], from)
+	}
+	return done, nil
+}
+
 // damaged says what is wrong with the file, and where.
 func (c *checked) damaged(at int64, format string, args ...any) error {
 	why := fmt.Errorf(format, args...)

@@ -23,6 +23,9 @@ func (w *Writer) Commit(manifest *Manifest) error {
 	w.mu.Unlock()
 	levels := 0
 	for _, p := range pages {
+		if err := p.Close(); err != nil {
+			return err
+		}
 		levels = max(levels, len(p.refs))
 	}
 	for level := range levels + 1 {
@@ -38,6 +41,9 @@ func (w *Writer) Commit(manifest *Manifest) error {
 	sums, err := w.finishFiles()
 	if err != nil {
 		return err
+	}
+	for _, s := range sums {
+		w.stored += s.Size
 	}
 	manifest.Format, manifest.Sums, manifest.Levels = Version, sums, uint32(levels)
 	if err := w.linkParent(manifest); err != nil {
@@ -95,7 +101,7 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	}
 	for _, p := range w.pages {
 		name := pagesName(p.num)
-		if s := byName[name]; s.Size != p.pages*PageSize {
+		if s := byName[name]; w.compression == nil && s.Size != p.pages*PageSize {
 			return nil, fmt.Errorf("%s has %d bytes, its pagemap tells of %d", name, s.Size, p.pages*PageSize)
 		}
 	}
@@ -161,6 +167,7 @@ func (w *Writer) writeManifest(m *Manifest) error {
 		return err
 	}
 	defer f.Close()
+	w.stored += uint64(len(b))
 	if _, err := f.Write(b); err != nil {
 		return writeError(name, err)
 	}

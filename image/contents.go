@@ -11,7 +11,16 @@ import (
 // goroutine, and holds a few chunks of 4 MiB in memory.
 type Contents struct {
 	*Pages
-	open []*checked // those of the files last read, the latest first
+	open []opened // the files last read, the latest first
+}
+
+// opened is a file whose chunks are compared with their sums as they are read.
+type opened struct {
+	file *PagesFile
+	r    interface {
+		// at gives contents from an offset on, at least one byte.
+		at(off int64) ([]byte, error)
+	}
 }
 
 // mostOpen bounds the chunks that are held.
@@ -38,7 +47,11 @@ func (c *Contents) ReadAt(b []byte, addr int64) (int, error) {
 			done += len(to)
 			continue
 		}
-		from, err := c.checked(run.File).at(run.Offset + int64(at+uint64(done)-run.Vaddr))
+		r, err := c.checked(run.File)
+		if err != nil {
+			return done, err
+		}
+		from, err := r.r.at(run.Offset + int64(at+uint64(done)-run.Vaddr))
 		if err != nil {
 			return done, err
 		}
@@ -48,17 +61,24 @@ func (c *Contents) ReadAt(b []byte, addr int64) (int, error) {
 }
 
 // checked is what reads a file.
-func (c *Contents) checked(f *PagesFile) *checked {
-	i := slices.IndexFunc(c.open, func(o *checked) bool { return o.r == f.raw })
-	var o *checked
-	if i >= 0 {
+func (c *Contents) checked(f *PagesFile) (o opened, err error) {
+	if i := slices.IndexFunc(c.open, func(o opened) bool { return o.file == f }); i >= 0 {
 		o = c.open[i]
 		c.open = slices.Delete(c.open, i, i+1)
-	} else {
-		o = &checked{name: f.name, r: f.raw, size: f.size, sums: f.sums, from: -1}
+	} else if o, err = f.checked(); err != nil {
+		return o, err
 	}
 	c.open = slices.Insert(c.open, 0, o)[:min(len(c.open)+1, mostOpen)]
-	return o
+	return o, nil
+}
+
+func (f *PagesFile) checked() (opened, error) {
+	r := &checked{name: f.name, r: f.raw, size: f.size, sums: f.sums, from: -1}
+	if f.frames == nil {
+		return opened{f, r}, nil
+	}
+	packed, err := openFrames(f.name, r, f.size)
+	return opened{f, packed}, err
 }
 
 // upTo tells how many of n bytes at an address are of one run, or of none.

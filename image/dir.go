@@ -184,7 +184,7 @@ func removeFiles(d *os.File, levels bool) error {
 		return err
 	}
 	for _, n := range names {
-		if !strings.HasSuffix(n, suffix) && n != parentLink && !(levels && isLevel(n)) {
+		if !isFile(n) && n != parentLink && !(levels && isLevel(n)) {
 			return fmt.Errorf("it holds %s, which is no file of an image", n)
 		}
 	}
@@ -201,6 +201,9 @@ func removeFiles(d *os.File, levels bool) error {
 	}
 	return nil
 }
+
+// isFile tells by its name whether a file is part of an image.
+func isFile(name string) bool { return strings.HasSuffix(strings.TrimSuffix(name, zst), suffix) }
 
 // finish renames NAME.partial to NAME and makes that durable.
 func (p *place) finish() error {

@@ -55,19 +55,37 @@ func (r Run) Read(at uint64, b []byte) error {
 
 // PagesFile is a file with contents of pages.
 type PagesFile struct {
-	name string
-	raw  *os.File
-	size int64
-	sums []uint32 // nil: there are none
+	name   string
+	raw    *os.File
+	size   int64    // of raw
+	sums   []uint32 // of raw; nil: there are none
+	frames *frames  // nil: it is plain
 }
 
-// Raw is the file itself.
-func (f *PagesFile) Raw() *os.File { return f.raw }
+// Raw is the file itself, if contents stand in it as they are; else nil.
+func (f *PagesFile) Raw() *os.File {
+	if f.frames != nil {
+		return nil
+	}
+	return f.raw
+}
+
+// holds is how much there is to be read, in bytes.
+func (f *PagesFile) holds() int64 {
+	if f.frames != nil {
+		return f.frames.size
+	}
+	return f.size
+}
 
 // ReadAt reads decoded contents (io.ReaderAt). A file that ends too early is
 // damaged.
 func (f *PagesFile) ReadAt(b []byte, off int64) (int, error) {
-	n, err := f.raw.ReadAt(b, off)
+	r := io.ReaderAt(f.raw)
+	if f.frames != nil {
+		r = f.frames
+	}
+	n, err := r.ReadAt(b, off)
 	if err == io.EOF {
 		err = failure.Damagedf("%s is cut off", f.name)
 	}
@@ -185,25 +203,46 @@ func (p *Pages) file(r *Reader, n uint32, need int64) (*PagesFile, error) {
 	}
 	f := p.files[r][n]
 	if f == nil {
-		name := pagesName(n)
-		raw, size, err := r.openFile(name)
-		switch {
-		case err != nil:
+		var err error
+		if f, err = r.openPages(n); err != nil {
 			return nil, err
-		case raw == nil:
-			return nil, failure.Damagedf("%s is missing", name)
-		}
-		f = &PagesFile{name: name, raw: raw, size: size}
-		if s := r.sums[name]; s != nil {
-			f.sums = s.Crc32C
 		}
 		if p.files[r] == nil {
 			p.files[r] = map[uint32]*PagesFile{}
 		}
 		p.files[r][n] = f
 	}
-	if f.size < need {
-		return nil, failure.Damagedf("%s is cut off: %s of %s are left", f.name, humanBytes(f.size), humanBytes(need))
+	if has := f.holds(); has < need {
+		return nil, failure.Damagedf("%s is cut off: %s of %s are left", f.name, humanBytes(has), humanBytes(need))
+	}
+	return f, nil
+}
+
+// openPages opens pages-N.img, or the compressed file that stands for it.
+func (r *Reader) openPages(n uint32) (*PagesFile, error) {
+	name := pagesName(n)
+	packed := false
+	if _, ok := r.sizes[name]; !ok {
+		if _, packed = r.sizes[name+zst]; packed {
+			name += zst
+		}
+	}
+	raw, size, err := r.openFile(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case raw == nil:
+		return nil, failure.Damagedf("%s is missing", name)
+	}
+	f := &PagesFile{name: name, raw: raw, size: size}
+	if s := r.sums[name]; s != nil {
+		f.sums = s.Crc32C
+	}
+	if packed {
+		if f.frames, err = openFrames(name, raw, size); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
 	}
 	return f, nil
 }

@@ -2,7 +2,9 @@ package image
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -21,6 +23,8 @@ type PagesWriter struct {
 	id    string // of the pagemap
 	num   uint32 // of the pages file
 	file  *os.File
+	out   io.Writer // to file; compresses, if that is wanted
+	ended bool
 	pages uint64 // in file
 	spans []span
 	refs  []*ref // what is in other pages files of this image
@@ -44,13 +48,45 @@ func (w *Writer) Pages(id string) (*PagesWriter, error) {
 		return nil, fmt.Errorf("%s is already being written", name)
 	}
 	num := uint32(len(w.pages) + 1) // CRIU numbers them from 1
-	f, err := w.file(pagesName(num))
+	file := pagesName(num)
+	if w.compression != nil {
+		file += zst
+	}
+	f, err := w.file(file)
 	if err != nil {
 		return nil, err
 	}
-	p := &PagesWriter{w: w, id: id, num: num, file: f, past: past}
+	p := &PagesWriter{w: w, id: id, num: num, file: f, out: f, past: past}
+	if w.compression != nil {
+		p.out = &frameWriter{c: w.compression, out: f}
+	}
 	w.pages[id] = p
 	return p, nil
+}
+
+// Close ends the writing: what it needs memory for is written, or given up. To
+// close it twice does no harm.
+func (p *PagesWriter) Close() error {
+	if p.ended {
+		return nil
+	}
+	p.ended = true
+	if p.past != nil {
+		p.past.pages.Close()
+		p.past.buf = nil
+	}
+	p.guess = guess{}
+	if c, ok := p.out.(io.Closer); ok && p.out != p.file {
+		return p.writeError(c.Close())
+	}
+	return nil
+}
+
+func (p *PagesWriter) writeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return writeError(filepath.Base(p.file.Name()), err)
 }
 
 // Write adds the pages b, which stand at address vaddr. Pages come in order of
@@ -60,6 +96,8 @@ func (p *PagesWriter) Write(vaddr uint64, b []byte) error {
 	err := s.check()
 	switch n := len(p.spans); {
 	case err != nil:
+	case p.ended:
+		err = errors.New("it is closed")
 	case len(b)%PageSize != 0:
 		err = fmt.Errorf("%d bytes are no whole pages", len(b))
 	case n > 0 && vaddr < p.spans[n-1].end():
@@ -92,12 +130,9 @@ func (p *PagesWriter) writePiece(vaddr uint64, b []byte) error {
 		if fresh == 0 {
 			return nil
 		}
-		part := b[end-fresh : end]
-		if _, err := p.file.Write(part); err != nil {
-			return writeError(filepath.Base(p.file.Name()), err)
-		}
+		_, err := p.out.Write(b[end-fresh : end])
 		fresh = 0
-		return nil
+		return p.writeError(err)
 	}
 	for i := 0; i < len(b); i += PageSize {
 		at, page := vaddr+uint64(i), b[i:i+PageSize]
@@ -122,17 +157,19 @@ func (p *PagesWriter) writePiece(vaddr uint64, b []byte) error {
 	return flush(len(b))
 }
 
-// Amounts is where contents of pages stand, in bytes.
+// Amounts is where contents of pages stand, in bytes, and how large the image is.
 type Amounts struct {
-	Written   uint64 `json:"written"`   // in files of the image
+	Written   uint64 `json:"written"`   // in files of the image; before compression
 	Same      uint64 `json:"same"`      // there, too, but written for another process
 	Unchanged uint64 `json:"unchanged"` // in the parent image
+	Stored    uint64 `json:"stored"`    // all files of the image, after Commit
 }
 
 // Amounts adds up all pages so far.
 func (w *Writer) Amounts() (a Amounts) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	a.Stored = w.stored
 	for _, p := range w.pages {
 		a.Written += p.pages * PageSize
 		for _, r := range p.refs {

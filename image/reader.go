@@ -174,7 +174,7 @@ func (r *Reader) list(d *os.File, in string) (odd string, err error) {
 			if odd, err = r.listLevel(n); err != nil {
 				return "", err
 			}
-		case !strings.HasSuffix(n, suffix): // criu.log, stats-dump
+		case !isFile(n): // criu.log, stats-dump
 		case in != "" && sort == unix.S_IFLNK: // to a pages file, for CRIU
 		case sort != unix.S_IFREG:
 			odd = in + n

@@ -2,6 +2,8 @@ package image
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -95,7 +97,7 @@ func (p *PagesWriter) findSame(vaddr uint64, page []byte) (bool, error) {
 	if of == nil || err != nil || !p.refer(of, index, vaddr) {
 		return false, err
 	}
-	if g.of == nil || g.missed > 0 {
+	if !p.w.same.strong && (g.of == nil || g.missed > 0) {
 		p.guess = guess{of: of, vaddr: vaddr, index: index, buf: g.buf[:0]}
 	}
 	return true, nil
@@ -195,27 +197,41 @@ type same struct {
 	slots []slot // a power of two of them; nil: nothing is looked for
 	used  int
 	every uint64 // only pages are noted whose hash has no bit of this
+	// strong: what was written cannot be read back to be compared, so that two
+	// pages are the same if 128 bits of their SHA-256 are.
+	strong bool
 }
 
 // slot is where a page stands.
 type slot struct {
 	hash  uint64
+	check uint64       // more of the hash; 0 where that is not strong
 	of    *PagesWriter // nil: free
 	index uint64
 }
 
-// mostSlots bounds the memory of same: 12 MB. Where there are more pages, only some
+// mostSlots bounds the memory of same: 16 MB. Where there are more pages, only some
 // of them are noted, and the others found because they stand behind those.
 const mostSlots = 1 << 19
 
-func newSame() *same { return &same{seed: maphash.MakeSeed(), slots: make([]slot, 1<<10)} }
+func newSame(strong bool) *same {
+	return &same{seed: maphash.MakeSeed(), slots: make([]slot, 1<<10), strong: strong}
+}
+
+func (s *same) hash(page []byte) (hash, check uint64) {
+	if !s.strong {
+		return maphash.Bytes(s.seed, page), 0
+	}
+	sum := sha256.Sum256(page)
+	return binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])
+}
 
 // note says where a page is going to stand. s may be nil.
 func (s *same) note(page []byte, of *PagesWriter, index uint64) {
 	if s == nil {
 		return
 	}
-	h := maphash.Bytes(s.seed, page)
+	h, check := s.hash(page)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h&s.every != 0 {
@@ -225,7 +241,7 @@ func (s *same) note(page []byte, of *PagesWriter, index uint64) {
 		s.grow()
 	}
 	if at := s.at(h); at.of == nil {
-		*at = slot{h, of, index}
+		*at = slot{h, check, of, index}
 		s.used++
 	}
 }
@@ -262,12 +278,18 @@ func (s *same) find(page []byte, p *PagesWriter) (*PagesWriter, uint64, error) {
 	if s == nil {
 		return nil, 0, nil
 	}
-	h := maphash.Bytes(s.seed, page)
+	h, check := s.hash(page)
 	s.mu.Lock()
 	at := *s.at(h)
 	s.mu.Unlock()
 	if at.of == nil || at.of == p {
 		return nil, 0, nil
+	}
+	if s.strong {
+		if at.check != check {
+			return nil, 0, nil
+		}
+		return at.of, at.index, nil
 	}
 	var there [PageSize]byte
 	if err := at.of.readBack(at.index, there[:]); err != nil {

@@ -21,15 +21,17 @@ type Writer struct {
 	place *place
 	dir   *os.File // DIR.partial, locked as long as it is open
 
-	mu    sync.Mutex
-	lists map[string]*list // files of entries
-	raw   map[string]*os.File
-	pages map[string]*PagesWriter // by pagemap id
-	done  bool
+	mu     sync.Mutex
+	lists  map[string]*list // files of entries
+	raw    map[string]*os.File
+	pages  map[string]*PagesWriter // by pagemap id
+	done   bool
+	stored uint64 // bytes in all files, once they are finished
 
-	parent     *Reader // nil: there is none
-	parentPath string  // the way there from the image
-	same       *same
+	compression *compression // nil: none
+	parent      *Reader      // nil: there is none
+	parentPath  string       // the way there from the image
+	same        *same
 }
 
 // list is a file that grows by entries.
@@ -44,6 +46,8 @@ type Options struct {
 	// Parent is an image of the same container: what it has already is not
 	// written again. The new image needs it from then on. May be nil.
 	Parent *Reader
+	// Compress is how much pages are compressed; all else is small.
+	Compress Level
 }
 
 // Create starts an image that will stand at dir, which must be absent or an
@@ -58,11 +62,13 @@ func Create(dir string, o Options) (*Writer, error) {
 		p.close()
 		return nil, err
 	}
-	w := &Writer{place: p, dir: d, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame()}
-	if o.Parent != nil {
-		if w.parentPath, err = p.pathOfParent(o.Parent); err != nil {
-			return nil, errors.Join(err, w.Abort())
-		}
+	w := &Writer{place: p, dir: d, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain)}
+	w.compression, err = newCompression(o.Compress)
+	if err == nil && o.Parent != nil {
+		w.parentPath, err = p.pathOfParent(o.Parent)
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.Abort())
 	}
 	return w, nil
 }

@@ -24,6 +24,7 @@ type dumpOptions struct {
 	external     []string
 	pid          hostPID
 	parent       string
+	compress     compression
 	json         bool
 }
 
@@ -58,7 +59,10 @@ terminal, a pipe), it is refused: ckpt check --pid PID tells beforehand.
 
 With --parent DIR0, memory that is as it is in the image DIR0 is not written
 again. The new image needs DIR0, where it is, for as long as it lives, and may be
-the parent of the next. Both can be moved together.`,
+the parent of the next. Both can be moved together.
+
+--compress makes the image smaller. Programs that read CRIU's images can use it
+once zstd -d has unpacked its pages files.`,
 		Example: `  ckpt dump train ./tonight
   ckpt dump train ./tomorrow --parent ./tonight
   ckpt dump --pid 48213 ./tonight`,
@@ -79,6 +83,8 @@ the parent of the next. Both can be moved together.`,
 	f.StringArrayVar(&o.external, "external", nil, externalUsage)
 	f.Var(&o.pid, "pid", "save the process with this host `PID`, and all below it, instead of a container")
 	f.StringVar(&o.parent, "parent", "", "write only memory that is not as in the image `DIR0`")
+	f.Var(&o.compress, "compress", "compress memory (zstd): fastest, default, better or best `LEVEL`")
+	f.Lookup("compress").NoOptDefVal = "default"
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Args = func(cmd *cobra.Command, as []string) error {
 		if cmd.Flags().Changed("pid") {
@@ -164,7 +170,7 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if parent != nil {
 		defer parent.Close()
 	}
-	opts := dump.Options{Dir: dir, Parent: parent, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
+	opts := dump.Options{Dir: dir, Image: image.Options{Parent: parent, Compress: image.Level(o.compress)}, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
 	table := ""
 	opts.Leave = func(name string) error {
 		table = name
@@ -194,9 +200,9 @@ func dumped(a *app, o dumpOptions, name, to string, res *dump.Result) error {
 		}
 		return a.printJSON(dumpJSON{name, dir, res})
 	}
-	size := bytesText(res.Written)
+	size := bytesText(res.Stored)
 	if res.Unchanged > 0 {
-		size += fmt.Sprintf(" changed, %s in %s", bytesText(res.Unchanged), o.parent)
+		size += fmt.Sprintf(", and %s unchanged in %s", bytesText(res.Unchanged), o.parent)
 	}
 	a.say("%s: saved in %s (%s, frozen %s, %s)", name, to, size, tookText(res.Frozen), tookText(res.Total))
 	return nil

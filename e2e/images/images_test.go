@@ -19,6 +19,7 @@ type amounts struct {
 	Written   uint64 `json:"written"`
 	Same      uint64 `json:"same"`
 	Unchanged uint64 `json:"unchanged"`
+	Stored    uint64 `json:"stored"`
 }
 
 func dump(s *harness.Subject, dir string, flags ...string) (a amounts) {
@@ -27,17 +28,21 @@ func dump(s *harness.Subject, dir string, flags ...string) (a amounts) {
 	if a.Written+a.Same+a.Unchanged != a.Bytes {
 		s.Env.T.Errorf("%+v do not add up", a)
 	}
-	if size := pagesIn(s.Env.T, dir); size != a.Written {
+	if size := sizeOf(s.Env.T, dir, "pages-*.img"); size > 0 && size != a.Written {
 		s.Env.T.Errorf("the pages files have %d bytes, %d are said to be written", size, a.Written)
+	}
+	if size := sizeOf(s.Env.T, dir, "*.img*") + sizeOf(s.Env.T, dir, "same-*/pagemap*"); size != a.Stored {
+		s.Env.T.Errorf("the image has %d bytes, %d are said to be stored", size, a.Stored)
 	}
 	return a
 }
 
-func pagesIn(t testing.TB, dir string) (sum uint64) {
+// sizeOf adds up the files of some names, in bytes.
+func sizeOf(t testing.TB, dir, names string) (sum uint64) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "pages-*.img"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no pages in %s: %v", dir, err)
+	files, err := filepath.Glob(filepath.Join(dir, names))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, f := range files {
 		st, err := os.Stat(f)
@@ -156,5 +161,52 @@ func TestBrokenLine(t *testing.T) {
 	var all []json.RawMessage
 	if e.JSON(&all, "ps"); len(all) != 0 {
 		t.Errorf("left: %s", all)
+	}
+}
+
+// TestCompressed: a compressed image is much smaller, is brought back, and zstd
+// unpacks it; levels and parents are as in a plain one.
+func TestCompressed(t *testing.T) {
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			s := e.Watch("changing", nil, harness.Program(t, "changing.c"))
+			a := dump(s, e.Join("a"), "--leave-running", "--compress")
+			if a.Written < memory || a.Written > memory*5/4 || a.Stored > a.Written/2 {
+				t.Errorf("%+v", a)
+			}
+			unpacked := 0
+			files, err := filepath.Glob(e.Join("a/pages-*.img.zst"))
+			if err != nil || len(files) < 6 {
+				t.Fatalf("%v (%v)", files, err)
+			}
+			for _, f := range files {
+				out, err := e.Command(t.Context(), "zstd", "-dc", f).Output()
+				if err != nil {
+					t.Errorf("zstd -dc %s: %v", f, err)
+				}
+				unpacked += len(out)
+			}
+			if uint64(unpacked) != a.Written {
+				t.Errorf("zstd unpacks %d bytes of %d", unpacked, a.Written)
+			}
+			s.Look()
+			b := dump(s, e.Join("b"), "--parent", e.Join("a"), "--compress=best")
+			if b.Unchanged < 5*memory {
+				t.Errorf("%+v", b)
+			}
+			if out := e.Run("verify", e.Join("b")); !strings.Contains(out, "whole") {
+				t.Errorf("verify: %s", out)
+			}
+			e.Restore(e.Join("b"), "")
+			s.Look()
+			// Plain again, after a compressed one.
+			c := dump(s, e.Join("c"), "--parent", e.Join("b"))
+			if c.Unchanged < 5*memory {
+				t.Errorf("%+v", c)
+			}
+			e.Restore(e.Join("c"), "")
+			s.Look()
+		})
 	}
 }

@@ -43,7 +43,7 @@ func savePages(out *image.Writer, f *os.File, size int64, shmid uint32, huge uin
 	for at := int64(0); at < size; {
 		from, to, err := nextData(f, at, size, huge)
 		if errors.Is(err, io.EOF) {
-			return nil
+			break
 		}
 		if err != nil {
 			return err
@@ -54,7 +54,7 @@ func savePages(out *image.Writer, f *os.File, size int64, shmid uint32, huge uin
 		}
 		at = to
 	}
-	return nil
+	return w.Close()
 }
 
 // nextData finds data from at on: offsets of pages, to at most size; io.EOF

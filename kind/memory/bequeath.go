@@ -177,27 +177,38 @@ func (e *estate) fill(run tracee.Runner, r *kind.Restore, t *kind.Target, given 
 	defer pages.Close()
 	runs := pick(pages.Runs, given)
 	given = rangesOf(runs)
-	runs = byFile(runs)
-	for len(runs) > 0 {
-		rest, vec, total := vector(runs)
-		var step tracee.Step
-		if err := run(func(s *tracee.Script) error {
-			file := r.Take(s, runs[0].File.Raw())
-			step = s.Must(unix.SYS_PREADV, 0, s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
-			s.Note(step, "read the pages of memory")
-			s.Feed(file, step, 0)
-			s.Feed(s.Again(file), s.Must(unix.SYS_CLOSE, 0), 0)
-			return nil
-		}, func(s *tracee.Script) error { return readAll(s, step, total) }); err != nil {
+	all, err := sources(runs)
+	if err != nil {
+		return err
+	}
+	for _, from := range all {
+		if err := from.end(from.readInto(run, r)); err != nil {
 			return err
 		}
-		runs = rest
 	}
 	e.pages = without(e.pages, given)
 	for _, g := range given {
 		e.pages = append(e.pages, stretch{g, t.VPID})
 	}
 	slices.SortFunc(e.pages, func(a, b stretch) int { return byStart(a.Range, b.Range) })
+	return nil
+}
+
+// readInto has a bare child read all, some of it at a time.
+func (s *source) readInto(run tracee.Runner, r *kind.Restore) error {
+	for len(s.runs) > 0 {
+		var step tracee.Step
+		var total uint64
+		if err := run(func(sc *tracee.Script) error {
+			file := r.Take(sc, s.file)
+			step, total = s.next(sc, 0)
+			sc.Feed(file, step, 0)
+			sc.Feed(sc.Again(file), sc.Must(unix.SYS_CLOSE, 0), 0)
+			return nil
+		}, func(sc *tracee.Script) error { return readAll(sc, step, total) }); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

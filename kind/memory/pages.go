@@ -81,7 +81,7 @@ func (s *saver) contents(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint6
 	if family != nil {
 		p.Extra.Inherited = family.found
 	}
-	return n + c.written, nil
+	return n + c.written, out.Close()
 }
 
 // mapping writes the pages of one mapping and notes its guard pages.
@@ -201,6 +201,9 @@ func (s *saver) sharedContents(ctx context.Context, d *kind.Dump, p *kind.Proc) 
 		c := sharedCopier{ctx: ctx, out: out, buf: make([]byte, chunk), there: s.there}
 		err = c.copyAll(windows(d, object{m.Dev, m.Ino}, isAnonShared))
 		n += c.written
+		if err == nil {
+			err = out.Close()
+		}
 		if err != nil {
 			return n, err
 		}

@@ -84,7 +84,9 @@ func (m *maker) restore(r *kind.Restore, t *kind.Target) error {
 	if err := b.mapAll(); err != nil {
 		return err
 	}
-	b.fill()
+	if err := b.fill(); err != nil {
+		return err
+	}
 	for _, v := range b.own() {
 		b.settle(v)
 	}
@@ -287,45 +289,36 @@ func (b *space) hasPages(v *vma.VmaEntry) bool {
 	return i < len(b.runs) && b.runs[i].Vaddr < v.GetEnd()
 }
 
-// fill reads the pages in. Offsets of runs that follow each other in the file
-// let one preadv(2) fill many.
-func (b *space) fill() {
-	runs := byFile(b.runs)
-	for len(runs) > 0 {
-		file := runs[0].File
-		fd := b.t.Fetch(b.s, file.Raw())
-		for len(runs) > 0 && runs[0].File == file {
-			rest, vec, total := vector(runs)
-			step := b.s.Must(unix.SYS_PREADV, fd, b.s.Data(vec), uint64(len(vec)/16), uint64(runs[0].Offset), 0)
-			b.s.Note(step, "read the pages of memory")
-			b.t.Check = append(b.t.Check, func() error { return readAll(b.s, step, total) })
-			runs = rest
+// fill reads the pages in.
+func (b *space) fill() error {
+	all, err := sources(b.runs)
+	if err != nil {
+		return err
+	}
+	for _, from := range all {
+		fd := b.t.Fetch(b.s, from.file)
+		var read []func() error
+		for len(from.runs) > 0 {
+			step, total := from.next(b.s, fd)
+			read = append(read, func() error { return readAll(b.s, step, total) })
 		}
 		b.t.Drop(b.s, fd)
+		b.t.Check = append(b.t.Check, func() error {
+			var err error
+			for _, all := range read {
+				err = cmp.Or(err, all())
+			}
+			return from.end(err)
+		})
 	}
-}
-
-// byFile puts runs of one file together, each still in order of address.
-func byFile(runs []image.Run) []image.Run {
-	nth := map[*image.PagesFile]int{}
-	for _, r := range runs {
-		if _, ok := nth[r.File]; !ok {
-			nth[r.File] = len(nth)
-		}
-	}
-	if len(nth) < 2 {
-		return runs
-	}
-	runs = slices.Clone(runs)
-	slices.SortStableFunc(runs, func(a, b image.Run) int { return cmp.Compare(nth[a.File], nth[b.File]) })
-	return runs
+	return nil
 }
 
 // vector is the struct iovec of as many runs as one preadv(2) fills, total bytes:
-// those whose contents follow each other in the file. rest are the others.
-func vector(runs []image.Run) (rest []image.Run, vec []byte, total uint64) {
+// in one file only those whose contents follow each other. rest are the others.
+func vector(runs []image.Run, inFile bool) (rest []image.Run, vec []byte, total uint64) {
 	first := runs[0]
-	for len(runs) > 0 && len(vec)/16 < fillVectors && total < fillBytes && runs[0].File == first.File && runs[0].Offset == first.Offset+int64(total) {
+	for len(runs) > 0 && len(vec)/16 < fillVectors && total < fillBytes && (!inFile || runs[0].Offset == first.Offset+int64(total)) {
 		run := runs[0]
 		n := min(run.Pages*page, fillBytes-total)
 		vec = binary.LittleEndian.AppendUint64(vec, run.Vaddr)

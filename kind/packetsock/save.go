@@ -246,7 +246,7 @@ func saveRing(d *kind.Dump, r *image.Ring, b []byte) error {
 			return err
 		}
 	}
-	return nil
+	return out.Close()
 }
 
 func pagesID(shmid uint32) string { return fmt.Sprintf("shmem-%d", shmid) }

@@ -1,6 +1,7 @@
 package sysv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -156,10 +157,10 @@ func dumpSegment(d *kind.Dump, ns string, init *procfs.Proc, m *procfs.Map, o ob
 	if err != nil {
 		// Without rights in the first user namespace: every page is looked
 		// at, and zeros left out, at the price of memory for the holes.
-		return c.copySparse(m.Len())
+		return cmp.Or(c.copySparse(m.Len()), out.Close())
 	}
 	defer file.Close()
-	return c.copyExtents(file, m.Len())
+	return cmp.Or(c.copyExtents(file, m.Len()), out.Close())
 }
 
 // restoreShm makes the segments, and notes those to be removed again.

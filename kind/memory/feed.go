@@ -1,0 +1,100 @@
+package memory
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/image"
+	"ckpt/tracee"
+)
+
+// source is where a bare child reads contents of pages: a file that has them as
+// they are, at offsets that preadv(2) is given; or a socket, over which ckpt sends
+// what it has decoded, in the order in which it is asked for.
+type source struct {
+	runs []image.Run
+	file *os.File
+	sent chan error // nil: a file
+}
+
+// sources are those of runs: those in one plain file each, in order of address, and
+// all others.
+func sources(runs []image.Run) (all []*source, err error) {
+	var coded source
+	plain := map[*os.File]*source{}
+	for _, r := range runs {
+		s := &coded
+		if f := r.File.Raw(); f != nil {
+			if s = plain[f]; s == nil {
+				s = &source{file: f}
+				plain[f] = s
+				all = append(all, s)
+			}
+		}
+		s.runs = append(s.runs, r)
+	}
+	if len(coded.runs) == 0 {
+		return all, nil
+	}
+	coded.runs = byFile(coded.runs)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket for pages of memory: %w", err)
+	}
+	coded.file = os.NewFile(uintptr(pair[0]), "pages of memory")
+	coded.sent = make(chan error, 1)
+	to := os.NewFile(uintptr(pair[1]), "pages of memory")
+	go func(runs []image.Run) {
+		defer to.Close()
+		coded.sent <- image.Send(to, runs)
+	}(coded.runs)
+	return append(all, &coded), nil
+}
+
+// byFile puts runs of one file together, each still in order of address.
+func byFile(runs []image.Run) []image.Run {
+	nth := map[*image.PagesFile]int{}
+	for _, r := range runs {
+		if _, ok := nth[r.File]; !ok {
+			nth[r.File] = len(nth)
+		}
+	}
+	slices.SortStableFunc(runs, func(a, b image.Run) int { return cmp.Compare(nth[a.File], nth[b.File]) })
+	return runs
+}
+
+// next adds the call that reads the next pages, total bytes, and takes them from
+// s.runs. The descriptor is its first argument.
+func (s *source) next(sc *tracee.Script, fd uint64) (step tracee.Step, total uint64) {
+	rest, vec, total := vector(s.runs, s.sent == nil)
+	at, n := sc.Data(vec), uint64(len(vec)/16)
+	if s.sent == nil {
+		step = sc.Must(unix.SYS_PREADV, fd, at, n, uint64(s.runs[0].Offset), 0)
+	} else {
+		// struct msghdr, whose vector is all that it has.
+		head := binary.LittleEndian.AppendUint64(make([]byte, 16), at)
+		head = binary.LittleEndian.AppendUint64(head, n)
+		step = sc.Must(unix.SYS_RECVMSG, fd, sc.Data(append(head, make([]byte, 24)...)), unix.MSG_WAITALL)
+	}
+	sc.Note(step, "read the pages of memory")
+	s.runs = rest
+	return step, total
+}
+
+// end tells, once all was read or reading has failed with err, what went wrong.
+func (s *source) end(err error) error {
+	if s.sent == nil {
+		return err
+	}
+	_ = s.file.Close() // ends one who still sends
+	if sent := <-s.sent; sent != nil && !errors.Is(sent, unix.EPIPE) {
+		return sent
+	}
+	return err
+}
