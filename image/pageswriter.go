@@ -30,6 +30,15 @@ type PagesWriter struct {
 	refs  []*ref // what is in other pages files of this image
 	past  *past  // what is in the parent image; nil: there is none
 	guess guess
+	alone [2]uint64 // see Alone
+}
+
+// Alone has the pages from start to end written for this process even if another
+// has the same. What reads memory in go-criu, and so checkpointctl, knows no parent
+// images: it counts their pages as those of this one, and goes wrong behind. Another
+// call is for another range.
+func (p *PagesWriter) Alone(start, end uint64) {
+	p.alone = [2]uint64{start, end}
 }
 
 // Pages starts pagemap-ID.img and its pages file: id is a vpid, or "shmem-N".
@@ -139,8 +148,10 @@ func (p *PagesWriter) writePiece(vaddr uint64, b []byte) error {
 		known := len(same) > 0 && same[i/PageSize]
 		if known {
 			p.past.found = addPage(p.past.found, at, PEParent)
-		} else if known, err = p.findSame(at, page); err != nil {
-			return err
+		} else if at < p.alone[0] || at >= p.alone[1] {
+			if known, err = p.findSame(at, page); err != nil {
+				return err
+			}
 		}
 		if known {
 			if err := flush(i); err != nil {

@@ -95,6 +95,7 @@ func (r *revived) done() bool {
 // CRIU restores what ckpt has saved of programs that look at themselves
 // (e2e/program/state.h), and they find all as it was.
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		return // criu is root's
 	}

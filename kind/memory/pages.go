@@ -22,6 +22,11 @@ import (
 // of most machines.
 const chunk = 1 << 20
 
+// leastShared is how large a mapping is, in bytes, whose pages are looked for among
+// those of other processes. A process that has no such page is one that all tools
+// for CRIU's images can read the memory of (image.PagesWriter.Alone).
+const leastShared = 512 << 10
+
 // bulk writes the pages of p, and looks whether all that was saved so far still is
 // as it was.
 func (s *saver) bulk(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint64, error) {
@@ -62,6 +67,9 @@ func (s *saver) contents(ctx context.Context, d *kind.Dump, p *kind.Proc) (uint6
 	regions := make([]kernel.PageRegion, 4096)
 	for i := range p.Maps {
 		m := &p.Maps[i]
+		if m.Len() < leastShared {
+			out.Alone(m.Start, m.End)
+		}
 		if m.IsVDSO() {
 			err = c.vdso(m)
 		}
