@@ -31,7 +31,7 @@ func (s *summarizer) describe(m *fdinfo.FdinfoEntry) (typ, what string) {
 	case fdinfo.FdTypes_INETSK:
 		return inetText(e.GetIsk())
 	case fdinfo.FdTypes_UNIXSK:
-		return "unix", unixText(e.GetUsk(), s.outsideOf(e.GetUsk()))
+		return "unix", s.unixText(e.GetUsk())
 	case fdinfo.FdTypes_NETLINKSK:
 		return "netlink", fmt.Sprintf("protocol %d", e.GetNlsk().GetProtocol())
 	case fdinfo.FdTypes_EVENTFD:
@@ -49,7 +49,7 @@ func (s *summarizer) describe(m *fdinfo.FdinfoEntry) (typ, what string) {
 	case fdinfo.FdTypes_TTY:
 		return "tty", s.ttyText(e)
 	case fdinfo.FdTypes_MEMFD:
-		return "memfd", s.memfds[e.GetMemfd().GetInodeId()]
+		return "memfd", s.memfds[e.GetMemfd().GetInodeId()].GetName()
 	case fdinfo.FdTypes_NS:
 		return "namespace", fmt.Sprintf("namespace %d", e.GetNsf().GetNsId())
 	case fdinfo.FdTypes_EXT: // ours: CRIU has no type for these
@@ -126,6 +126,60 @@ func inetText(e *sk_inet.InetSkEntry) (typ, what string) {
 	return typ, what
 }
 
+// ends are the state and both ends of a socket, where they tell something.
+func (s *summarizer) ends(e *fdinfo.FileEntry) (state, local, remote string) {
+	if i := e.GetIsk(); i != nil {
+		local = addrText(i.GetSrcAddr(), i.GetSrcPort())
+		if i.GetDstPort() != 0 {
+			remote = addrText(i.GetDstAddr(), i.GetDstPort())
+		}
+		if i.GetProto() == unix.IPPROTO_TCP {
+			state = tcpState(i.GetState())
+		}
+		return state, local, remote
+	}
+	u := e.GetUsk()
+	if u == nil {
+		return "", "", ""
+	}
+	local = strings.TrimSpace(unixName(u))
+	if u.GetState() == unixListens {
+		return "listening", local, ""
+	}
+	if u.GetState() == unixConnected {
+		state = "connected"
+	}
+	if outside := s.outsideOf(u); outside != nil {
+		remote = strings.TrimSpace(unixName(outside))
+	} else if id, ok := s.peerOf(u); ok {
+		remote = fmt.Sprintf("socket %d", id)
+	}
+	return state, local, remote
+}
+
+// States of a unix socket: the kernel uses TCP's here, too.
+const (
+	unixConnected = 1
+	unixListens   = 10
+)
+
+// peerOf is the id in files.img of the socket that a unix socket is connected to.
+func (s *summarizer) peerOf(e *sk_unix.UnixSkEntry) (id uint32, ok bool) {
+	if e.GetPeer() == 0 {
+		return 0, false
+	}
+	if s.unix == nil {
+		s.unix = map[uint32]uint32{}
+		for id, f := range s.files {
+			if u := f.GetUsk(); u != nil {
+				s.unix[u.GetIno()] = id
+			}
+		}
+	}
+	id, ok = s.unix[e.GetPeer()]
+	return id, ok
+}
+
 // addrText writes an address that stands in network order in u32 words.
 func addrText(words []uint32, port uint32) string {
 	var b []byte
@@ -147,23 +201,24 @@ const UnixOutside = 1
 // outsideOf is the socket outside of the image that e is connected to; nil: it is
 // not to any.
 func (s *summarizer) outsideOf(e *sk_unix.UnixSkEntry) *sk_unix.UnixSkEntry {
-	for _, f := range s.files {
-		if o := f.GetUsk(); o.GetUflags() == UnixOutside && o.GetIno() == e.GetPeer() {
-			return o
-		}
+	id, _ := s.peerOf(e)
+	if o := s.files[id].GetUsk(); o.GetUflags() == UnixOutside {
+		return o
 	}
 	return nil
 }
 
-func unixText(e, outside *sk_unix.UnixSkEntry) string {
+func (s *summarizer) unixText(e *sk_unix.UnixSkEntry) string {
 	out := map[uint32]string{unix.SOCK_STREAM: "stream", unix.SOCK_DGRAM: "datagram", unix.SOCK_SEQPACKET: "seqpacket"}[e.GetType()] + unixName(e)
+	outside := s.outsideOf(e)
+	peer, connected := s.peerOf(e)
 	switch {
-	case e.GetState() == 10: // TCP_LISTEN: the kernel uses TCP's states here, too
+	case e.GetState() == unixListens:
 		out += " listening"
 	case outside != nil:
 		out += ", connected to" + unixName(outside) + ", outside"
-	case e.GetState() == 1 && e.GetPeer() != 0:
-		out += fmt.Sprintf(", peer of socket %d", e.GetPeer())
+	case connected:
+		out += fmt.Sprintf(", peer of socket %d", peer)
 	}
 	return strings.TrimSpace(out)
 }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"math"
 	"slices"
 	"strconv"
 
@@ -23,6 +24,27 @@ type Memory struct {
 type Amount struct {
 	Mapped uint64 `json:"mapped"`
 	Saved  uint64 `json:"saved"`
+}
+
+// PageBytes is where contents of memory stand, in bytes.
+type PageBytes struct {
+	Stored   uint64 `json:"stored"`    // in this image, for the first that has them
+	Common   uint64 `json:"common"`    // there, too: another process has the same
+	InParent uint64 `json:"in_parent"` // in the image that this one was made after
+}
+
+func (b *PageBytes) count(runs []Run) {
+	for _, r := range runs {
+		n := r.Pages * PageSize
+		switch r.From {
+		case Own:
+			b.Stored += n
+		case Another:
+			b.Common += n
+		case Parent:
+			b.InParent += n
+		}
+	}
 }
 
 func (m *Memory) add(o Memory) {
@@ -77,6 +99,7 @@ func (s *summarizer) memory(p *Process, id string, e *mm.MmEntry) error {
 		return err
 	}
 	defer pages.Close()
+	s.pages.count(pages.Runs)
 	for _, v := range e.GetVmas() {
 		size := v.GetEnd() - v.GetStart()
 		a := p.Memory.part(v.GetStatus())
@@ -115,8 +138,8 @@ func savedIn(runs []Run, start, end uint64) uint64 {
 func (s *summarizer) sharedMemory(p *Process, vmas []*vma.VmaEntry) error {
 	seen := map[uint64]bool{}
 	for _, v := range vmas {
-		id := v.GetShmid()
-		if v.GetStatus()&(vmaAnonShm|vmaSysV) == 0 || seen[id] {
+		id, is := s.objectOf(v)
+		if !is || seen[id] {
 			continue
 		}
 		seen[id] = true
@@ -127,12 +150,26 @@ func (s *summarizer) sharedMemory(p *Process, vmas []*vma.VmaEntry) error {
 				return err
 			}
 			pages.Close()
+			s.pages.count(pages.Runs)
 			saved = savedIn(pages.Runs, 0, maxAddr)
 			s.shared[id] = saved
 		}
 		p.Memory.Shared.Saved += saved
 	}
 	return nil
+}
+
+// objectOf is the shmid of the shared memory that is mapped, if any: a mapping of a
+// memfd names its file.
+func (s *summarizer) objectOf(v *vma.VmaEntry) (id uint64, is bool) {
+	switch st := v.GetStatus(); {
+	case st&(vmaAnonShm|vmaSysV) != 0:
+		return v.GetShmid(), true
+	case st&vmaMemfd != 0 && v.GetShmid() <= math.MaxUint32:
+		m := s.memfds[uint32(s.files[uint32(v.GetShmid())].GetMemfd().GetInodeId())]
+		return uint64(m.GetShmid()), m != nil
+	}
+	return 0, false
 }
 
 // command takes the command line from ckpt-task-VPID.img, or else from where

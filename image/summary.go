@@ -2,6 +2,7 @@ package image
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,10 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/siginfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timer"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/utsns"
+	"golang.org/x/sys/unix"
 )
 
 // Summary is what an image holds, as `ckpt inspect` shows it. Strings are as
@@ -29,11 +33,18 @@ type Summary struct {
 	Format  uint32     `json:"format,omitempty"`
 	Kernel  string     `json:"kernel,omitempty"`
 	Arch    string     `json:"arch,omitempty"`
+	CPU     string     `json:"cpu,omitempty"` // as its maker calls it
+	// HostName is the container's own; images of criu's have it, too.
+	HostName string `json:"host_name,omitempty"`
+	// Parent is where the image that this one was made after is, from its directory.
+	Parent string `json:"parent,omitempty"`
 	// OwnNetwork: the container has a network namespace of its own.
 	OwnNetwork bool  `json:"own_network,omitempty"`
 	Size       int64 `json:"size"` // of all files, in bytes
 	// Memory adds up the processes; memory that several share counts in each.
-	Memory    Memory    `json:"memory"`
+	Memory Memory `json:"memory"`
+	// Pages counts each address space and piece of shared memory once.
+	Pages     PageBytes `json:"pages"`
 	Processes []Process `json:"processes"`
 	// Sockets are those of all processes, each once.
 	Sockets []Socket `json:"sockets"`
@@ -41,21 +52,31 @@ type Summary struct {
 
 // Process is one process of the image.
 type Process struct {
-	VPID    uint32       `json:"vpid"`
-	VPPID   uint32       `json:"vppid"`
-	VPGID   uint32       `json:"vpgid"`
-	VSID    uint32       `json:"vsid"`
-	Comm    string       `json:"comm"`
-	Command []string     `json:"command,omitempty"`
-	Exe     string       `json:"exe,omitempty"`
-	Cwd     string       `json:"cwd,omitempty"`
-	State   string       `json:"state"` // running, stopped, zombie
-	UID     uint32       `json:"uid"`   // effective, as seen inside
+	VPID    uint32   `json:"vpid"`
+	VPPID   uint32   `json:"vppid"`
+	VPGID   uint32   `json:"vpgid"`
+	VSID    uint32   `json:"vsid"`
+	Comm    string   `json:"comm"`
+	Command []string `json:"command,omitempty"`
+	Exe     string   `json:"exe,omitempty"`
+	Cwd     string   `json:"cwd,omitempty"`
+	Root    string   `json:"root,omitempty"`
+	Umask   uint32   `json:"umask"`
+	State   string   `json:"state"` // running, stopped, zombie
+	// Status is that of a zombie, as wait(2) gives it.
+	Status *uint32 `json:"status,omitempty"`
+	// Nested are its ids in the pid namespaces below the container's, outer ones first.
+	Nested  []uint32     `json:"nested,omitempty"`
+	UID     uint32       `json:"uid"` // effective, as seen inside
 	GID     uint32       `json:"gid"`
 	Threads []TaskThread `json:"threads"`
 	Memory  Memory       `json:"memory"`
-	Files   []File       `json:"files"`
-	Timers  []Timer      `json:"timers,omitempty"`
+	// SharesMemory is the process whose address space it has (clone(2) with CLONE_VM).
+	SharesMemory uint32  `json:"shares_memory_with,omitempty"`
+	Files        []File  `json:"files"`
+	Timers       []Timer `json:"timers,omitempty"`
+	// Pending are the signals that wait, for it or one of its threads.
+	Pending []uint32 `json:"pending_signals,omitempty"`
 }
 
 // TaskThread is one thread.
@@ -70,14 +91,21 @@ type File struct {
 	ID   uint32 `json:"id"`   // equal for descriptors of one open file description
 	Type string `json:"type"` // file, pipe, tcp, unix, eventfd, ...
 	What string `json:"what"` // a path, addresses, a state
+	// Pos is where a file is read or written next, in bytes.
+	Pos         *uint64 `json:"pos,omitempty"`
+	CloseOnExec bool    `json:"cloexec,omitempty"`
 }
 
 // Socket is a socket with its holders.
 type Socket struct {
-	ID    uint32   `json:"id"`
-	Type  string   `json:"type"`
-	What  string   `json:"what"`
-	VPIDs []uint32 `json:"vpids"`
+	ID   uint32 `json:"id"`
+	Type string `json:"type"`
+	What string `json:"what"`
+	// State, Local and Remote are parts of What: "listening", addresses, names.
+	State  string   `json:"state,omitempty"`
+	Local  string   `json:"local,omitempty"`
+	Remote string   `json:"remote,omitempty"`
+	VPIDs  []uint32 `json:"vpids"` // who holds it
 }
 
 // Timer is a timer that is armed or exists by a number.
@@ -93,20 +121,28 @@ type Timer struct {
 type summarizer struct {
 	r      *Reader
 	files  map[uint32]*fdinfo.FileEntry
-	memfds map[uint32]string // name by inode_id
-	shared map[uint64]uint64 // saved bytes by shmid
+	memfds map[uint32]*memfd.MemfdInodeEntry // by inode_id
+	shared map[uint64]uint64                 // saved bytes by shmid
+	spaces map[uint32]*Process               // the first that has an address space, by vm_id
+	nested map[uint32][]uint32               // ids below the container's pid namespace, by id
+	pages  PageBytes
+	unix   map[uint32]uint32 // id in files.img by the ino of a unix socket; nil: not looked up yet
 }
 
 // Summarize reads everything but the contents of memory.
 func Summarize(r *Reader) (*Summary, error) {
-	s := &summarizer{r: r, files: map[uint32]*fdinfo.FileEntry{}, memfds: map[uint32]string{}, shared: map[uint64]uint64{}}
+	s := &summarizer{r: r, files: map[uint32]*fdinfo.FileEntry{}, memfds: map[uint32]*memfd.MemfdInodeEntry{}, shared: map[uint64]uint64{},
+		spaces: map[uint32]*Process{}, nested: map[uint32][]uint32{}}
+	for _, row := range r.Manifest().GetTable() {
+		s.nested[row.GetId()] = row.GetNested()
+	}
 	err := cmp.Or(
 		Each(r, Files, "", func(m *fdinfo.FileEntry, _ func(int) ([]byte, error)) error {
 			s.files[m.GetId()] = m
 			return nil
 		}),
 		Each(r, MemfdInode, "", func(m *memfd.MemfdInodeEntry, _ func(int) ([]byte, error)) error {
-			s.memfds[uint32(m.GetInodeId())] = m.GetName()
+			s.memfds[uint32(m.GetInodeId())] = m
 			return nil
 		}),
 	)
@@ -128,8 +164,8 @@ func Summarize(r *Reader) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	out.Sockets = sockets(out.Processes)
-	return out, nil
+	out.Sockets, out.Pages = s.sockets(out.Processes), s.pages
+	return out, s.hostName(out)
 }
 
 func (s *summarizer) head() (*Summary, error) {
@@ -141,6 +177,7 @@ func (s *summarizer) head() (*Summary, error) {
 	}
 	out.MadeBy, out.Name, out.Command, out.Format = "ckpt", m.GetName(), m.GetCommand(), m.GetFormat()
 	out.Kernel, out.Arch, out.OwnNetwork = m.GetMachine().GetKernel(), m.GetMachine().GetArch(), m.GetNetNone()
+	out.CPU, out.Parent = m.GetMachine().GetCpuModel(), m.GetParent().GetPath()
 	created := time.Unix(0, m.GetCreated()).UTC()
 	out.Created = &created
 	return out, nil
@@ -156,14 +193,23 @@ func (s *summarizer) process(e *pstree.PstreeEntry) (*Process, error) {
 	tc, creds := core.GetTc(), core.GetThreadCore().GetCreds()
 	p.Comm, p.State = tc.GetComm(), stateText(tc.GetTaskState())
 	p.UID, p.GID = creds.GetEuid(), creds.GetEgid()
-	p.Timers = timersOf(tc.GetTimers())
-	if p.Threads, err = s.threads(e, p.Comm); err != nil {
+	p.Timers, p.Nested = timersOf(tc.GetTimers()), s.nested[e.GetPid()]
+	p.Pending = pendingOf(p.Pending, tc.GetSignalsS())
+	if err := s.threads(p, e); err != nil {
 		return nil, err
 	}
 	if p.State == "zombie" {
+		status := tc.GetExitCode()
+		p.Status = &status
 		return p, nil
 	}
-	if err := s.descriptors(p, id, core.GetIds()); err != nil {
+	ids := core.GetIds() // old images of criu's have no other
+	if s.r.Has(IDs, id) {
+		if ids, err = One[*criu_core.TaskKobjIdsEntry](s.r, IDs, id); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.descriptors(p, ids); err != nil {
 		return nil, err
 	}
 	if s.r.Has(FS, id) {
@@ -171,7 +217,7 @@ func (s *summarizer) process(e *pstree.PstreeEntry) (*Process, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.Cwd = s.pathOf(f.GetCwdId())
+		p.Cwd, p.Root, p.Umask = s.pathOf(f.GetCwdId()), s.pathOf(f.GetRootId()), f.GetUmask()
 	}
 	if !s.r.Has(MM, id) {
 		return p, nil
@@ -181,38 +227,74 @@ func (s *summarizer) process(e *pstree.PstreeEntry) (*Process, error) {
 		return nil, err
 	}
 	p.Exe = s.pathOf(m.GetExeFileId())
+	if first := s.spaces[ids.GetVmId()]; first != nil {
+		p.SharesMemory, p.Memory, p.Command = first.VPID, first.Memory, first.Command
+		return p, nil
+	}
+	s.spaces[ids.GetVmId()] = p
 	return p, s.memory(p, id, m)
 }
 
-func (s *summarizer) threads(e *pstree.PstreeEntry, leader string) ([]TaskThread, error) {
-	out := []TaskThread{}
+func (s *summarizer) threads(p *Process, e *pstree.PstreeEntry) error {
 	for _, tid := range Threads(e) {
-		t := TaskThread{VTID: tid, Comm: leader}
-		if tid != e.GetPid() {
-			core, err := One[*criu_core.CoreEntry](s.r, Core, Core.ID(uint64(tid)))
-			if err != nil {
-				return nil, err
-			}
-			t.Comm = cmp.Or(core.GetThreadCore().GetComm(), leader)
-		}
-		out = append(out, t)
-	}
-	return out, nil
-}
-
-// descriptors reads the table that ids-VPID.img (or, in old images, the core)
-// names.
-func (s *summarizer) descriptors(p *Process, id string, ids *criu_core.TaskKobjIdsEntry) error {
-	if s.r.Has(IDs, id) {
-		var err error
-		if ids, err = One[*criu_core.TaskKobjIdsEntry](s.r, IDs, id); err != nil {
+		core, err := One[*criu_core.CoreEntry](s.r, Core, Core.ID(uint64(tid)))
+		if err != nil {
 			return err
 		}
+		p.Pending = pendingOf(p.Pending, core.GetThreadCore().GetSignalsP())
+		p.Threads = append(p.Threads, TaskThread{VTID: tid, Comm: cmp.Or(core.GetThreadCore().GetComm(), p.Comm)})
 	}
+	return nil
+}
+
+// pendingOf adds the signals of a queue, each once.
+func pendingOf(all []uint32, q *siginfo.SignalQueueEntry) []uint32 {
+	for _, e := range q.GetSignals() {
+		if b := e.GetSiginfo(); len(b) >= 4 {
+			all = append(all, binary.LittleEndian.Uint32(b))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// hostName adds that of the container's own namespace: in an image of criu's, that
+// of the root process.
+func (s *summarizer) hostName(out *Summary) error {
+	id := uint64(NamespaceID)
+	if out.MadeBy == "criu" {
+		inv, err := One[*inventory.InventoryEntry](s.r, Inventory, "")
+		if err != nil {
+			return err
+		}
+		id = uint64(inv.GetRootIds().GetUtsNsId())
+		if len(out.Processes) > 0 && s.r.Has(IDs, u64(out.Processes[0].VPID)) {
+			ids, err := One[*criu_core.TaskKobjIdsEntry](s.r, IDs, u64(out.Processes[0].VPID))
+			if err != nil {
+				return err
+			}
+			id = uint64(ids.GetUtsNsId())
+		}
+	}
+	return Each(s.r, UTSNS, UTSNS.ID(id), func(m *utsns.UtsnsEntry, _ func(int) ([]byte, error)) error {
+		out.HostName = m.GetNodename()
+		return nil
+	})
+}
+
+func u64(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+// descriptors reads the table that ids names.
+func (s *summarizer) descriptors(p *Process, ids *criu_core.TaskKobjIdsEntry) error {
 	table := FDInfo.ID(uint64(ids.GetFilesId()))
 	err := Each(s.r, FDInfo, table, func(m *fdinfo.FdinfoEntry, _ func(int) ([]byte, error)) error {
 		typ, what := s.describe(m)
-		p.Files = append(p.Files, File{FD: m.GetFd(), ID: m.GetId(), Type: typ, What: what})
+		f := File{FD: m.GetFd(), ID: m.GetId(), Type: typ, What: what, CloseOnExec: m.GetFlags()&unix.FD_CLOEXEC != 0}
+		if reg := s.files[m.GetId()].GetReg(); reg != nil && typ == "file" {
+			pos := reg.GetPos()
+			f.Pos = &pos
+		}
+		p.Files = append(p.Files, f)
 		return nil
 	})
 	slices.SortFunc(p.Files, func(a, b File) int { return cmp.Compare(a.FD, b.FD) })
@@ -265,7 +347,7 @@ func isSocket(typ string) bool {
 	return false
 }
 
-func sockets(procs []Process) []Socket {
+func (s *summarizer) sockets(procs []Process) []Socket {
 	out := []Socket{}
 	at := map[uint32]int{}
 	for _, p := range procs {
@@ -277,7 +359,9 @@ func sockets(procs []Process) []Socket {
 			if !ok {
 				i = len(out)
 				at[f.ID] = i
-				out = append(out, Socket{ID: f.ID, Type: f.Type, What: f.What})
+				so := Socket{ID: f.ID, Type: f.Type, What: f.What}
+				so.State, so.Local, so.Remote = s.ends(s.files[f.ID])
+				out = append(out, so)
 			}
 			if !slices.Contains(out[i].VPIDs, p.VPID) {
 				out[i].VPIDs = append(out[i].VPIDs, p.VPID)

@@ -18,9 +18,11 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/siginfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/sk-inet"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/sk-unix"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timer"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/utsns"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -45,14 +47,18 @@ func family(t *testing.T, dir string) {
 	itimer := func(v uint64) *timer.ItimerEntry {
 		return &timer.ItimerEntry{Isec: u64(0), Iusec: u64(0), Vsec: u64(v), Vusec: u64(v * 500)}
 	}
-	add(Core, "2", made(&criu_core.CoreEntry{Tc: &criu_core.TaskCoreEntry{Comm: str("job"), TaskState: u32(1),
+	signal := func(n byte) *siginfo.SignalQueueEntry {
+		return &siginfo.SignalQueueEntry{Signals: []*siginfo.SiginfoEntry{{Siginfo: []byte{n, 0, 0, 0}}, {Siginfo: []byte{n, 0, 0, 0}}}}
+	}
+	add(UTSNS, "1", &utsns.UtsnsEntry{Nodename: str("box"), Domainname: str("")})
+	add(Core, "2", made(&criu_core.CoreEntry{Tc: &criu_core.TaskCoreEntry{Comm: str("job"), TaskState: u32(1), SignalsS: signal(12),
 		Timers: &criuTimers{Real: itimer(3), Virt: itimer(0), Prof: itimer(0)}}}))
-	add(Core, "3", made(&criu_core.CoreEntry{ThreadCore: &criu_core.ThreadCoreEntry{Comm: str("helper")}}))
-	add(Core, "4", made(&criu_core.CoreEntry{Tc: &criu_core.TaskCoreEntry{Comm: str("gone"), TaskState: u32(2)}}))
+	add(Core, "3", made(&criu_core.CoreEntry{ThreadCore: &criu_core.ThreadCoreEntry{Comm: str("helper"), SignalsP: signal(10)}}))
+	add(Core, "4", made(&criu_core.CoreEntry{Tc: &criu_core.TaskCoreEntry{Comm: str("gone"), TaskState: u32(2), ExitCode: u32(0x100)}}))
 	add(IDs, "2", made(&criu_core.TaskKobjIdsEntry{FilesId: u32(9)}))
-	add(FS, "2", &fs.FsEntry{CwdId: u32(2), RootId: u32(2)})
+	add(FS, "2", &fs.FsEntry{CwdId: u32(2), RootId: u32(2), Umask: u32(0o22)})
 	for fd, e := range []*fdinfo.FileEntry{
-		{Type: fdinfo.FdTypes_REG.Enum(), Id: u32(1), Reg: &regfile.RegFileEntry{Name: str("/bin/job")}},
+		{Type: fdinfo.FdTypes_REG.Enum(), Id: u32(1), Reg: &regfile.RegFileEntry{Name: str("/bin/job"), Pos: proto.Uint64(70)}},
 		{Type: fdinfo.FdTypes_EVENTFD.Enum(), Id: u32(3), Efd: &eventfd.EventfdFileEntry{Counter: u64(7)}},
 		{Type: fdinfo.FdTypes_INETSK.Enum(), Id: u32(4), Isk: &sk_inet.InetSkEntry{Proto: u32(6), State: u32(10), SrcPort: u32(80), DstPort: u32(0), SrcAddr: []uint32{0x0100007f}}},
 		{Type: fdinfo.FdTypes_UNIXSK.Enum(), Id: u32(5), Usk: &sk_unix.UnixSkEntry{Type: u32(1), State: u32(10), Name: []byte("/run/x\x00")}},
@@ -62,7 +68,7 @@ func family(t *testing.T, dir string) {
 		add(Files, "", made(e))
 		// A second descriptor of the socket: one socket all the same.
 		for _, n := range map[bool][]int{true: {fd, fd + 10}, false: {fd}}[e.GetId() == 4] {
-			add(FDInfo, "9", &fdinfo.FdinfoEntry{Id: e.Id, Flags: u32(0), Type: e.Type, Fd: u32(uint32(n))})
+			add(FDInfo, "9", &fdinfo.FdinfoEntry{Id: e.Id, Flags: u32(map[uint32]uint32{3: unix.FD_CLOEXEC}[e.GetId()]), Type: e.Type, Fd: u32(uint32(n))})
 		}
 	}
 	add(Files, "", made(&fdinfo.FileEntry{Type: fdinfo.FdTypes_REG.Enum(), Id: u32(2), Reg: &regfile.RegFileEntry{Name: str("/home/eva")}}))
@@ -79,7 +85,8 @@ func family(t *testing.T, dir string) {
 	q, err := w.Pages("shmem-5")
 	check(t, err)
 	fill(t, q, 0, 2, 3)
-	check(t, w.Commit(&Manifest{Name: "train", Command: []string{"job", "-fast"}, Created: 1_700_000_000_000_000_000, Machine: &Machine{Kernel: "6.18", Arch: "amd64"}}))
+	check(t, w.Commit(&Manifest{Name: "train", Command: []string{"job", "-fast"}, Created: 1_700_000_000_000_000_000, Machine: &Machine{Kernel: "6.18", Arch: "amd64", CpuModel: "Fast"},
+		Table: []*Identity{{Id: 2, Nested: []uint32{1}}}}))
 }
 
 type criuTimers = timer.TaskTimersEntry
@@ -102,18 +109,20 @@ func TestSummary(t *testing.T) {
 		Mapped:      16 * PageSize, Saved: 7 * PageSize,
 	}
 	want := &Summary{
-		MadeBy: "ckpt", Name: "train", Command: []string{"job", "-fast"}, Created: &created, Format: Version, Kernel: "6.18", Arch: "amd64",
-		Memory: sum,
+		MadeBy: "ckpt", Name: "train", Command: []string{"job", "-fast"}, Created: &created, Format: Version, Kernel: "6.18", Arch: "amd64", CPU: "Fast", HostName: "box",
+		Memory: sum, Pages: PageBytes{Stored: 7 * PageSize},
 		Processes: []Process{
-			{VPID: 2, VPGID: 2, VSID: 2, Comm: "job", Command: []string{"job", "-fast"}, Exe: "/bin/job", Cwd: "/home/eva", State: "running",
+			{VPID: 2, VPGID: 2, VSID: 2, Comm: "job", Command: []string{"job", "-fast"}, Exe: "/bin/job", Cwd: "/home/eva", Root: "/home/eva", Umask: 0o22, State: "running", Nested: []uint32{1},
 				Threads: []TaskThread{{2, "job"}, {3, "helper"}}, Memory: sum,
-				Files: []File{{0, 1, "file", "/bin/job"}, {1, 3, "eventfd", "counter 7"}, {2, 4, "tcp", "127.0.0.1:80 listening"},
-					{3, 5, "unix", "stream /run/x listening"}, {4, 6, "mqueue", "/orders"}, {5, 7, "pidfd", ""}, {12, 4, "tcp", "127.0.0.1:80 listening"}},
-				Timers: []Timer{{Type: "real", Left: 3*time.Second + 1500*time.Microsecond}},
+				Files: []File{{0, 1, "file", "/bin/job", proto.Uint64(70), false}, {1, 3, "eventfd", "counter 7", nil, true}, {2, 4, "tcp", "127.0.0.1:80 listening", nil, false},
+					{3, 5, "unix", "stream /run/x listening", nil, false}, {4, 6, "mqueue", "/orders", nil, false}, {5, 7, "pidfd", "", nil, false}, {12, 4, "tcp", "127.0.0.1:80 listening", nil, false}},
+				Timers:  []Timer{{Type: "real", Left: 3*time.Second + 1500*time.Microsecond}},
+				Pending: []uint32{10, 12},
 			},
-			{VPID: 4, VPPID: 2, VPGID: 2, VSID: 2, Comm: "gone", State: "zombie", Threads: []TaskThread{{4, "gone"}}, Files: []File{}},
+			{VPID: 4, VPPID: 2, VPGID: 2, VSID: 2, Comm: "gone", State: "zombie", Status: proto.Uint32(0x100), Threads: []TaskThread{{4, "gone"}}, Files: []File{}},
 		},
-		Sockets: []Socket{{4, "tcp", "127.0.0.1:80 listening", []uint32{2}}, {5, "unix", "stream /run/x listening", []uint32{2}}},
+		Sockets: []Socket{{4, "tcp", "127.0.0.1:80 listening", "listening", "127.0.0.1:80", "", []uint32{2}},
+			{5, "unix", "stream /run/x listening", "listening", "/run/x", "", []uint32{2}}},
 	}
 	if s.Size <= 7*PageSize {
 		t.Errorf("size %d", s.Size)
@@ -166,11 +175,22 @@ func TestSocketsAreDescribed(t *testing.T) {
 	}
 	abstract := &sk_unix.UnixSkEntry{Type: u32(2), State: u32(1), Name: []byte("\x00abc"), Peer: u32(9)}
 	outside := &sk_unix.UnixSkEntry{Ino: u32(9), Uflags: u32(UnixOutside), Name: []byte("/dev/log\x00")}
-	s := &summarizer{files: map[uint32]*fdinfo.FileEntry{}}
-	for _, want := range []string{"datagram @abc, peer of socket 9", "datagram @abc, connected to /dev/log, outside"} {
-		if got := unixText(abstract, s.outsideOf(abstract)); got != want {
-			t.Errorf("%q, want %q", got, want)
+	for _, tt := range []struct {
+		peer                       *sk_unix.UnixSkEntry
+		want, state, local, remote string
+	}{
+		{nil, "datagram @abc", "connected", "@abc", ""},
+		{&sk_unix.UnixSkEntry{Ino: u32(9)}, "datagram @abc, peer of socket 4", "connected", "@abc", "socket 4"},
+		{outside, "datagram @abc, connected to /dev/log, outside", "connected", "@abc", "/dev/log"},
+	} {
+		s := &summarizer{files: map[uint32]*fdinfo.FileEntry{3: {Usk: abstract}, 4: {Usk: tt.peer}}}
+		state, local, remote := s.ends(s.files[3])
+		if got := s.unixText(abstract); got != tt.want || state != tt.state || local != tt.local || remote != tt.remote {
+			t.Errorf("%q, %s from %q to %q, want %+v", got, state, local, remote, tt)
 		}
-		s.files[4] = &fdinfo.FileEntry{Usk: outside}
+	}
+	s := &summarizer{}
+	if state, local, remote := s.ends(&fdinfo.FileEntry{Isk: &sk_inet.InetSkEntry{Proto: u32(6), State: u32(1), SrcPort: u32(1), DstPort: u32(2), SrcAddr: []uint32{0x0100007f}, DstAddr: []uint32{0x0500000a}}}); state != "established" || local != "127.0.0.1:1" || remote != "10.0.0.5:2" {
+		t.Errorf("%s from %s to %s", state, local, remote)
 	}
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // bytesText is a size for people: "812 B", "212 MB", "1.4 GB" (powers of 1000).
@@ -95,6 +98,34 @@ func table(cols []column, rows [][]string, gap int) string {
 	line(func(i int) string { return cols[i].title }, func(int) bool { return false })
 	for _, r := range rows {
 		line(func(i int) string { return r[i] }, func(i int) bool { return cols[i].right })
+	}
+	return b.String()
+}
+
+// width is how many columns the terminal has that standard output is; 0: it is none.
+func (a *app) width() int {
+	f, ok := a.out.(*os.File)
+	if !ok {
+		return 0
+	}
+	w, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(w.Col)
+}
+
+// cutLines cuts every line to n columns; 0: none is.
+func cutLines(text string, n int) string {
+	if n <= 1 {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if r := []rune(strings.TrimSuffix(line, "\n")); len(r) > n {
+			line = string(r[:n-1]) + "…\n"
+		}
+		b.WriteString(line)
 	}
 	return b.String()
 }

@@ -101,3 +101,14 @@ func TestProcessTable(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestCutLines(t *testing.T) {
+	for _, tt := range []struct {
+		n    int
+		want string
+	}{{0, "short\nätoo long\n"}, {9, "short\nätoo long\n"}, {6, "short\nätoo …\n"}} {
+		if got := cutLines("short\nätoo long\n", tt.n); got != tt.want {
+			t.Errorf("%d columns: %q, want %q", tt.n, got, tt.want)
+		}
+	}
+}
