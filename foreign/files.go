@@ -37,7 +37,7 @@ func checkFile(e *fdinfo.FileEntry) error {
 	case fdinfo.FdTypes_MEMFD:
 		own = e.GetMemfd()
 	default:
-		return failure.WithHint(failure.Unsupportedf("files.img: file %d is %s, which is not carried from an image of criu's", e.GetId(), sortOf(typ)), "restore the image by criu")
+		return notCarried("files.img: file %d is %s, which is not carried from an image of criu's", e.GetId(), sortOf(typ))
 	}
 	if !own.ProtoReflect().IsValid() {
 		return failure.Damagedf("files.img: file %d lacks what it is", e.GetId())

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"google.golang.org/protobuf/proto"
 
@@ -47,8 +48,8 @@ type translation struct {
 	names   map[string]string
 	entries map[uint32]*fdinfo.FileEntry // of files.img by id
 	copies  map[uint32]uint32            // of what those entries are that CRIU has once
-	host    host
-	procs   []*process // in the order of pstree.img
+	host    *criu_core.TaskKobjIdsEntry  // namespaces of criu itself: those that the processes have not of their own
+	procs   []*process                   // in the order of pstree.img
 	refused []error
 }
 
@@ -63,6 +64,11 @@ func (t *translation) refuseOf(p *process, what string, err error) {
 	if err != nil {
 		t.refuse(&failure.Error{Doing: "restore", VPID: int(p.entry.GetPid()), Comm: p.comm(), What: what, Err: err})
 	}
+}
+
+// notCarried refuses what criu itself can restore.
+func notCarried(format string, args ...any) error {
+	return failure.WithHint(failure.Unsupportedf(format, args...), "restore the image by criu")
 }
 
 // put gives a file of ckpt's, or one in the place of CRIU's.

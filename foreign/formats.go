@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/cgroup"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/file-lock"
@@ -72,6 +73,7 @@ var formats = []format{
 	{Format: image.IPCShm, entry: &ipc_shm.IpcShmEntry{}, data: segmentData},
 	{Format: image.IPCSem, entry: &ipc_sem.IpcSemEntry{}, data: func(m proto.Message) int64 { return padded(2 * int64(m.(*ipc_sem.IpcSemEntry).GetNsems())) }},
 	{Format: image.IPCMsg, entry: &ipc_msg.IpcMsgEntry{}, within: &ipc_msg.IpcMsg{}, data: messageData},
+	{Format: image.CGroup, entry: &cgroup.CgroupEntry{}},
 	{Format: image.GhostFile, first: &ghost_file.GhostFileEntry{}}, // then its contents, or chunks of them
 }
 
@@ -106,7 +108,6 @@ var without = []struct{ prefix, what, hint string }{
 	{"bpfmap-file", "a BPF map", "let the program close it before the dump"},
 	{"tun", "a TUN device", "let the program close it before the dump"},
 	{"apparmor", "profiles of AppArmor", "dump the program unconfined"},
-	{"cgroup", "control groups of their own", "let criu and the program be in the same control groups"},
 }
 
 // known refuses the files of an image that are of no format that is
@@ -158,7 +159,7 @@ func unknownFile(name string) error {
 			return failure.WithHint(err, w.hint)
 		}
 	}
-	return failure.WithHint(failure.Unsupportedf("%s: what criu keeps in this file is not known", name), "restore the image by criu")
+	return notCarried("%s: what criu keeps in this file is not known", name)
 }
 
 // check walks all entries of a file.
@@ -181,7 +182,7 @@ func (f format) check(r *image.Reader, id string) error {
 			return err
 		}
 		if what := unknownIn(m); what != "" {
-			return failure.WithHint(failure.Unsupportedf("%s: entry %d has a field that is not known: %s", name, i, what), "restore the image by criu")
+			return notCarried("%s: entry %d has a field that is not known: %s", name, i, what)
 		}
 		if q, ok := m.(*ipc_msg.IpcMsgEntry); ok {
 			within = q.GetQnum()

@@ -13,13 +13,6 @@ import (
 // imageVersion is the one of CRIU's format that is known (CRTOOLS_IMAGES_V1_1).
 const imageVersion = 2
 
-// host is what inventory.img says of criu itself: its namespaces and control
-// groups are those that the processes did not have of their own.
-type host struct {
-	ids *criu_core.TaskKobjIdsEntry
-	cg  uint32
-}
-
 func (t *translation) loadInventory() error {
 	inv, err := image.One[*inventory.InventoryEntry](t.r, image.Inventory, "")
 	if err != nil {
@@ -31,8 +24,8 @@ func (t *translation) loadInventory() error {
 	if names := part(inv, fieldInventoryPlugins); len(names) > 0 {
 		t.refuse(failure.WithHint(failure.Unsupportedf("inventory.img: plugins of criu's have saved a part of the image"), "restore the image by criu, with the same plugins"))
 	}
-	t.host = host{ids: inv.GetRootIds(), cg: inv.GetRootCgSet()}
-	if t.host.ids == nil {
+	t.host = inv.GetRootIds()
+	if t.host == nil {
 		return failure.Damagedf("inventory.img: it does not tell the namespaces of criu itself")
 	}
 	return nil
@@ -69,12 +62,12 @@ func (t *translation) spaces() error {
 		for _, n := range spaces {
 			own, his := n.id(p.ids), n.id(root.ids)
 			if own != nil && his != nil && *own != *his {
-				t.refuseOf(p, "", failure.WithHint(failure.Unsupportedf("it has a %s namespace of its own within an image of criu's, which is not carried", n.name), "restore the image by criu"))
+				t.refuseOf(p, "", notCarried("it has a namespace of its own (%s) within an image of criu's, which is not carried", n.name))
 			}
 		}
 	}
 	for _, n := range spaces {
-		own, criu := n.id(root.ids), n.id(t.host.ids)
+		own, criu := n.id(root.ids), n.id(t.host)
 		if own == nil || criu == nil || *own == *criu { // or a kernel without them
 			continue
 		}
@@ -102,7 +95,7 @@ func (n namespace) refuse(root *process) error {
 	case "time":
 	default:
 		if len(n.files) == 0 {
-			return failure.WithHint(failure.Unsupportedf("a %s namespace other than criu's own is not carried", n.name),
+			return failure.WithHint(failure.Unsupportedf("a namespace (%s) other than criu's own is not carried", n.name),
 				"let the program run in that of criu when it is dumped, or restore the image by criu")
 		}
 	}

@@ -1,6 +1,10 @@
 package foreign
 
 import (
+	"maps"
+	"math"
+	"slices"
+
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/remap-file-path"
@@ -49,12 +53,20 @@ func (t *translation) newMapped() (*mapped, error) {
 	if err != nil {
 		return nil, err
 	}
+	byID := map[uint64]*memfd.MemfdInodeEntry{}
+	for _, i := range inodes {
+		byID[i.GetInodeId()] = i
+	}
 	for id, e := range t.entries {
+		if id == math.MaxUint32 {
+			return nil, failure.Damagedf("files.img: a file has the number %d", id)
+		}
 		m.next = max(m.next, id+1)
-		for _, i := range inodes {
-			if e.GetMemfd() != nil && uint64(e.GetMemfd().GetInodeId()) == i.GetInodeId() && i.GetName() == zero && !m.held[id] {
-				m.zeros[id] = i
-			}
+		if e.GetMemfd() == nil || m.held[id] {
+			continue
+		}
+		if i := byID[uint64(e.GetMemfd().GetInodeId())]; i.GetName() == zero {
+			m.zeros[id] = i
 		}
 	}
 	return m, nil
@@ -140,14 +152,16 @@ func (m *mapped) finish() error {
 	if err != nil {
 		return err
 	}
+	byFile := map[uint32]*remap_file_path.RemapFilePathEntry{}
+	for _, e := range all {
+		byFile[e.GetOrigId()] = e
+	}
 	out := all
-	for id, from := range m.t.copies {
-		for _, e := range all {
-			if e.GetOrigId() == from {
-				c := proto.CloneOf(e)
-				c.OrigId = proto.Uint32(id)
-				out = append(out, c)
-			}
+	for _, id := range slices.Sorted(maps.Keys(m.t.copies)) {
+		if e := byFile[m.t.copies[id]]; e != nil {
+			c := proto.CloneOf(e)
+			c.OrigId = proto.Uint32(id)
+			out = append(out, c)
 		}
 	}
 	return put(m.t, image.RemapFpath, "", out...)

@@ -30,7 +30,7 @@ const (
 // memory refuses what memory of a process is not carried.
 func (t *translation) memory(p *process) error {
 	if len(p.mm.GetAios()) > 0 {
-		t.refuseOf(p, "", failure.WithHint(failure.Unsupportedf("its AIO contexts (io_setup(2)) are not carried from an image of criu's"), "restore the image by criu"))
+		t.refuseOf(p, "", notCarried("its AIO contexts (io_setup(2)) are not carried from an image of criu's"))
 	}
 	if t.sharesMemory(p) {
 		return nil
@@ -56,11 +56,11 @@ func (t *translation) sharesMemory(p *process) bool {
 func checkMapping(v *vma.VmaEntry) error {
 	switch more := v.GetStatus() &^ statuses; {
 	case more != 0:
-		return failure.Unsupportedf("it is of a sort (%#x) that is not known", more)
+		return notCarried("it is of a sort (%#x) that is not known", more)
 	case v.GetStatus()&socket != 0:
-		return failure.WithHint(failure.Unsupportedf("the rings of a packet socket are not carried from an image of criu's"), "restore the image by criu")
+		return notCarried("the rings of a packet socket are not carried from an image of criu's")
 	case v.GetFlags()&unix.MAP_HUGETLB != 0:
-		return failure.WithHint(failure.Unsupportedf("huge pages are not carried from an image of criu's"), "restore the image by criu")
+		return notCarried("huge pages are not carried from an image of criu's")
 	}
 	return nil
 }

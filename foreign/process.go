@@ -43,12 +43,17 @@ func (t *translation) loadTree() error {
 	if err != nil {
 		return err
 	}
+	seen := map[uint32]bool{}
 	for _, e := range all {
 		p := &process{entry: e}
 		e.Threads = image.Threads(e)
 		if err := t.load(p); err != nil {
 			return err
 		}
+		if parent := e.GetPpid(); len(t.procs) > 0 && !seen[parent] {
+			return failure.Damagedf("pstree.img: pid %d is a child of %d, which does not stand before it", e.GetPid(), parent)
+		}
+		seen[e.GetPid()] = true
 		t.procs = append(t.procs, p)
 	}
 	if len(t.procs) == 0 || t.procs[0].zombie() {
@@ -78,8 +83,33 @@ func (t *translation) load(p *process) (err error) {
 	return err
 }
 
+// checkGroups refuses threads in several control groups: all come into those of
+// whoever restores, wherever they were.
+func (t *translation) checkGroups() {
+	first := groupsOf(t.procs[0], 0)
+	for _, p := range t.procs {
+		for i := range p.cores {
+			if !p.zombie() && groupsOf(p, i) != first {
+				t.refuseOf(p, "", failure.WithHint(failure.Unsupportedf("it is in other control groups than the first process, which is not carried"),
+					"move it to those of the first process before the dump (cgroup.procs)"))
+				break
+			}
+		}
+	}
+}
+
+// groupsOf is the set of control groups of a thread, by its number in cgroup.img;
+// before CRIU 3.19 a process has one.
+func groupsOf(p *process, i int) uint32 {
+	if th := p.cores[i].GetThreadCore(); th.CgSet != nil {
+		return th.GetCgSet()
+	}
+	return p.tc().GetCgSet()
+}
+
 // processes checks every process, and gives the files that ckpt has of each.
 func (t *translation) processes() error {
+	t.checkGroups()
 	for _, p := range t.procs {
 		for i, c := range p.cores {
 			what := ""
@@ -158,13 +188,13 @@ func (t *translation) checkCore(p *process, c *criu_core.CoreEntry) error {
 	switch state := p.tc().GetTaskState(); state {
 	case taskAlive, taskDead, taskStopped:
 	default:
-		return failure.Unsupportedf("it is in state %d of criu's, which is not known", state)
+		return notCarried("it is in state %d of criu's, which is not known", state)
 	}
 	if tc.GetOldSeccompMode() != 0 || tc.GetOldSeccompFilter() != 0 {
-		return failure.Unsupportedf("its seccomp filter is written as criu did before version 3.9")
+		return notCarried("its seccomp filter is written as criu did before version 3.9")
 	}
 	if tc.GetBlkSigsetExtended() != 0 || th.GetBlkSigsetExtended() != 0 {
-		return failure.Unsupportedf("it blocks signals above 64")
+		return notCarried("it blocks signals above 64")
 	}
 	if p.zombie() {
 		return nil
@@ -176,10 +206,10 @@ func (t *translation) checkCore(p *process, c *criu_core.CoreEntry) error {
 		return failure.Damagedf("it has no credentials")
 	}
 	if th.GetSchedPolicy()&^resetOnFork == unix.SCHED_DEADLINE {
-		return failure.Unsupportedf("it is scheduled by deadline (SCHED_DEADLINE), of which criu has not saved the times")
+		return notCarried("it is scheduled by deadline (SCHED_DEADLINE), of which criu has not saved the times")
 	}
 	if th.GetRseqEntry().GetRseqCsPointer() != 0 {
-		return failure.Unsupportedf("it is within a sequence of rseq(2) that is not to be restarted")
+		return notCarried("it is within a sequence of rseq(2) that is not to be restarted")
 	}
 	for _, err := range []error{checkRegisters(c.GetThreadInfo()), checkCreds(th.GetCreds()), checkActions(tc.GetSigactions())} {
 		if err != nil {
@@ -192,7 +222,7 @@ func (t *translation) checkCore(p *process, c *criu_core.CoreEntry) error {
 func checkActions(all []*criu_sa.SaEntry) error {
 	for i, a := range all {
 		if a.GetCompatSigaction() || a.GetMaskExtended() != 0 {
-			return failure.Unsupportedf("its handler number %d is one of a 32-bit program", i+1)
+			return notCarried("its handler number %d is one of a 32-bit program", i+1)
 		}
 	}
 	return nil
@@ -208,16 +238,16 @@ func checkRegisters(e *core_x86.ThreadInfoX86) error {
 		return failure.Damagedf("it has no registers")
 	}
 	if e.GetGpregs().GetMode() != core_x86.UserX86RegsMode_NATIVE {
-		return failure.Unsupportedf("it runs 32-bit code, which is not carried")
+		return notCarried("it runs 32-bit code, which is not carried")
 	}
 	for _, d := range e.GetTls() {
 		if !d.GetSegNotPresent() {
-			return failure.Unsupportedf("it has a segment of set_thread_area(2), as 32-bit code has, which is not carried")
+			return notCarried("it has a segment of set_thread_area(2), as 32-bit code has, which is not carried")
 		}
 	}
 	x := e.GetFpregs().GetXsave()
 	if more := x.GetXstateBv() &^ components; more != 0 {
-		return failure.Unsupportedf("its extended registers hold state (XSAVE %#x) that criu has not saved", more)
+		return notCarried("its extended registers hold state (XSAVE %#x) that criu has not saved", more)
 	}
 	if cet := part(x, fieldXsaveCET); len(cet) > 0 {
 		e := &core_x86.UserX86XsaveEntry{}

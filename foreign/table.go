@@ -25,14 +25,17 @@ func (t *translation) table() error {
 	var tree []*pstree.PstreeEntry
 	for _, p := range t.procs {
 		e := proto.CloneOf(p.entry)
-		if p != t.procs[0] && e.GetPpid() == 0 {
-			return failure.Damagedf("pstree.img: pid %d has no parent", e.GetPid())
+		if p == t.procs[0] && e.GetPpid() != 0 {
+			return failure.Damagedf("pstree.img: pid %d is the first, and has a parent", e.GetPid())
 		}
-		if e.GetPpid() == 0 && !t.m.NoInit {
+		if p == t.procs[0] && !t.m.NoInit {
 			e.Ppid = proto.Uint32(uint32(pidns.Init)) // ckpt's init takes the place of whoever was outside
 		}
 		tree = append(tree, e)
 		for _, tid := range e.GetThreads() {
+			if tid == 0 || tid > maxPID || tid == uint32(pidns.Init) && !t.m.NoInit {
+				return failure.Damagedf("pstree.img: id %d is none that a process can have", tid)
+			}
 			if rows[tid] != nil {
 				return failure.Damagedf("pstree.img: id %d stands there twice", tid)
 			}
@@ -41,6 +44,9 @@ func (t *translation) table() error {
 	}
 	for _, e := range tree { // groups and sessions whose leader is gone, or outside
 		for _, id := range []uint32{e.GetPgid(), e.GetSid()} {
+			if id > maxPID {
+				return failure.Damagedf("pstree.img: id %d is none that a group or session can have", id)
+			}
 			if rows[id] == nil && id != 0 && id != uint32(pidns.Init) {
 				rows[id] = &image.Identity{Id: id}
 			}
@@ -54,10 +60,13 @@ func (t *translation) table() error {
 	return t.clocks()
 }
 
+// maxPID is the highest id that Linux gives (PID_MAX_LIMIT).
+const maxPID = 4194304
+
 // clocks: the reading of the clocks that the processes saw stands in timens-0.img
 // where they were in the first time namespace.
 func (t *translation) clocks() error {
-	ids := proto.CloneOf(t.host.ids)
+	ids := proto.CloneOf(t.host)
 	container(ids)
 	if err := put(t, image.Inventory, "", &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(imageVersion), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true), RootIds: ids}); err != nil {
