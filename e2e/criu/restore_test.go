@@ -15,27 +15,30 @@ import (
 	"ckpt/e2e/harness"
 )
 
-// revived is a container that criu restores, in a pid namespace made for it. What
-// it says goes where it went.
+// revived is what criu restores. What it says goes where it went.
 type revived struct {
-	*harness.Container
-	vpid int // of its command
-	cmd  *exec.Cmd
-	log  string // criu's
+	e       *harness.Env
+	speaker harness.Speaker
+	vpid    int // of its command
+	cmd     *exec.Cmd
+	log     string // criu's
 }
 
-// revive has criu restore an image of c. If vpid 1 is in the image, criu makes the
-// pid namespace. Else it is the first process of one itself: the ids of all that
-// are restored are free there.
-func revive(c *harness.Container, vpid int, image string, flags ...string) *revived {
-	c.Env.T.Helper()
-	e := c.Env
-	r := &revived{Container: c, vpid: vpid, log: e.Join("criu.log")}
-	args := []string{harness.CRIU(e.T, "criu"), "restore", "-v4", "-D", image, "-W", e.Mkdir("criu"), "--log-file", r.log}
-	if vpid != 1 {
-		args = append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}, args...)
-	}
-	args = append(args, flags...)
+// Log is what it has written, before and since.
+func (r *revived) Log() string { return r.speaker.Log() }
+
+// Before criu: what runs it in a pid namespace whose first process it is itself, so
+// that the ids of all that are restored are free there; and on a network of its own.
+var (
+	newPids    = []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}
+	newNetwork = []string{"unshare", "--net", "sh", "-c", `ip link set lo up && exec "$@"`, "sh"}
+)
+
+// revive has criu restore an image, of which vpid is the command's.
+func revive(e *harness.Env, speaker harness.Speaker, vpid int, before []string, image string, flags ...string) *revived {
+	e.T.Helper()
+	r := &revived{e: e, speaker: speaker, vpid: vpid, log: e.Join("criu.log")}
+	args := slices.Concat(before, []string{harness.CRIU(e.T, "criu"), "restore", "-v4", "-D", image, "-W", e.Mkdir("criu"), "--log-file", r.log}, flags)
 	r.cmd = e.Command(context.Background(), args[0], args[1:]...)
 	if err := r.cmd.Start(); err != nil {
 		e.T.Fatal(err)
@@ -62,7 +65,7 @@ func (r *revived) Alive() error {
 // Kill signals the command, whose host pid is looked for among all that
 // descends from unshare.
 func (r *revived) Kill(sig syscall.Signal) {
-	t := r.Env.T
+	t := r.e.T
 	t.Helper()
 	var host int
 	harness.Eventually(t, "criu restores it", func() error {
@@ -108,6 +111,7 @@ func TestRestore(t *testing.T) {
 		{source: "carried.c", args: []string{"."}},
 		{source: "carried.c", args: []string{"."}, start: []string{"--no-init"}},
 		{source: "carried.c", args: []string{".", "connected"}, flags: []string{"--tcp-established"}},
+		{source: "carried.c", args: []string{".", "connected"}, start: []string{"--net", "none"}, flags: []string{"--tcp-established"}},
 		{source: "locks.c", flags: []string{"--file-locks"}},
 		{source: "robust.c"},
 		{source: "crowd.c"},
@@ -126,11 +130,38 @@ func TestRestore(t *testing.T) {
 			s := e.Watch("criu", p.start, append([]string{harness.Program(t, p.source)}, p.args...)...)
 			vpid := s.Ps().Processes[0].VPID
 			s.Dump(s.Image())
-			r := revive(s.Container, vpid, e.Join("image1"), p.flags...)
-			r.Kill(unix.SIGUSR1)
-			harness.Says(t, r, "good 1")
-			r.Kill(unix.SIGUSR2)
-			harness.Says(t, r, "done")
+			var before []string
+			if slices.Contains(p.start, "none") {
+				before = newNetwork
+			}
+			if vpid != 1 { // else criu makes the pid namespace
+				before = slices.Concat(newPids, before)
+			}
+			revive(e, s, vpid, before, e.Join("image1"), p.flags...).finish()
 		})
 	}
+}
+
+// finish has it look twice at itself.
+func (r *revived) finish() {
+	r.e.T.Helper()
+	r.Kill(unix.SIGUSR1)
+	harness.Says(r.e.T, r, "good 1")
+	r.Kill(unix.SIGUSR2)
+	harness.Says(r.e.T, r, "done")
+}
+
+// A program of the host gets its pid again, on the host.
+func TestRestoreAdopted(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		return // criu is root's
+	}
+	e := harness.New(t, "")
+	l := e.Launch(true, harness.Program(t, "keys.c")) // which has no children, that others would have to reap
+	harness.Says(t, l, "ready")
+	image := e.Join("image")
+	l.Dump(image)
+	l.Wait() // else the pid is taken
+	revive(e, l, l.PID, nil, image).finish()
 }
