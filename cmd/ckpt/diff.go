@@ -22,7 +22,8 @@ func newDiffCommand(a *app) *cobra.Command {
 came and ended, which have run, and of each what differs: memory by mapping (in
 whole pages), mappings, descriptors, signals, credentials, limits, timers and all else
 that an image holds. Processes are the same if they have the same id inside. When the
-images were made, and how long the container has lived, is no difference.
+images were made, how long the container has lived, and how much time is left until a
+timer goes off, is no difference.
 
 Memory is compared page by page. What both images have in the same place with the
 same checksum is not read.`,

@@ -8,8 +8,8 @@
 // registers it tells only that a thread has run. Contents of memory are compared
 // page by page, in bounded memory.
 //
-// When an image was made, what its clocks said, and on which processor a thread
-// was, is no difference.
+// When an image was made, what its clocks said, how much time is left until an armed
+// timer goes off, and on which processor a thread was, is no difference.
 package diff
 
 import (

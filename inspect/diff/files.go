@@ -20,13 +20,17 @@ func number(path string) bool {
 	case "id", "ino", "inode", "dev", "s_dev", "i_ino", "f_handle", "peer", "pipe_id", "regf_id", "mnt_id", "ns_id", "tty_info_id", "inode_id", "cookie":
 		return true
 	}
-	return path == "epfd.tfd.pos"
+	switch path {
+	case "epfd.tfd.pos", "tfd.vsec", "tfd.vnsec": // see armed
+		return true
+	}
+	return false
 }
 
 // numberOfExtra is the same of ckpt's own.
 func numberOfExtra(path string) bool {
 	switch path {
-	case "id", "dev", "ino", "epoll_files", "watched_files", "pidfd_held", "proc_held", "pending", "message_queue", "ring.shmid", "knocks.client", "table", "inode":
+	case "expires_ns", "id", "dev", "ino", "epoll_files", "watched_files", "pidfd_held", "proc_held", "pending", "message_queue", "ring.shmid", "knocks.client", "table", "inode":
 		return true
 	}
 	return false

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -36,15 +37,41 @@ func (s *side) facts(p *inspect.Process) facts {
 	if !p.Zombie() {
 		f.message("", p.MM, only("vmas", "exe_file_id"))
 	}
+	for _, t := range sum.Timers {
+		name := "timer " + t.Type
+		if t.ID != nil {
+			name += " " + u32(*t.ID)
+		}
+		f.text(name, armed(t.Left))
+	}
 	s.descriptors(f, sum)
 	return f
+}
+
+// armed: how much of its time a timer has left is no difference.
+func armed(left time.Duration) string {
+	if left == 0 {
+		return "not armed"
+	}
+	return "armed"
+}
+
+// timeLeft tells which fields of a task say that.
+func timeLeft(path string) bool {
+	switch path {
+	case "timers.real.vsec", "timers.real.vusec", "timers.virt.vsec", "timers.virt.vusec", "timers.prof.vsec", "timers.prof.vusec",
+		"timers.posix.vsec", "timers.posix.vnsec":
+		return true
+	}
+	return false
 }
 
 // task adds what belongs to the process as a whole. Left out is what is told
 // otherwise, and: flags (the kernel's, of what it happens to be doing), ids of
 // the image's own, and which pages are the parent's.
 func (f facts) task(p *inspect.Process) {
-	f.message("", p.TC, only("comm", "task_state", "flags", "cg_set", "rlimits", "sigactions"))
+	told := only("comm", "task_state", "flags", "cg_set", "rlimits", "sigactions")
+	f.message("", p.TC, func(path string) bool { return told(path) || timeLeft(path) })
 	for i, l := range p.TC.GetRlimits().GetRlimits() {
 		f.text("limit "+limitName(i), fmt.Sprintf("%s, at most %s", limitText(l.GetCur()), limitText(l.GetMax())))
 	}
@@ -56,7 +83,7 @@ func (f facts) task(p *inspect.Process) {
 		}
 		f.text("on "+signalName(n), actionText(a.GetSigaction(), a.GetFlags(), a.GetMask()))
 	}
-	f.message("", p.Task, only("threads", "vmas", "cmdline", "inherited"))
+	f.message("", p.Task, only("threads", "vmas", "cmdline", "inherited", "timers.expires_ns"))
 }
 
 func (f facts) thread(p *inspect.Process, t *inspect.Thread) {
@@ -129,6 +156,9 @@ func (s *side) descriptors(f facts, p *image.Process) {
 		f.message(prefix, e, number)
 		if x := s.Extras[d.ID]; x != nil {
 			f.message(prefix, x, numberOfExtra)
+		}
+		if t := e.GetTfd(); t != nil {
+			f.text(prefix+"timer", armed(time.Duration(t.GetVsec()|t.GetVnsec())))
 		}
 		f.text(prefix+"the same as", s.sameAs(d, fmt.Sprintf("pid %d %s", p.VPID, name)))
 		f.text(prefix+"connected to", s.connected(e))
