@@ -55,7 +55,7 @@ func read(r *kind.Restore) (map[uint32]*pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range r.Entries {
+	for id, e := range r.Entries {
 		if e.GetTty() == nil {
 			continue
 		}
@@ -65,7 +65,10 @@ func read(r *kind.Restore) (map[uint32]*pair, error) {
 		}
 		p.left++
 		if p.master != nil && p.master.GetId() == e.GetTty().GetTtyInfoId() {
-			p.masterID = e.GetId()
+			if p.masterID != 0 {
+				return nil, failure.Damagedf("files %d and %d are both the master of terminal %d", p.masterID, id, p.master.GetPty().GetIndex())
+			}
+			p.masterID = id
 		} else {
 			p.slaves++
 		}
@@ -145,6 +148,9 @@ func (p *pair) open(r *kind.Restore, e *fdinfo.FileEntry) (*os.File, error) {
 		return f, err
 	}
 	flags := e.GetTty().GetFlags()
+	if e.GetId() != p.masterID && p.peer == nil {
+		return nil, failure.Damagedf("terminal %d has no slave", p.index())
+	}
 	if e.GetId() != p.masterID && flags&kind.LargeFile == 0 {
 		fd, err := peerOf(p.ptmx, kind.OpenFlags(flags))
 		if err != nil {

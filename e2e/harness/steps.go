@@ -1,0 +1,218 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// changing are the system calls of ckpt that change something beyond its own
+// memory: its steps. Those of the processes that it dumps or rebuilds are not told
+// apart: they run by its ptrace(2).
+var changing = []uint64{
+	unix.SYS_WRITE, unix.SYS_PWRITE64, unix.SYS_WRITEV, unix.SYS_PWRITEV, unix.SYS_FTRUNCATE, unix.SYS_FALLOCATE,
+	unix.SYS_FSYNC, unix.SYS_SYNCFS, unix.SYS_SYNC_FILE_RANGE, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_UNLINKAT, unix.SYS_MKDIRAT,
+	unix.SYS_MKNODAT, unix.SYS_SYMLINKAT, unix.SYS_LINKAT, unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT,
+	unix.SYS_UTIMENSAT, unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_SETNS, unix.SYS_UNSHARE, unix.SYS_CHROOT,
+	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_CONNECT, unix.SYS_LISTEN, unix.SYS_ACCEPT4, unix.SYS_SENDMSG, unix.SYS_SENDTO,
+	unix.SYS_RECVMSG, unix.SYS_SETSOCKOPT, unix.SYS_SHUTDOWN, unix.SYS_IOCTL, unix.SYS_FLOCK, unix.SYS_PROCESS_VM_WRITEV,
+	unix.SYS_KILL, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_PIDFD_GETFD, unix.SYS_CLONE, unix.SYS_EXECVE, unix.SYS_EXIT_GROUP, unix.SYS_PRCTL,
+	unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK, unix.SYS_MSGSND, unix.SYS_SPLICE, unix.SYS_TEE, unix.SYS_VMSPLICE, unix.SYS_WAITID, unix.SYS_WAIT4,
+}
+
+// ptraceGetRegs is PTRACE_GETREGS, which not every architecture has.
+const ptraceGetRegs = 12
+
+// looking are the requests of ptrace(2) that change nothing.
+var looking = []uint64{
+	unix.PTRACE_PEEKDATA, unix.PTRACE_PEEKTEXT, unix.PTRACE_PEEKUSR, ptraceGetRegs, unix.PTRACE_GETREGSET,
+	unix.PTRACE_GETSIGINFO, unix.PTRACE_GETEVENTMSG, unix.PTRACE_GETSIGMASK, unix.PTRACE_GET_SYSCALL_INFO, unix.PTRACE_PEEKSIGINFO,
+	unix.PTRACE_SECCOMP_GET_FILTER, unix.PTRACE_GET_RSEQ_CONFIGURATION,
+}
+
+// syscallEntry is a system call that is about to be made.
+type syscallEntry struct {
+	nr   uint64
+	args [6]uint64
+}
+
+func (s syscallEntry) changes() bool {
+	switch s.nr {
+	case unix.SYS_OPENAT:
+		return s.args[2]&(unix.O_CREAT|unix.O_TRUNC|unix.O_TMPFILE&^unix.O_DIRECTORY) != 0
+	case unix.SYS_PTRACE:
+		return !slices.Contains(looking, s.args[0])
+	}
+	return slices.Contains(changing, s.nr)
+}
+
+// Stepped is how a command of ckpt went whose steps were counted.
+type Stepped struct {
+	Result
+	Steps int  // that it took
+	Hit   bool // it was sent the signal
+}
+
+// AtStep runs ckpt and sends it a signal when it, or the supervisor that it starts,
+// is about to take its step n, counted from 1: to the one that takes it with
+// SIGKILL, else to the command. It does not come to that if
+// there are fewer steps: of 0, none is.
+//
+// The harness traces ckpt, and ckpt the container: a tracer can be traced. But
+// nobody can be traced twice: of the children of ckpt, the bare ones are its own.
+func (e *Env) AtStep(n int, sig unix.Signal, args ...string) Stepped {
+	e.T.Helper()
+	done := make(chan error, 1)
+	var out Stepped
+	go func() {
+		// Whatever of ckpt goes on running, a supervisor, is let go by the end of
+		// this thread (exit_ptrace() in kernel/ptrace.c).
+		runtime.LockOSThread()
+		var err error
+		out, err = e.steps(n, sig, args)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			e.T.Fatalf("ckpt %v: %v", args, err)
+		}
+	case <-time.After(patience):
+		e.T.Fatalf("ckpt %v: it does not end", args)
+	}
+	return out
+}
+
+func (e *Env) steps(n int, sig unix.Signal, args []string) (out Stepped, err error) {
+	cmd := e.Command(context.Background(), Ckpt(), args...)
+	var said, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &errs
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Ptrace = true
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		return out, err
+	}
+	t := &tracer{main: cmd.Process.Pid, n: n, sig: sig, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}}
+	code, err := t.run()
+	if err != nil {
+		return out, err
+	}
+	// The tracer has reaped it: Wait waits for what it has written only.
+	_ = cmd.Wait()
+	out.Steps, out.Hit = t.count, t.hit
+	out.Result = Result{Args: args, Code: code, Out: said.String(), Err: errs.String(), Took: time.Since(begin)}
+	return out, nil
+}
+
+// threads follows those of a process, family its children, too.
+const (
+	threads = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE
+	family  = threads | unix.PTRACE_O_TRACEVFORK
+)
+
+type tracer struct {
+	main, n int
+	follow  bool
+	sig     unix.Signal
+	count   int
+	hit     bool
+	seen    map[int]bool // threads that are set up
+}
+
+// run lets ckpt run until the command has ended, and gives its exit code, -1 when it
+// was killed.
+func (t *tracer) run() (int, error) {
+	for {
+		var ws unix.WaitStatus
+		tid, err := unix.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("wait: %w", err)
+		}
+		if !ws.Stopped() {
+			if tid != t.main {
+				continue
+			}
+			if ws.Exited() {
+				return ws.ExitStatus(), nil
+			}
+			return -1, nil
+		}
+		deliver, err := t.stopped(tid, ws)
+		if err == nil {
+			err = ptrace(unix.PTRACE_SYSCALL, tid, 0, uintptr(deliver))
+		}
+		if err != nil && err != unix.ESRCH { // killed meanwhile
+			return 0, fmt.Errorf("trace %d: %w", tid, err)
+		}
+	}
+}
+
+// stopped looks at a thread that has stopped; deliver is the signal it goes on with.
+func (t *tracer) stopped(tid int, ws unix.WaitStatus) (deliver unix.Signal, err error) {
+	sig := unix.Signal(ws.StopSignal())
+	switch {
+	case !t.seen[tid]: // born, or just executed
+		t.seen[tid] = true
+		options := threads
+		if t.follow && unix.Tgkill(t.main, tid, 0) == nil { // a thread of the command's
+			options = family
+		}
+		return 0, ptrace(unix.PTRACE_SETOPTIONS, tid, 0, uintptr(options))
+	case sig == unix.SIGTRAP|0x80:
+		return 0, t.call(tid)
+	case sig == unix.SIGTRAP: // an event
+		return 0, nil
+	}
+	return sig, nil
+}
+
+// call is at the entry of a system call, or at its end.
+func (t *tracer) call(tid int) error {
+	var info struct {
+		op         uint8
+		_          [7]byte
+		ip, sp, nr uint64
+		args       [6]uint64
+		_          [2]uint64
+	}
+	if err := ptrace(unix.PTRACE_GET_SYSCALL_INFO, tid, unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info))); err != nil {
+		return err
+	}
+	const entry = 1 // PTRACE_SYSCALL_INFO_ENTRY
+	s := syscallEntry{info.nr, info.args}
+	if info.op != entry {
+		return nil
+	}
+	if !s.changes() {
+		return nil
+	}
+	t.count++
+	if t.count != t.n {
+		return nil
+	}
+	t.hit = true
+	if t.sig == unix.SIGKILL {
+		return unix.Kill(tid, t.sig) // a thread's id will do for its process
+	}
+	return unix.Kill(t.main, t.sig)
+}
+
+func ptrace(request, tid int, addr, data uintptr) error {
+	if _, _, e := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
