@@ -81,6 +81,9 @@ func (s *Store) claimLocked(name string, keepLog bool) (_ *claim, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := cl.c.removeNames(); err != nil {
+		return nil, err
+	}
 	path := cl.c.file(logFile)
 	flags := os.O_WRONLY | os.O_APPEND | os.O_CREATE
 	if cl.anew {
@@ -142,7 +145,7 @@ func (cl *claim) commit(r Record) error {
 
 // running lets other commands act on the container, and gives up the log.
 func (cl *claim) running() error {
-	return errors.Join(cl.made.Close(), cl.log.Close(), cl.c.liftTables())
+	return errors.Join(cl.made.Close(), cl.log.Close(), cl.c.liftTables(), remove(cl.c.file(namesFile)))
 }
 
 // undo gives the name back, and what stood there, but for a log that was
@@ -158,6 +161,9 @@ func (cl *claim) undoLocked() error {
 		if cl.anew {
 			err = errors.Join(err, remove(cl.c.file(newLog)))
 		}
+	}
+	if cl.lock != nil {
+		err = errors.Join(err, remove(cl.c.file(namesFile))) // all are gone
 	}
 	switch {
 	case cl.fresh:

@@ -140,7 +140,7 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 		if alive, err := now.alive(); err != nil || alive {
 			return errors.Join(err, taken(c.Name, "was started meanwhile"))
 		}
-		return errors.Join(c.liftTables(), c.forgetInside(), os.RemoveAll(c.dir))
+		return errors.Join(c.removeNames(), c.liftTables(), c.forgetInside(), os.RemoveAll(c.dir))
 	})
 }
 

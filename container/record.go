@@ -104,6 +104,7 @@ const (
 	markerFile = "dumped"
 	imagesFile = "images"
 	tablesFile = "tables"
+	namesFile  = "names"
 	logFile    = "log"
 	lockFile   = "lock"
 	makingFile = "making.lock"

@@ -54,6 +54,9 @@ type Restore struct {
 	// HostProc is the host's /proc: "self/fd/N" under it reopens a
 	// descriptor of ckpt, although the thread sees the container's /proc.
 	HostProc *os.File
+	// Leaves notes a name in the file system before it is made, if a restore that is
+	// killed is to leave it to others to remove; mode tells its type. May be nil.
+	Leaves func(path string, mode uint32) error
 	// Inside runs calls in the container's init.
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	// As runs calls in a process that is still bare, as all are while files
@@ -152,6 +155,14 @@ type TargetThread struct {
 	Last   *tracee.Script
 	// Regs are set when all scripts have run.
 	Regs tracee.Regs
+}
+
+// Note is Leaves, if there is somebody to tell.
+func (r *Restore) Note(path string, mode uint32) error {
+	if r.Leaves == nil {
+		return nil
+	}
+	return r.Leaves(path, mode)
 }
 
 // Thread is HostPID for what refers to a thread, or to a process, itself.

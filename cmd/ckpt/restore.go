@@ -190,7 +190,12 @@ func restoreFailed(err error, name, dir string) error {
 
 // makeRestored is the restoring half of a container.Maker.
 func makeRestored(ctx context.Context, req *container.Request, logFile *os.File, log *slog.Logger, commit func(*container.Made) error) error {
-	_, err := restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
+	names, err := container.NewStore(req.State).NoteNames(req.Name)
+	if err != nil {
+		return err
+	}
+	defer names.Close()
+	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Leaves: names.Note, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

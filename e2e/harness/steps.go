@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,7 +102,7 @@ func (e *Env) steps(n int, sig unix.Signal, args []string) (out Stepped, err err
 	if err := cmd.Start(); err != nil {
 		return out, err
 	}
-	t := &tracer{main: cmd.Process.Pid, n: n, sig: sig, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}}
+	t := &tracer{main: cmd.Process.Pid, n: n, sig: sig, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}, inside: map[int]bool{}}
 	code, err := t.run()
 	if err != nil {
 		return out, err
@@ -127,6 +127,7 @@ type tracer struct {
 	count   int
 	hit     bool
 	seen    map[int]bool // threads that are set up
+	inside  map[int]bool // those in a system call
 }
 
 // run lets ckpt run until the command has ended, and gives its exit code, -1 when it
@@ -152,7 +153,7 @@ func (t *tracer) run() (int, error) {
 		}
 		deliver, err := t.stopped(tid, ws)
 		if err == nil {
-			err = ptrace(unix.PTRACE_SYSCALL, tid, 0, uintptr(deliver))
+			err = unix.PtraceSyscall(tid, int(deliver))
 		}
 		if err != nil && err != unix.ESRCH { // killed meanwhile
 			return 0, fmt.Errorf("trace %d: %w", tid, err)
@@ -170,7 +171,7 @@ func (t *tracer) stopped(tid int, ws unix.WaitStatus) (deliver unix.Signal, err 
 		if t.follow && unix.Tgkill(t.main, tid, 0) == nil { // a thread of the command's
 			options = family
 		}
-		return 0, ptrace(unix.PTRACE_SETOPTIONS, tid, 0, uintptr(options))
+		return 0, unix.PtraceSetOptions(tid, options)
 	case sig == unix.SIGTRAP|0x80:
 		return 0, t.call(tid)
 	case sig == unix.SIGTRAP: // an event
@@ -179,25 +180,14 @@ func (t *tracer) stopped(tid int, ws unix.WaitStatus) (deliver unix.Signal, err 
 	return sig, nil
 }
 
-// call is at the entry of a system call, or at its end.
+// call is at the entry of a system call, or at its end: by turns.
 func (t *tracer) call(tid int) error {
-	var info struct {
-		op         uint8
-		_          [7]byte
-		ip, sp, nr uint64
-		args       [6]uint64
-		_          [2]uint64
+	if t.inside[tid] = !t.inside[tid]; !t.inside[tid] {
+		return nil
 	}
-	if err := ptrace(unix.PTRACE_GET_SYSCALL_INFO, tid, unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info))); err != nil {
+	s, err := entryOf(tid)
+	if err != nil || !s.changes() {
 		return err
-	}
-	const entry = 1 // PTRACE_SYSCALL_INFO_ENTRY
-	s := syscallEntry{info.nr, info.args}
-	if info.op != entry {
-		return nil
-	}
-	if !s.changes() {
-		return nil
 	}
 	t.count++
 	if t.count != t.n {
@@ -210,9 +200,16 @@ func (t *tracer) call(tid int) error {
 	return unix.Kill(t.main, t.sig)
 }
 
-func ptrace(request, tid int, addr, data uintptr) error {
-	if _, _, e := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0); e != 0 {
-		return e
+// entryOf reads the call that a stopped thread is about to make: a number, and six
+// arguments in hexadecimal.
+func entryOf(tid int) (s syscallEntry, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", tid))
+	if err != nil {
+		return s, unix.ESRCH // it was killed
 	}
-	return nil
+	if len(b) == 0 || b[0] < '0' || b[0] > '9' { // "running", -1: on its way to the end; 0 is read(2), which is no step
+		return s, nil
+	}
+	_, err = fmt.Sscanf(string(b), "%d %v %v %v %v %v %v", &s.nr, &s.args[0], &s.args[1], &s.args[2], &s.args[3], &s.args[4], &s.args[5])
+	return s, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/image"
+	"ckpt/kind"
 )
 
 // tmpfile is the bit of O_TMPFILE that F_GETFL shows beside O_DIRECTORY's.
@@ -36,15 +37,18 @@ func createTmp(path string, mode, flags uint32) *os.File {
 // showing it, and so are its directories, where they have been deleted, too. Where
 // the name is taken it is one beside it, and where a directory cannot be made
 // one in the nearest above that is there.
-func create(path string, id uint32, e *ghostfile.GhostFileEntry, target string) (*os.File, error) {
+func create(r *kind.Restore, path string, id uint32, e *ghostfile.GhostFileEntry, target string) (*os.File, error) {
 	name, mode := path, e.GetMode()
-	made := makeParents(name)
+	made := makeParents(r, name)
 	defer func() {
 		for _, dir := range made {
 			_ = unix.Rmdir(dir) // fails where somebody has made use of it
 		}
 	}()
 	for tries := 0; ; {
+		if err := r.Note(name, mode); err != nil {
+			return nil, err
+		}
 		fd, err := createAt(name, e, target)
 		switch {
 		case err == nil:
@@ -67,7 +71,7 @@ func create(path string, id uint32, e *ghostfile.GhostFileEntry, target string) 
 
 // makeParents makes the directories that a file was in and that are no more,
 // and gives those it made, the lowest first.
-func makeParents(name string) (made []string) {
+func makeParents(r *kind.Restore, name string) (made []string) {
 	missing := []string{}
 	for dir := filepath.Dir(name); dir != "/"; dir = filepath.Dir(dir) {
 		var st unix.Stat_t
@@ -77,7 +81,7 @@ func makeParents(name string) (made []string) {
 		missing = append(missing, dir)
 	}
 	for _, dir := range slices.Backward(missing) {
-		if unix.Mkdir(dir, 0o700) != nil {
+		if r.Note(dir, unix.S_IFDIR) != nil || unix.Mkdir(dir, 0o700) != nil {
 			break
 		}
 		made = append([]string{dir}, made...)

@@ -123,7 +123,7 @@ func (x *Restorer) base(r *kind.Restore, id uint32, path string, flags uint32, e
 	f := createTmp(path, e.GetMode(), flags)
 	if f != nil {
 		x.own[id] = true
-	} else if f, err = create(path, id, &e, target); err != nil {
+	} else if f, err = create(r, path, id, &e, target); err != nil {
 		return nil, err
 	}
 	if err := fill(r, f, &e, extra, d); err != nil {

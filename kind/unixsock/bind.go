@@ -60,7 +60,13 @@ func bindAbstract(s *sock) error {
 // socket that nobody listens on any more is replaced.
 func (w *world) bindFile(s *sock) error {
 	var stale, made *unix.Stat_t
+	full := path.Join("/", s.e.GetNameDir(), s.path())
 	err := s.home.run(nil, func() (err error) {
+		if unix.Access(s.path(), unix.F_OK) != nil { // else one is left there that was there before
+			if err := w.r.Note(full, unix.S_IFSOCK); err != nil {
+				return err
+			}
+		}
 		err = kernel.BindUnix(s.fd(), s.name())
 		if errors.Is(err, unix.EADDRINUSE) {
 			if stale, err = removeStale(s); err == nil {
@@ -80,7 +86,6 @@ func (w *world) bindFile(s *sock) error {
 		return setPerms(s, made)
 	})
 	if made != nil || stale != nil {
-		full := path.Join("/", s.e.GetNameDir(), s.path())
 		w.r.Undo("remove the socket "+full, func() error { return takeBack(full, made, stale) })
 	}
 	return err
