@@ -22,12 +22,16 @@ const (
 	taskStopped = 3
 )
 
+// lockSkip is CRIU's NETWORK_LOCK_SKIP: its restore is not to lift what ckpt has not
+// laid, for which it would call iptables.
+const lockSkip = 2
+
 // write writes what the kinds have filled in: the tree and one set of files a
 // process.
 func (s *session) write() error {
 	if err := s.out.Add(image.Inventory, "", &inventory.InventoryEntry{
 		ImgVersion: proto.Uint32(2), FdinfoPerId: proto.Bool(true), NsPerId: proto.Bool(true),
-		RootIds: s.surroundings(),
+		RootIds: s.surroundings(), NetworkLockMethod: proto.Uint32(lockSkip),
 	}); err != nil {
 		return err
 	}

@@ -107,8 +107,10 @@ func TestRestore(t *testing.T) {
 		args   []string
 		start  []string // flags of ckpt start
 		flags  []string // flags of criu restore
+		chain  bool     // the image has a parent image
 	}{
 		{source: "carried.c", args: []string{"."}},
+		{source: "carried.c", args: []string{"."}, chain: true},
 		{source: "carried.c", args: []string{"."}, start: []string{"--no-init"}},
 		{source: "carried.c", args: []string{".", "connected"}, flags: []string{"--tcp-established"}},
 		{source: "carried.c", args: []string{".", "connected"}, start: []string{"--net", "none"}, flags: []string{"--tcp-established"}},
@@ -124,12 +126,24 @@ func TestRestore(t *testing.T) {
 		{source: "creds.c"},
 		{source: "vdso.c", args: []string{"none"}},
 	} {
-		t.Run(strings.Join(slices.Concat([]string{p.source}, p.start, p.args), " "), func(t *testing.T) {
+		name := strings.Join(slices.Concat([]string{p.source}, p.start, p.args), " ")
+		if p.chain {
+			name += " chain"
+		}
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := harness.New(t, "")
 			s := e.Watch("criu", p.start, append([]string{harness.Program(t, p.source)}, p.args...)...)
 			vpid := s.Ps().Processes[0].VPID
-			s.Dump(s.Image())
+			image := s.Image()
+			if p.chain {
+				s.Dump(image, "--leave-running")
+				s.Look()
+				image = s.Image()
+				s.Dump(image, "--parent", e.Join("image1"))
+			} else {
+				s.Dump(image)
+			}
 			var before []string
 			if slices.Contains(p.start, "none") {
 				before = newNetwork
@@ -137,7 +151,7 @@ func TestRestore(t *testing.T) {
 			if vpid != 1 { // else criu makes the pid namespace
 				before = slices.Concat(newPids, before)
 			}
-			revive(e, s, vpid, before, e.Join("image1"), p.flags...).finish()
+			revive(e, s, vpid, before, image, p.flags...).finish()
 		})
 	}
 }
@@ -145,8 +159,9 @@ func TestRestore(t *testing.T) {
 // finish has it look twice at itself.
 func (r *revived) finish() {
 	r.e.T.Helper()
+	looks := strings.Count(r.Log(), "good ")
 	r.Kill(unix.SIGUSR1)
-	harness.Says(r.e.T, r, "good 1")
+	harness.Says(r.e.T, r, fmt.Sprintf("good %d", looks+1))
 	r.Kill(unix.SIGUSR2)
 	harness.Says(r.e.T, r, "done")
 }

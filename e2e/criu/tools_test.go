@@ -42,7 +42,7 @@ func TestDecode(t *testing.T) {
 	image := s.Image()
 	s.Dump(image)
 	all := images(t, image)
-	for _, want := range []string{"inventory", "pstree", "core-2", "core-3", "ids-2", "mm-2", "fs-2", "fdinfo-1", "files", "pagemap-2", "pagemap-shmem-0",
+	for _, want := range []string{"inventory", "pstree", "core-2", "core-3", "ids-2", "mm-2", "fs-2", "fdinfo-1", "files", "pagemap-2", "same-1/pagemap-4", "pagemap-shmem-0",
 		"pipes-data", "fifo-data", "sk-queues", "memfd", "remap-fpath", "ghost-file-1", "utsns-1", "timens-1", "ipcns-var-1", "ipcns-shm-1", "ipcns-sem-1", "ipcns-msg-1"} {
 		if !slices.Contains(all, filepath.Join(image, want+".img")) {
 			t.Errorf("there is no %s.img among %s", want, all)

@@ -23,6 +23,7 @@
 #include <sys/un.h>
 
 #define P 4096
+#define LARGE (512 * P) /* ckpt writes such memory once for both who have it */
 
 /* What the children and the thread do at every look. */
 static struct {
@@ -56,7 +57,7 @@ static int memfd, private_sum;
 
 static void make_memory(void)
 {
-	private = fill(mapped(8 * P, MAP_PRIVATE | MAP_ANONYMOUS, -1), 8 * P, 1);
+	private = fill(mapped(LARGE, MAP_PRIVATE | MAP_ANONYMOUS, -1), LARGE, 1);
 	hole = mapped(64 * P, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	hole[9 * P] = 9;
 	mprotect(hole + 20 * P, 4 * P, PROT_NONE);
@@ -79,7 +80,7 @@ static void make_memory(void)
 }
 static void look_memory(void)
 {
-	fact("private", "%d %d", sum(private, 8 * P), sum(hole, 20 * P));
+	fact("private", "%d %d", sum(private, LARGE), sum(hole, 20 * P));
 	fact("file", "%d %d", sum(file_private, 4 * P), sum(file_shared, 4 * P));
 	fact("shared", "%d %d %d", sum(anon_shared, 6 * P), sum(memfd_mapped, 3 * P), sum(segment, 2 * P));
 	static char buf[3 * P];
@@ -294,13 +295,13 @@ static void child(void)
 	for (int seen = 0;; seen++) {
 		while (sh->ask == seen)
 			usleep(1000);
-		int bad = getpid() != id || getsid(0) != id || sum(private, 8 * P) != private_sum;
+		int bad = getpid() != id || getsid(0) != id || sum(private, LARGE) != private_sum;
 		sh->answer[1] = bad ? -1 : sh->ask;
 	}
 }
 static void make_tasks(void)
 {
-	private_sum = sum(private, 8 * P);
+	private_sum = sum(private, LARGE);
 	pthread_t t;
 	check(pthread_create(&t, NULL, thread, NULL) == 0, "pthread_create");
 	if ((kid = fork()) == 0)
