@@ -51,7 +51,7 @@ func TestHostile(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			step := max(1, len(good)/40)
+			step := max(1, len(good)/10)
 			for at := 0; at < len(good); at += step {
 				write(good[:at])
 				if err := try(t, dir); err == nil && at < 8 {

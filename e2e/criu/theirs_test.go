@@ -1,9 +1,9 @@
 package criu
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,12 +51,12 @@ func (n *looks) at(t *testing.T, p looker) {
 	harness.Says(t, p, fmt.Sprintf("good %d", *n))
 }
 
-// dumped saves a process and all below it as criu does.
+// dumped saves a process and all below it as criu does, which is root's.
 func dumped(e *harness.Env, pid int, flags ...string) (dir string) {
 	e.T.Helper()
 	dir = e.Mkdir("theirs")
 	args := append([]string{"dump", "--tree", fmt.Sprint(pid), "--images-dir", dir, "--log-file", "dump.log"}, flags...)
-	if out, err := e.Command(context.Background(), harness.CRIU(e.T, "criu"), args...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(harness.CRIU(e.T, "criu"), args...).CombinedOutput(); err != nil {
 		log, _ := os.ReadFile(filepath.Join(dir, "dump.log"))
 		e.T.Fatalf("criu dump: %v\n%s%s", err, out, log)
 	}
@@ -144,3 +144,26 @@ type logOf struct {
 }
 
 func (l logOf) Log() string { return l.of.Log() }
+
+// A job of somebody else's session and group keeps their numbers. CRIU 4.1.1 reads
+// a personality, of a program at fixed addresses here, as a decimal number.
+func TestJob(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // criu is root's
+	}
+	e := harness.New(t, "")
+	l := e.Launch(true, "sh", "-c", `"$@" & wait`, "sh", "setarch", "--addr-no-randomize", harness.Program(t, "limits.c"))
+	harness.Says(t, l, "ready")
+	pid := harness.Below(l.PID)[1]
+	c := restored{e.Restore(dumped(e, pid, "--shell-job"), "job"), l}
+	ps := c.Ps().Processes
+	if len(ps) != 1 || ps[0].VPID != pid || ps[0].VPPID != 1 || ps[0].VPGID != l.PID || ps[0].VSID != l.PID {
+		t.Fatalf("pid %d of group and session %d is %+v", pid, l.PID, ps)
+	}
+	personality, err := os.ReadFile(fmt.Sprintf("/proc/%d/personality", ps[0].PID))
+	if err != nil || string(personality) != "00040000\n" {
+		t.Errorf("its personality is %q, %v", personality, err)
+	}
+	var n looks
+	n.at(t, c)
+}
