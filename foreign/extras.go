@@ -7,6 +7,8 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/tty"
+	"golang.org/x/sys/unix"
 
 	"ckpt/image"
 )
@@ -22,8 +24,15 @@ func (t *translation) extras() error {
 	if err != nil {
 		return err
 	}
+	nodes, err := t.nodes()
+	if err != nil {
+		return err
+	}
 	var out []*image.FileExtra
 	for id, e := range t.entries {
+		if n := nodes[e.GetTty().GetTtyInfoId()]; e.GetTty() != nil && n != nil {
+			out = append(out, &image.FileExtra{Id: id, Inode: n})
+		}
 		if i := inodes[uint64(e.GetMemfd().GetInodeId())]; e.GetMemfd() != nil && i != nil {
 			out = append(out, &image.FileExtra{Id: id, Inode: i})
 		}
@@ -41,6 +50,24 @@ func (t *translation) memfds() (map[uint64]*image.Inode, error) {
 		if mode := numbers(e, fieldMemfdMode); len(mode) > 0 {
 			out[e.GetInodeId()] = &image.Inode{Mode: uint32(mode[0]), Uid: e.GetUid(), Gid: e.GetGid()}
 		}
+	}
+	return out, err
+}
+
+// nodes are owner and permissions of /dev/pts/N, by the tty_info_id of the master.
+// CRIU keeps the owner: another group than root's is there to write to it (mesg(1)).
+func (t *translation) nodes() (map[uint32]*image.Inode, error) {
+	all, err := each[*tty.TtyInfoEntry](t.r, image.TTYInfo, "")
+	out := map[uint32]*image.Inode{}
+	for _, e := range all {
+		if unix.Major(uint64(e.GetRdev())) != masterMajor {
+			continue
+		}
+		n := &image.Inode{Mode: unix.S_IFCHR | 0o600, Uid: e.GetUid(), Gid: e.GetGid()}
+		if n.Gid != 0 {
+			n.Mode |= 0o20
+		}
+		out[e.GetId()] = n
 	}
 	return out, err
 }

@@ -34,6 +34,8 @@ func checkFile(e *fdinfo.FileEntry) error {
 		own = e.GetTfd()
 	case fdinfo.FdTypes_INOTIFY:
 		own = e.GetIfy()
+	case fdinfo.FdTypes_TTY:
+		own = e.GetTty()
 	case fdinfo.FdTypes_MEMFD:
 		own = e.GetMemfd()
 	default:
@@ -50,8 +52,6 @@ func sortOf(typ fdinfo.FdTypes) string {
 	switch typ {
 	case fdinfo.FdTypes_PACKETSK:
 		return "a packet socket"
-	case fdinfo.FdTypes_TTY:
-		return "a terminal"
 	case fdinfo.FdTypes_FANOTIFY:
 		return "a fanotify group"
 	case fdinfo.FdTypes_NETLINKSK:

@@ -29,6 +29,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/sk-packet"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/tcp-stream"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/timens"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/tty"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/utsns"
 	"google.golang.org/protobuf/proto"
 
@@ -73,6 +74,8 @@ var formats = []format{
 	{Format: image.IPCShm, entry: &ipc_shm.IpcShmEntry{}, data: segmentData},
 	{Format: image.IPCSem, entry: &ipc_sem.IpcSemEntry{}, data: func(m proto.Message) int64 { return padded(2 * int64(m.(*ipc_sem.IpcSemEntry).GetNsems())) }},
 	{Format: image.IPCMsg, entry: &ipc_msg.IpcMsgEntry{}, within: &ipc_msg.IpcMsg{}, data: messageData},
+	{Format: image.TTYInfo, entry: &tty.TtyInfoEntry{}},
+	{Format: image.TTYData, entry: &tty.TtyDataEntry{}},
 	{Format: image.CGroup, entry: &cgroup.CgroupEntry{}},
 	{Format: image.GhostFile, first: &ghost_file.GhostFileEntry{}}, // then its contents, or chunks of them
 }
@@ -102,7 +105,6 @@ var without = []struct{ prefix, what, hint string }{
 	{"ifaddr", "a network namespace", "dump a program that is on the host's network"},
 	{"mountpoints", "a mount namespace", "dump a program that sees the host's mounts"},
 	{"userns", "a user namespace", "dump a program that is in criu's own"},
-	{"tty-info", "a terminal", "dump the program without --shell-job, started with its input and output in files (setsid, nohup)"},
 	{"autofs", "a mount of autofs", ""},
 	{"bpfmap-data", "a BPF map", "let the program close it before the dump"},
 	{"bpfmap-file", "a BPF map", "let the program close it before the dump"},

@@ -12,6 +12,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/rseq"
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/tty"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -39,6 +40,28 @@ func alter[M proto.Message](t *testing.T, dir string, f image.Format, id string,
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// write makes a file of one entry.
+func write[M proto.Message](t *testing.T, dir string, f image.Format, e M) {
+	t.Helper()
+	b, err := image.Encode(f, e)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, f.Name("")), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// terminal adds a slave, after change.
+func terminal(change func(*tty.TtyInfoEntry)) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		e := &tty.TtyInfoEntry{Id: proto.Uint32(1), Type: tty.TtyType_PTY.Enum(), Locked: proto.Bool(false), Exclusive: proto.Bool(false), PacketMode: proto.Bool(false),
+			Sid: proto.Uint32(0), Pgrp: proto.Uint32(0), Rdev: proto.Uint32(0x8803), Pty: &tty.TtyPtyEntry{Index: proto.Uint32(3)}}
+		change(e)
+		write(t, dir, image.TTYInfo, e)
 	}
 }
 
@@ -78,7 +101,14 @@ func TestRefuses(t *testing.T) {
 		{"a file of no known format", named("wonder-7.img"), "wonder-7.img: what criu keeps in this file is not known"},
 		{"a mount namespace", named("mountpoints-9.img"), "mountpoints-9.img: the image of criu's holds a mount namespace, which is not carried"},
 		{"a network namespace", named("netns-9.img"), "netns-9.img: the image of criu's holds a network namespace, which is not carried"},
-		{"a terminal", named("tty-info.img"), "tty-info.img: the image of criu's holds a terminal, which is not carried"},
+		{"a terminal from outside", terminal(func(e *tty.TtyInfoEntry) {}),
+			"tty-info.img: the other end of the terminal /dev/pts/3 is outside of the image"},
+		{"the console", terminal(func(e *tty.TtyInfoEntry) { e.Type, e.Rdev = tty.TtyType_CONSOLE.Enum(), proto.Uint32(0x501) }),
+			"tty-info.img: a terminal of type CONSOLE (device 5:1) is not carried"},
+		{"input that waits in a terminal", func(t *testing.T, dir string) {
+			terminal(func(e *tty.TtyInfoEntry) { e.Rdev = proto.Uint32(0x502) })(t, dir)
+			write(t, dir, image.TTYData, &tty.TtyDataEntry{TtyId: proto.Uint32(1), Data: []byte("ls")})
+		}, "tty-data.img: what waits to be read in a terminal is not carried from an image of criu's"},
 		{"a newer criu", core(func(e *criu_core.CoreEntry) { newer(e, 99, nil) }),
 			"core-10322.img: entry 1 has a field that is not known: core_entry, number 99"},
 		{"a newer criu, deep inside", core(func(e *criu_core.CoreEntry) { newer(e.Tc.Timers.Real, 99, nil) }),

@@ -88,6 +88,7 @@ func TestTheirs(t *testing.T) {
 		{source: "vdso.c", args: []string{"moved"}},
 		{source: "leases.c"},
 		{source: "keys.c"},
+		{source: "pty.c"},
 	} {
 		t.Run(strings.Join(slices.Concat(p.within, []string{p.source}, p.args), " "), func(t *testing.T) {
 			t.Parallel()
