@@ -151,6 +151,15 @@ func (d *Decoder) Stream(n int64) (io.Reader, error) {
 	return io.LimitReader(reading{d}, n), nil
 }
 
+// Skip passes over the n bytes behind the last entry: ReadAt reads them later.
+func (d *Decoder) Skip(n int64) error {
+	if n < 0 || n > d.Rest() {
+		return d.damaged(d.pos, "%s of data are cut off", humanBytes(n))
+	}
+	d.pos += n
+	return nil
+}
+
 type reading struct{ d *Decoder }
 
 func (r reading) Read(p []byte) (int, error) {

@@ -14,9 +14,13 @@ import (
 
 // mappedFile is a file that a process has mapped, if it still is what it was.
 type mappedFile struct {
-	file *os.File // nil: it is not there, or changed
-	size uint64
+	file  *os.File // nil: it is not there, or changed; or a ghost
+	ghost *ghost   // one without a name
+	size  uint64
 }
+
+// there tells whether it can be read.
+func (f *mappedFile) there() bool { return f.file != nil || f.ghost != nil }
 
 func (f *mappedFile) close() {
 	if f.file != nil {
@@ -26,29 +30,38 @@ func (f *mappedFile) close() {
 
 func (f *mappedFile) isELF() bool {
 	b := make([]byte, len(elf.ELFMAG))
-	if f.file == nil {
-		return false
+	var err error
+	switch {
+	case f.file != nil:
+		_, err = f.file.ReadAt(b, 0)
+	case f.ghost != nil:
+		_, err = f.ghost.ReadAt(b, 0)
 	}
-	_, err := f.file.ReadAt(b, 0)
 	return err == nil && string(b) == elf.ELFMAG
 }
 
-// file opens a mapped file by its name. Where it is gone, or another, that is
-// noted once.
-func (s *space) file(id uint32) *mappedFile {
+// file opens a mapped file by its name, or finds what the image has of one that was
+// deleted. Where it is gone, or another, that is noted once.
+func (s *space) file(id uint32) (*mappedFile, error) {
 	if f := s.files[id]; f != nil {
-		return f
+		return f, nil
 	}
 	f := &mappedFile{}
 	s.files[id] = f
 	reg := s.in.Files[id].GetReg()
 	if reg == nil {
-		return f // the ring of a socket
+		return f, nil // the ring of a socket
 	}
 	var err error
-	if s.deleted[id] {
+	switch ghost, is := s.ghosts.of[id]; {
+	case is:
+		if f.ghost, err = s.ghosts.describe(ghost); err != nil {
+			return nil, err
+		}
+		f.size = f.ghost.size
+	case s.deleted[id]:
 		err = errors.New("it was deleted")
-	} else {
+	default:
 		err = f.open(reg, s.in.Extras[id].GetMtimeNs())
 	}
 	if err != nil {
@@ -56,7 +69,7 @@ func (s *space) file(id uint32) *mappedFile {
 		f.file = nil
 		s.lacks = append(s.lacks, Lacks{reg.GetName(), err.Error()})
 	}
-	return f
+	return f, nil
 }
 
 // open opens a file that has the size and the time it had. mtime is in ns; 0:
@@ -90,13 +103,17 @@ func (s *space) fileSpans(id uint32, offset, size uint64) ([]span, error) {
 	if m := s.in.Files[id].GetMemfd(); m != nil {
 		return s.objectSpans(uint64(s.in.Memfds[uint64(m.GetInodeId())].GetShmid()), offset, size)
 	}
-	f := s.file(id)
-	if f.file == nil {
-		return []span{{part: part{size: size}}}, nil
+	f, err := s.file(id)
+	if err != nil || !f.there() {
+		return []span{{part: part{size: size}}}, err
 	}
 	var out []span
 	there := min(size, f.size-min(f.size, offset))
-	if there > 0 {
+	switch {
+	case there == 0:
+	case f.ghost != nil:
+		out = f.ghost.spans(offset, there)
+	default:
 		out = append(out, span{part{there, f.file, int64(offset)}, true})
 	}
 	if there < size {

@@ -186,9 +186,9 @@ func (s *space) headerSpans(v *vma.VmaEntry) ([]span, error) {
 	if s.filter&elfHeadersBit == 0 || v.GetPgoff() != 0 {
 		return none, nil
 	}
-	f := s.file(uint32(v.GetShmid()))
-	if !f.isELF() {
-		return none, nil
+	f, err := s.file(uint32(v.GetShmid()))
+	if err != nil || !f.isELF() {
+		return none, err
 	}
 	first, err := s.fileSpans(uint32(v.GetShmid()), 0, image.PageSize)
 	if err != nil || size == image.PageSize {

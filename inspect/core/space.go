@@ -39,12 +39,14 @@ type space struct {
 	shared  sharedMemory
 	files   map[uint32]*mappedFile // by id in files.img
 	deleted map[uint32]bool        // files without a name, by id
-	vdso    []byte                 // of the kernel the process ran on, if this is the same
+	ghosts  ghosts
+	vdso    []byte // of the kernel the process ran on, if this is the same
 	lacks   []Lacks
 }
 
 func newSpace(in *inspect.Image, p *inspect.Process) (*space, error) {
-	s := &space{in: in, p: p, filter: byDefault, shared: sharedMemory{in: in.In}, files: map[uint32]*mappedFile{}, deleted: map[uint32]bool{}}
+	s := &space{in: in, p: p, filter: byDefault, shared: sharedMemory{in: in.In}, files: map[uint32]*mappedFile{}, deleted: map[uint32]bool{},
+		ghosts: ghosts{in: in.In, of: map[uint32]uint64{}}}
 	if p.Task.CoredumpFilter != nil {
 		s.filter = p.Task.GetCoredumpFilter()
 	}
@@ -53,6 +55,9 @@ func newSpace(in *inspect.Image, p *inspect.Process) (*space, error) {
 	}
 	err := image.Each(in.In, image.RemapFpath, "", func(e *remap_file_path.RemapFilePathEntry, _ func(int) ([]byte, error)) error {
 		s.deleted[e.GetOrigId()] = true
+		if e.GetRemapType() == remap_file_path.RemapType_GHOST {
+			s.ghosts.of[e.GetOrigId()] = uint64(e.GetRemapId())
+		}
 		return nil
 	})
 	if err != nil {
@@ -79,6 +84,7 @@ func newSpace(in *inspect.Image, p *inspect.Process) (*space, error) {
 func (s *space) close() {
 	s.own.Close()
 	s.shared.close()
+	s.ghosts.close()
 	for _, f := range s.files {
 		f.close()
 	}
