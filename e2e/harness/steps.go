@@ -57,7 +57,7 @@ func (s syscallEntry) changes() bool {
 type Stepped struct {
 	Result
 	Steps int  // that it took
-	Hit   bool // it was sent the signal
+	Hit   bool // it came to the step
 }
 
 // AtStep runs ckpt and sends it a signal when it, or the supervisor that it starts,
@@ -69,6 +69,18 @@ type Stepped struct {
 // nobody can be traced twice: of the children of ckpt, the bare ones are its own.
 func (e *Env) AtStep(n int, sig unix.Signal, args ...string) Stepped {
 	e.T.Helper()
+	return e.BeforeStep(n, func(command, taker int) error {
+		if sig == unix.SIGKILL {
+			return unix.Kill(taker, sig) // a thread's id will do for its process
+		}
+		return unix.Kill(command, sig)
+	}, args...)
+}
+
+// BeforeStep is AtStep for anything else than a signal: do is called with the host
+// pid of the command, and that of the thread which is about to take the step.
+func (e *Env) BeforeStep(n int, do func(command, taker int) error, args ...string) Stepped {
+	e.T.Helper()
 	done := make(chan error, 1)
 	var out Stepped
 	go func() {
@@ -76,7 +88,7 @@ func (e *Env) AtStep(n int, sig unix.Signal, args ...string) Stepped {
 		// this thread (exit_ptrace() in kernel/ptrace.c).
 		runtime.LockOSThread()
 		var err error
-		out, err = e.steps(n, sig, args)
+		out, err = e.steps(n, do, args)
 		done <- err
 	}()
 	select {
@@ -90,7 +102,7 @@ func (e *Env) AtStep(n int, sig unix.Signal, args ...string) Stepped {
 	return out
 }
 
-func (e *Env) steps(n int, sig unix.Signal, args []string) (out Stepped, err error) {
+func (e *Env) steps(n int, do func(command, taker int) error, args []string) (out Stepped, err error) {
 	cmd := e.Command(context.Background(), Ckpt(), args...)
 	var said, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &errs
@@ -102,7 +114,7 @@ func (e *Env) steps(n int, sig unix.Signal, args []string) (out Stepped, err err
 	if err := cmd.Start(); err != nil {
 		return out, err
 	}
-	t := &tracer{main: cmd.Process.Pid, n: n, sig: sig, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}, inside: map[int]bool{}}
+	t := &tracer{main: cmd.Process.Pid, n: n, do: do, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}, inside: map[int]bool{}}
 	code, err := t.run()
 	if err != nil {
 		return out, err
@@ -123,7 +135,7 @@ const (
 type tracer struct {
 	main, n int
 	follow  bool
-	sig     unix.Signal
+	do      func(command, taker int) error
 	count   int
 	hit     bool
 	seen    map[int]bool // threads that are set up
@@ -194,10 +206,7 @@ func (t *tracer) call(tid int) error {
 		return nil
 	}
 	t.hit = true
-	if t.sig == unix.SIGKILL {
-		return unix.Kill(tid, t.sig) // a thread's id will do for its process
-	}
-	return unix.Kill(t.main, t.sig)
+	return t.do(t.main, tid)
 }
 
 // entryOf reads the call that a stopped thread is about to make: a number, and six

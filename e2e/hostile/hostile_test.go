@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"slices"
@@ -118,15 +119,15 @@ func TestMutations(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			e := harness.New(t, "")
 			whole := saved(t, e, s.name, s.command, s.says)
-			planned, restored := map[int]int{}, map[int]int{}
+			planned, done := map[int]int{}, map[int]int{}
 			for _, m := range choose(whole, plans, seed) {
 				planned[mutant(t, e, whole, m, plan)]++
 			}
 			e.Own("mutant")
 			for _, m := range choose(whole, restores, seed+1) {
-				restored[mutant(t, e, whole, m, attempt)]++
+				done[mutant(t, e, whole, m, restored)]++
 			}
-			t.Logf("exit codes of plans: %v, of restores: %v", planned, restored)
+			t.Logf("exit codes of plans: %v, of restores: %v", planned, done)
 		})
 	}
 }
@@ -141,7 +142,21 @@ func mutant(t *testing.T, e *harness.Env, whole *imagetest.Image, m imagetest.Mu
 		t.Fatalf("%s: %v", m.Name, err)
 	}
 	defer os.RemoveAll(dir)
+	for _, path := range append(glob(t, dir+"/*"), dir) {
+		if err := os.Lchown(path, e.UID, e.GID); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return do(t, e, m.Name, dir)
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
 }
 
 // plan looks at an image in every way that makes nothing. One that hangs ends the
@@ -177,10 +192,15 @@ func plan(t *testing.T, e *harness.Env, name, dir string) int {
 	return failure.Code(err)
 }
 
-// attempt restores an image.
-func attempt(t *testing.T, e *harness.Env, name, dir string) int {
+func restored(t *testing.T, e *harness.Env, name, dir string) int {
 	t.Helper()
-	r := e.Try("restore", dir, "--name", "mutant")
+	return attempt(t, e, name, dir).Code
+}
+
+// attempt restores an image, and ends what comes of it.
+func attempt(t *testing.T, e *harness.Env, name, dir string, flags ...string) harness.Result {
+	t.Helper()
+	r := e.Try(append([]string{"restore", dir, "--name", "mutant"}, flags...)...)
 	switch {
 	case r.Took > slow:
 		t.Errorf("%s: too slow: %v", name, r)
@@ -205,7 +225,7 @@ func attempt(t *testing.T, e *harness.Env, name, dir string) int {
 			}
 		}
 	}
-	return r.Code
+	return r
 }
 
 // TestImpossible: what no program can have had is refused as damage, and a plan

@@ -234,3 +234,39 @@ func text(v protoreflect.Value) string {
 	}
 	return s
 }
+
+// Redirected are the changes that let each path in i lead to another file.
+func (i *Image) Redirected(path string) []Mutation {
+	var out []Mutation
+	for _, name := range slices.Sorted(maps.Keys(i.Files)) {
+		for n, e := range i.Files[name].Entries {
+			w := walk{path: fmt.Sprintf("%s[%d]", name, n), out: &out,
+				at: func(i *Image) protoreflect.Message { return i.Files[name].Entries[n].Message.ProtoReflect() }}
+			w.redirect(e.Message.ProtoReflect(), path)
+		}
+	}
+	return out
+}
+
+func (w walk) redirect(m protoreflect.Message, path string) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		name := "." + string(fd.Name())
+		switch {
+		case fd.IsMap():
+		case fd.IsList() && fd.Message() != nil:
+			for k := range v.List().Len() {
+				deeper := walk{fmt.Sprintf("%s%s[%d]", w.path, name, k), func(i *Image) protoreflect.Message { return w.at(i).Mutable(fd).List().Get(k).Message() }, nil, w.out}
+				deeper.redirect(v.List().Get(k).Message(), path)
+			}
+		case fd.IsList():
+		case fd.Message() != nil:
+			deeper := walk{w.path + name, func(i *Image) protoreflect.Message { return w.at(i).Mutable(fd).Message() }, nil, w.out}
+			deeper.redirect(v.Message(), path)
+		case fd.Kind() == protoreflect.StringKind && strings.HasPrefix(v.String(), "/"):
+			w.add(name+" = "+path, func(m protoreflect.Message) { m.Set(fd, protoreflect.ValueOfString(path)) })
+		case fd.Kind() == protoreflect.BytesKind && strings.HasPrefix(string(v.Bytes()), "/"):
+			w.add(name+" = "+path, func(m protoreflect.Message) { m.Set(fd, protoreflect.ValueOfBytes([]byte(path))) })
+		}
+		return true
+	})
+}
