@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -65,26 +66,22 @@ func (s *space) file(id uint32) (*mappedFile, error) {
 		err = f.open(reg, s.in.Extras[id].GetMtimeNs())
 	}
 	if err != nil {
-		f.close()
-		f.file = nil
 		s.lacks = append(s.lacks, Lacks{reg.GetName(), err.Error()})
 	}
 	return f, nil
 }
 
 // open opens a file that has the size and the time it had. mtime is in ns; 0:
-// not known.
+// not known. An image may name anything: what is no regular file is not opened to
+// be read, which a device could take for more.
 func (f *mappedFile) open(reg *regfile.RegFileEntry, mtime int64) error {
-	file, err := os.OpenFile(reg.GetName(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	fd, err := unix.Open(reg.GetName(), unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		if pe, ok := errors.AsType[*os.PathError](err); ok {
-			err = pe.Err
-		}
 		return err
 	}
-	f.file = file
+	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	f.size = uint64(st.Size)
@@ -94,7 +91,11 @@ func (f *mappedFile) open(reg *regfile.RegFileEntry, mtime int64) error {
 	case reg.Size != nil && reg.GetSize() != f.size, mtime != 0 && mtime != st.Mtim.Nano():
 		return errors.New("it has changed since")
 	}
-	return nil
+	f.file, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		err = pe.Err
+	}
+	return err
 }
 
 // fileSpans are the contents of a mapped file, zero behind its end; not known
