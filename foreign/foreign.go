@@ -28,7 +28,7 @@ func Translate(r *image.Reader) error {
 	}
 	t := &translation{r: r, m: &image.Manifest{Format: image.Version, Machine: &image.Machine{Arch: arch}}, files: map[string][]byte{}, names: map[string]string{},
 		entries: map[uint32]*fdinfo.FileEntry{}, copies: map[uint32]uint32{}}
-	for _, step := range []func() error{t.loadInventory, t.loadFiles, t.loadTree, t.spaces, t.terminals, t.processes, t.mappings, t.table, t.extras} {
+	for _, step := range []func() error{t.loadInventory, t.loadFiles, t.loadTree, t.spaces, t.terminals, t.processes, t.mappings, t.remaps, t.table, t.extras} {
 		if err := step(); err != nil {
 			return err
 		}

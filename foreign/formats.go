@@ -99,34 +99,43 @@ func padded(n int64) int64 { return (n + 7) &^ 7 }
 
 func pipeData(m proto.Message) int64 { return int64(m.(*pipe_data.PipeDataEntry).GetBytes()) }
 
-// without are formats whose contents are not carried, and what they are of.
-var without = []struct{ prefix, what, hint string }{
-	{"netns", "a network namespace", "dump a program that is on the host's network"},
-	{"ifaddr", "a network namespace", "dump a program that is on the host's network"},
-	{"mountpoints", "a mount namespace", "dump a program that sees the host's mounts"},
-	{"userns", "a user namespace", "dump a program that is in criu's own"},
-	{"autofs", "a mount of autofs", ""},
-	{"bpfmap-data", "a BPF map", "let the program close it before the dump"},
-	{"bpfmap-file", "a BPF map", "let the program close it before the dump"},
-	{"tun", "a TUN device", "let the program close it before the dump"},
-	{"apparmor", "profiles of AppArmor", "dump the program unconfined"},
+// without are formats whose contents are not carried, what they are of, and what
+// to do about it.
+var without = []struct {
+	prefixes   []string
+	what, hint string
+}{
+	{[]string{"netns", "netdev", "ifaddr", "route", "route6", "rule", "iptables", "ip6tables", "nftables"}, "a network namespace", "dump a program that is on the host's network"},
+	{[]string{"mountpoints", "tmpfs-dev", "tmpfs", "binfmt-misc-dev", "autofs"}, "a mount namespace", "dump a program that sees the host's mounts"},
+	{[]string{"userns"}, "a user namespace", "dump a program that is in criu's own"},
+	{[]string{"bpfmap-data", "bpfmap-file"}, "a BPF map", "let the program close it before the dump"},
+	{[]string{"tunfile"}, "a TUN device", "let the program close it before the dump"},
+	{[]string{"apparmor"}, "profiles of AppArmor", "dump the program unconfined"},
+	{[]string{"cpuinfo"}, "what the processor has to have (--cpu-cap)", "dump without --cpu-cap"},
 }
 
 // known refuses the files of an image that are of no format that is
-// understood, and what is not understood within those that are.
+// understood, and what is not understood within those that are. What many files
+// are of is told once.
 func known(r *image.Reader) error {
 	var errs []error
+	told := map[string]bool{}
 	for _, name := range r.Names() {
 		if strings.HasPrefix(name, "pages-") {
 			continue
 		}
 		f, id, ok := formatOf(name)
-		if !ok {
-			errs = append(errs, unknownFile(name))
-			continue
-		}
-		if err := f.check(r, id); err != nil {
-			errs = append(errs, err)
+		switch {
+		case !ok:
+			what, err := unknownFile(name)
+			if what == "" || !told[what] {
+				errs = append(errs, err)
+			}
+			told[what] = true
+		default:
+			if err := f.check(r, id); err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -150,18 +159,15 @@ func formatOf(name string) (f format, id string, ok bool) {
 	return f, "", false
 }
 
-func unknownFile(name string) error {
+// unknownFile refuses a file, and tells what it is of; "": nobody knows.
+func unknownFile(name string) (what string, err error) {
 	base := strings.TrimSuffix(name, ".img")
 	for _, w := range without {
-		if base == w.prefix || strings.HasPrefix(base, w.prefix+"-") {
-			err := failure.Unsupportedf("%s: the image of criu's holds %s, which is not carried", name, w.what)
-			if w.hint == "" {
-				return err
-			}
-			return failure.WithHint(err, w.hint)
+		if slices.ContainsFunc(w.prefixes, func(p string) bool { return base == p || strings.HasPrefix(base, p+"-") }) {
+			return w.what, failure.WithHint(failure.Unsupportedf("%s: the image of criu's holds %s, which is not carried", name, w.what), w.hint)
 		}
 	}
-	return notCarried("%s: what criu keeps in this file is not known", name)
+	return "", notCarried("%s: what criu keeps in this file is not known", name)
 }
 
 // check walks all entries of a file.

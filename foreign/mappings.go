@@ -1,13 +1,10 @@
 package foreign
 
 import (
-	"maps"
 	"math"
-	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/memfd"
-	"github.com/checkpoint-restore/go-criu/v7/crit/images/remap-file-path"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -139,34 +136,6 @@ func flagsOf(e *fdinfo.FileEntry) *uint32 {
 	return nil
 }
 
-// finish leaves out the files that are shared anonymous memory, and gives the
-// list of what has become of deleted files its copies.
-func (m *mapped) finish() error {
-	for id := range m.zeros {
-		delete(m.t.entries, id)
-	}
-	if len(m.t.copies) == 0 || !m.t.r.Has(image.RemapFpath, "") {
-		return nil
-	}
-	all, err := each[*remap_file_path.RemapFilePathEntry](m.t.r, image.RemapFpath, "")
-	if err != nil {
-		return err
-	}
-	byFile := map[uint32]*remap_file_path.RemapFilePathEntry{}
-	for _, e := range all {
-		byFile[e.GetOrigId()] = e
-	}
-	out := all
-	for _, id := range slices.Sorted(maps.Keys(m.t.copies)) {
-		if e := byFile[m.t.copies[id]]; e != nil {
-			c := proto.CloneOf(e)
-			c.OrigId = proto.Uint32(id)
-			out = append(out, c)
-		}
-	}
-	return put(m.t, image.RemapFpath, "", out...)
-}
-
 // mappings do so for all processes.
 func (t *translation) mappings() error {
 	m, err := t.newMapped()
@@ -184,5 +153,8 @@ func (t *translation) mappings() error {
 			return err
 		}
 	}
-	return m.finish()
+	for id := range m.zeros { // no files any more
+		delete(t.entries, id)
+	}
+	return nil
 }

@@ -38,7 +38,10 @@ func newRestoreCommand(a *app) *cobra.Command {
 		Short: "Bring a saved container back",
 		Long: `Bring the container in DIR back, with every id its processes ever saw. If that
 fails, nothing is left behind. The image stays as it is and can be brought back
-again, also several times at once under different names.`,
+again, also several times at once under different names.
+
+DIR may also be an image that "criu dump" has made (docs/criu.md); the container is
+called after its first program then.`,
 		Example: `  ckpt restore ./tonight
   ckpt restore ./tonight --name try1
   ckpt restore ./tonight --map /home/ann/run=/scratch/run`,
