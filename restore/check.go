@@ -29,7 +29,7 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 		return nil, nil, err
 	}
 	defer in.Close()
-	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, files: map[uint32]*file{}}
+	s := &session{o: o, checks: true, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, files: map[uint32]*file{}}
 	if o.Log == nil {
 		s.o.Log = discard
 	}
@@ -47,7 +47,7 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 		return nil, nil, err
 	}
 	defer s.r.HostProc.Close()
-	refused = missing
+	refused = append(missing, s.unfit...)
 	rows := s.rows()
 	max, err := expectPIDMax(rows)
 	if err != nil {

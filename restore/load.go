@@ -2,6 +2,7 @@ package restore
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -45,7 +46,10 @@ func (s *session) load() error {
 		Undo: func(what string, fn func() error) { s.undos = append(s.undos, undo{what, fn}) },
 	}
 	if err := checkMachine(s.r.Manifest, s.o.AnyCPU); err != nil {
-		return err
+		if !s.checks || !errors.Is(err, failure.ErrIncompatible) || otherArch(s.r.Manifest) {
+			return err
+		}
+		s.unfit = failure.All(err)
 	}
 	s.ids = newIdentities(s.r.Manifest)
 	s.r.Chain = s.ids.chain

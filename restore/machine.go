@@ -12,12 +12,18 @@ import (
 	"ckpt/tracee"
 )
 
+// otherArch: nothing in such an image means anything here.
+func otherArch(m *image.Manifest) bool {
+	arch := m.GetMachine().GetArch()
+	return arch != "" && arch != tracee.Arch
+}
+
 // checkMachine refuses an image that this machine cannot run, with all that stands
 // in the way.
 func checkMachine(m *image.Manifest, anyCPU bool) error {
 	from := m.GetMachine()
-	if arch := from.GetArch(); arch != "" && arch != tracee.Arch {
-		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("the image is of a %s machine, this one is %s", arch, tracee.Arch))
+	if otherArch(m) {
+		return failure.Mark(failure.ErrIncompatible, fmt.Errorf("the image is of a %s machine, this one is %s", from.GetArch(), tracee.Arch))
 	}
 	vdso, err := kernel.VDSO()
 	if err != nil {

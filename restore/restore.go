@@ -132,14 +132,18 @@ var discard = slog.New(slog.DiscardHandler)
 
 // session is one restore under way.
 type session struct {
-	o     Options
-	in    *image.Reader
-	kinds all.Kinds
-	r     *kind.Restore
-	root  *container.Root
-	inner *inner      // the thread inside the container's namespaces
-	at    *inner      // where kinds are at work just now
-	ask   chan func() // what only the tracing thread can do
+	o Options
+	// checks: nothing is to be made. What of this machine does not fit is kept in
+	// unfit, and the rest is looked at all the same.
+	checks bool
+	unfit  []error
+	in     *image.Reader
+	kinds  all.Kinds
+	r      *kind.Restore
+	root   *container.Root
+	inner  *inner      // the thread inside the container's namespaces
+	at     *inner      // where kinds are at work just now
+	ask    chan func() // what only the tracing thread can do
 
 	spaces   map[space]*os.File // namespaces made inside, and the container's own that are needed
 	made     []space            // those made inside but for those of users, in the order they were

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
+	"google.golang.org/protobuf/proto"
+
 	"ckpt/e2e/harness"
 	"ckpt/e2e/imagetest"
 	"ckpt/image"
@@ -63,6 +66,43 @@ func TestOtherProcessor(t *testing.T) {
 	}
 	e.Own("moved")
 	e.Run("restore", dir, "--name", "moved", "--any-cpu")
+}
+
+// TestOtherMachine: a check tells of all that stands in the way, of the machine and
+// of what is on it.
+func TestOtherMachine(t *testing.T) {
+	e := harness.New(t, "")
+	dir := elsewhere(t, e, "machine", func(i *imagetest.Image) {
+		m := i.Manifest().Machine
+		m.Vdso[0] ^= 1
+		m.CpuFlags = append(m.CpuFlags, "fma4", "3dnowext")
+		for _, f := range i.Files["files.img"].Entries {
+			if reg := f.Message.(*fdinfo.FileEntry).GetReg(); strings.HasSuffix(reg.GetName(), "/sleep") {
+				reg.Size = proto.Uint64(reg.GetSize() + 1)
+			}
+		}
+	})
+	r := e.Try("check", dir)
+	if r.Code != 3 || !strings.Contains(r.Out, "would not restore here: 3 things stand in the way") {
+		t.Error(r)
+	}
+	for _, what := range []string{"its programs hold code of the kernel they ran on", "its programs may use instructions", "/sleep changed since the dump"} {
+		if !strings.Contains(r.Out, what) {
+			t.Errorf("%q is not told: %v", what, r)
+		}
+	}
+	if r := e.Try("restore", dir, "--name", "moved"); r.Code != 4 || !strings.Contains(r.Err, "its programs hold code of the kernel they ran on") {
+		t.Error(r)
+	}
+}
+
+// TestOtherArchitecture: of such an image nothing else can be told.
+func TestOtherArchitecture(t *testing.T) {
+	e := harness.New(t, "")
+	dir := elsewhere(t, e, "arch", func(i *imagetest.Image) { i.Manifest().Machine.Arch = "riscv64" })
+	if r := e.Try("check", dir); r.Code != 3 || !strings.Contains(r.Out, "1 thing stands in the way\n  the image is of a riscv64 machine, this one is") {
+		t.Error(r)
+	}
 }
 
 // TestOtherRegisters: state of registers that this processor has not.
