@@ -24,6 +24,8 @@ type Restorer struct {
 	own   map[uint32]bool     // its description made it with O_TMPFILE and is nobody's yet
 	links map[uint32]bool     // symbolic links, by ghost id
 	left  map[uint32]int      // entries still to be made, by ghost id
+	asked map[uint32]bool     // those that Fits was asked for, by ghost id
+	need  map[uint64]uint64   // bytes of these by file system (st_dev)
 }
 
 // Open makes the description of entry regID, which was found as path, if it

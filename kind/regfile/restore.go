@@ -81,7 +81,10 @@ func (s *restorer) check(r *kind.Restore, e *fdinfo.FileEntry) error {
 		return nil
 	}
 	if held, err := s.ghosts.Holds(r, reg.GetId()); held || err != nil {
-		return err
+		if err != nil {
+			return err
+		}
+		return s.ghosts.Fits(r, reg.GetId(), reg.GetName())
 	}
 	// Of a symbolic link that is held itself, not what it leads to.
 	fd, err := unix.Open(reg.GetName(), unix.O_PATH|unix.O_CLOEXEC|int(reg.GetFlags())&unix.O_NOFOLLOW, 0)
