@@ -31,9 +31,7 @@ func checkMachine(m *image.Manifest, anyCPU bool) error {
 	}
 	var errs []error
 	if len(from.GetVdso()) > 0 && !bytes.Equal(vdso, from.GetVdso()) {
-		errs = append(errs, failure.WithHint(
-			failure.Mark(failure.ErrIncompatible, fmt.Errorf("its programs hold code of the kernel they ran on (vDSO of %s), and this kernel has another", from.GetKernel())),
-			"restore it under the kernel "+from.GetKernel()))
+		errs = append(errs, otherKernel(from.GetKernel()))
 	}
 	if !anyCPU {
 		here, err := procfs.ReadCPU()
@@ -43,4 +41,15 @@ func checkMachine(m *image.Manifest, anyCPU bool) error {
 		errs = append(errs, checkCPU(from, here))
 	}
 	return errors.Join(errs...)
+}
+
+// otherKernel tells that the vDSO is another kernel's; name is "" where the image
+// is one of criu's, which does not tell.
+func otherKernel(name string) error {
+	of, hint := " of "+name, "restore it under the kernel "+name
+	if name == "" {
+		of, hint = "", "restore it under the kernel that criu has dumped it on"
+	}
+	return failure.WithHint(failure.Mark(failure.ErrIncompatible,
+		fmt.Errorf("its programs hold code of the kernel they ran on (vDSO%s), and this kernel has another", of)), hint)
 }
