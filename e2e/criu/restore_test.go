@@ -114,6 +114,7 @@ func TestRestore(t *testing.T) {
 		{source: "carried.c", args: []string{"."}, start: []string{"--no-init"}},
 		{source: "carried.c", args: []string{".", "connected"}, flags: []string{"--tcp-established"}},
 		{source: "carried.c", args: []string{".", "connected"}, start: []string{"--net", "none"}, flags: []string{"--tcp-established"}},
+		{source: "fields.c"},
 		{source: "locks.c", flags: []string{"--file-locks"}},
 		{source: "robust.c"},
 		{source: "crowd.c"},
