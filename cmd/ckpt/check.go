@@ -33,9 +33,9 @@ said to be so: a dump may still refuse it, and leaves all as it was. With --pid 
 the same of a process that ckpt did not start and all that descend from it.
 
 With an image (an argument with a slash), tell what would keep it from being
-restored here: the kernel, the processor, room for its threads, memory and deleted files, files,
-addresses and ports; nothing is made, so what only shows by that (a lease, ports of
-connections) is not seen.
+restored here: the kernel, the processor, room for its threads, memory and deleted
+files, files, addresses and ports; nothing is made, so what only shows by that (a
+lease, ports of connections) is not seen.
 
 With --kinds, tell of every kind of kernel object what ckpt keeps of it, what it
 refuses, what is lost, and what that needs.
