@@ -51,6 +51,9 @@ func runCore(ctx context.Context, a *app, dir string, vpid uint32, to string) er
 	}
 	defer r.Close()
 	if to == "-" {
+		if a.toTerminal() {
+			return usage(errors.New("core: a core file is nothing for a terminal"), "lead it elsewhere, or give the name of a file: ckpt core "+failure.Quote(dir)+fmt.Sprintf(" %d FILE", vpid))
+		}
 		return writeCore(ctx, a, r, dir, vpid, &stream{a.out})
 	}
 	f, err := newCoreFile(to)

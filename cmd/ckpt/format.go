@@ -104,15 +104,22 @@ func table(cols []column, rows [][]string, gap int) string {
 
 // width is how many columns the terminal has that standard output is; 0: it is none.
 func (a *app) width() int {
+	if f, ok := a.out.(*os.File); ok {
+		if w, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
+			return int(w.Col)
+		}
+	}
+	return 0
+}
+
+// toTerminal tells whether standard output is one.
+func (a *app) toTerminal() bool {
 	f, ok := a.out.(*os.File)
 	if !ok {
-		return 0
+		return false
 	}
-	w, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return int(w.Col)
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // cutLines cuts every line to n columns; 0: none is.
