@@ -2,6 +2,7 @@ package container
 
 import (
 	"errors"
+	"os"
 
 	"ckpt/failure"
 )
@@ -18,11 +19,16 @@ type Request struct {
 	// Log is the least slog.Level the supervisor tells while it works.
 	Log     int  `json:"log"`
 	LogJSON bool `json:"log_json,omitempty"`
+	// Image is the stream that Restore.Stream tells of.
+	Image *os.File `json:"-"`
 }
 
 // RestoreRequest is what a restore needs to know.
 type RestoreRequest struct {
-	Dir          string   `json:"dir"` // absolute
+	Dir string `json:"dir"` // absolute
+	// Stream: the image comes as a stream over a descriptor (StreamFD), and Dir
+	// is how the user knows it.
+	Stream       bool     `json:"stream,omitempty"`
 	AllowChanged []string `json:"allow_changed,omitempty"`
 	// Moves are old and new paths, absolute and clean.
 	Moves map[string]string `json:"moves,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +26,9 @@ const (
 	requestFD = 3 // a Request; its end means: give up, unless the container runs already
 	answerFD  = 4 // an Answer
 )
+
+// StreamFD is that of an image that comes as a stream (RestoreRequest.Stream).
+const StreamFD = 5
 
 // Supervisor is the word by which ckpt knows that it was executed to be one.
 const Supervisor = "supervise"
@@ -83,8 +87,12 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 	}
 	defer answer.Close()
 	defer ask.Close()
+	ours := append(slices.Clone(cmd.ExtraFiles), cmd.Stderr.(*os.File))
+	if req.Image != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, req.Image)
+	}
 	err = cmd.Start()
-	for _, f := range append(cmd.ExtraFiles, cmd.Stderr.(*os.File)) {
+	for _, f := range ours {
 		f.Close()
 	}
 	if err != nil {

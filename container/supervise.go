@@ -128,7 +128,7 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 			if ctx.Err() != nil {
 				return failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
 			}
-			if req.Restore != nil {
+			if req.Restore != nil && !req.Restore.Stream {
 				if err := cl.c.NoteImage(req.Restore.Dir); err != nil {
 					return err
 				}

@@ -10,6 +10,7 @@ package dump
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -42,6 +43,7 @@ type Source struct {
 // Options of a dump.
 type Options struct {
 	Dir          string
+	Stream       *Stream // where the image goes instead of Dir; nil: nowhere
 	Image        image.Options
 	LeaveRunning bool
 	Outside      kind.Outside
@@ -55,6 +57,20 @@ type Options struct {
 	Commit func(dir string) error
 }
 
+// Stream is an image that goes somewhere in one go, see image.CreateStream.
+type Stream struct {
+	Out   io.Writer
+	Spool string
+}
+
+// create starts the image.
+func (o Options) create(ctx context.Context) (*image.Writer, error) {
+	if o.Stream != nil {
+		return image.CreateStream(ctx, o.Stream.Out, o.Stream.Spool, o.Image)
+	}
+	return image.Create(o.Dir, o.Image)
+}
+
 // Result tells what a dump did.
 type Result struct {
 	Processes int    `json:"processes"`
@@ -65,8 +81,8 @@ type Result struct {
 	Total  time.Duration `json:"total_ns"`
 }
 
-// Run saves the container into o.Dir. On any error, and when ctx ends, the
-// container goes on as it was and o.Dir does not exist.
+// Run saves the container into o.Dir, or o.Stream. On any error, and when ctx ends,
+// the container goes on as it was and o.Dir does not exist.
 func Run(ctx context.Context, src Source, o Options) (*Result, error) {
 	var res *Result
 	// Every ptrace request must come from the thread that attached (ptrace(2));
@@ -83,7 +99,7 @@ func Run(ctx context.Context, src Source, o Options) (*Result, error) {
 
 func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	began := time.Now()
-	out, err := image.Create(o.Dir, o.Image)
+	out, err := o.create(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -35,18 +35,22 @@ func (r *Reader) openParent(line []*Reader) error {
 	if r.manifest != nil && was == nil {
 		return nil
 	}
-	path := filepath.Join(r.dir.Name(), was.GetPath())
-	fd, err := unix.Openat(int(r.dir.Fd()), link, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	in, ok := r.store.(*directory)
+	if !ok {
+		return failure.Damagedf("the image is incremental, and a stream has no parent")
+	}
+	path := filepath.Join(r.store.path(), was.GetPath())
+	fd, err := unix.Openat(int(in.dir.Fd()), link, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	switch {
 	case r.manifest == nil && errors.Is(err, unix.ENOENT):
 		return nil
 	case err != nil:
 		return secret(brokenChain(r, was, err))
 	}
-	if to, err := os.Readlink(filepath.Join(r.dir.Name(), link)); err == nil {
+	if to, err := os.Readlink(filepath.Join(r.store.path(), link)); err == nil {
 		path = to
 		if !filepath.IsAbs(to) {
-			path = filepath.Join(r.dir.Name(), filepath.Dir(link), to)
+			path = filepath.Join(r.store.path(), filepath.Dir(link), to)
 		}
 	}
 	d := os.NewFile(uintptr(fd), path)
@@ -55,10 +59,10 @@ func (r *Reader) openParent(line []*Reader) error {
 		_ = d.Close()
 		return err
 	}
-	p, err := openIn(d, line)
+	p, s, err := openIn(&directory{dir: d}, line)
 	if err != nil {
 		_ = d.Close()
-		return inParent(&Reader{dir: d}, err)
+		return inParent(&Reader{store: s}, err)
 	}
 	if was != nil && !bytes.Equal(p.id, was.Sha256) {
 		_ = p.Close()
@@ -80,8 +84,9 @@ func checkLine(d *os.File, line []*Reader) error {
 		return fmt.Errorf("stat %s: %w", d.Name(), err)
 	}
 	for _, r := range line {
-		if err := unix.Fstat(int(r.dir.Fd()), &other); err != nil {
-			return fmt.Errorf("stat %s: %w", r.dir.Name(), err)
+		in := r.store.(*directory)
+		if err := unix.Fstat(int(in.dir.Fd()), &other); err != nil {
+			return fmt.Errorf("stat %s: %w", r.store.path(), err)
 		}
 		if st.Dev == other.Dev && st.Ino == other.Ino {
 			return failure.Damagedf("%s is its own parent", d.Name())
@@ -102,7 +107,7 @@ func brokenChain(r *Reader, was *Ancestor, err error) error {
 
 // relink is the command that tells r where its parent is.
 func relink(r *Reader) string {
-	return "ln -sfn PARENT " + failure.Quote(filepath.Join(r.dir.Name(), levelName(r.levels(), parentLink)))
+	return "ln -sfn PARENT " + failure.Quote(filepath.Join(r.store.path(), levelName(r.levels(), parentLink)))
 }
 
 // parentError is an error of a parent image.
@@ -124,6 +129,6 @@ func inParent(r *Reader, err error) error {
 		if _, ok := errors.AsType[*parentError](e); ok {
 			return e
 		}
-		return &parentError{r.dir.Name(), e}
+		return &parentError{r.store.path(), e}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 
@@ -49,17 +48,18 @@ func (w *Writer) Commit(manifest *Manifest) error {
 	if err := w.linkParent(manifest); err != nil {
 		return err
 	}
-	if err := w.writeManifest(manifest); err != nil {
+	if err := w.putManifest(manifest); err != nil {
 		return err
 	}
-	if err := w.sync(manifest.Levels); err != nil {
-		return err
+	var names []string
+	for _, s := range sums {
+		names = append(names, s.Name)
 	}
-	if err := w.place.finish(); err != nil {
+	if err := w.to.finish(append(names, manifestFormat.Name(""))); err != nil {
 		return err
 	}
 	w.done = true
-	w.close()
+	w.to.close()
 	return nil
 }
 
@@ -67,11 +67,8 @@ func (w *Writer) Commit(manifest *Manifest) error {
 func (w *Writer) finishFiles() ([]*FileSum, error) {
 	var out []*FileSum
 	for name, l := range w.lists {
-		if err := w.flush(name, l); err != nil {
+		if err := w.end(name, l); err != nil {
 			return nil, err
-		}
-		if err := l.file.Close(); err != nil {
-			return nil, writeError(name, err)
 		}
 		out = append(out, &FileSum{Name: name, Size: l.sum.size, Crc32C: l.sum.sums()})
 	}
@@ -91,8 +88,10 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	var parts []part
 	byName := map[string]*FileSum{}
 	for name, f := range w.raw {
-		_ = f.Close()
-		s, err := w.rawSize(name)
+		if err := w.to.ended(f); err != nil {
+			return nil, err
+		}
+		s, err := w.sizeOf(name)
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +109,7 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	defer wg.Wait()
 	var mu sync.Mutex
 	var failed error
-	err := sumParts(context.Background(), w.openRaw, parts, func(p part, sum uint32, err error) {
+	err := sumParts(context.Background(), w.to.reopen, parts, func(p part, sum uint32, err error) {
 		if err != nil {
 			mu.Lock()
 			failed = err
@@ -122,37 +121,31 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	return out, cmp.Or(err, failed)
 }
 
-func (w *Writer) openRaw(name string) (*os.File, error) {
-	fd, err := unix.Openat(int(w.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// sizeOf makes the entry for a file, its sums yet to come.
+func (w *Writer) sizeOf(name string) (*FileSum, error) {
+	f, err := w.to.reopen(name)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, err
 	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-func (w *Writer) rawSize(name string) (*FileSum, error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(int(w.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return nil, fmt.Errorf("stat %s: %w", name, err)
-	}
-	return &FileSum{Name: name, Size: uint64(st.Size), Crc32C: make([]uint32, chunks(uint64(st.Size)))}, nil
+	defer f.Close()
+	return &FileSum{Name: name, Size: uint64(f.size), Crc32C: make([]uint32, chunks(uint64(f.size)))}, nil
 }
 
 // startWriteback asks the kernel to begin writing (sync_file_range(2)): the
-// disk works while the sums are made. Failures show in sync.
+// disk works while the sums are made. Failures show in the end.
 func (w *Writer) startWriteback(files []*FileSum) {
 	for _, s := range files {
 		if s.Size < chunk {
 			continue
 		}
-		if f, err := w.openRaw(s.Name); err == nil {
-			_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+		if f, err := w.to.reopen(s.Name); err == nil {
+			_ = unix.SyncFileRange(int(f.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 			_ = f.Close()
 		}
 	}
 }
 
-func (w *Writer) writeManifest(m *Manifest) error {
+func (w *Writer) putManifest(m *Manifest) error {
 	name := manifestFormat.Name("")
 	b, err := AppendEntry(manifestFormat.header(), m)
 	if err != nil {
@@ -162,68 +155,6 @@ func (w *Writer) writeManifest(m *Manifest) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
-	f, err := w.open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	w.stored += uint64(len(b))
-	if _, err := f.Write(b); err != nil {
-		return writeError(name, err)
-	}
-	return nil
-}
-
-// sync makes all files and their directory durable: by one syncfs(2), since
-// an fsync each costs a commit of the journal each.
-func (w *Writer) sync(levels uint32) error {
-	fd := int(w.dir.Fd())
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
-		return fmt.Errorf("statfs %s: %w", w.dir.Name(), err)
-	}
-	switch uint32(st.Type) {
-	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC:
-		// syncfs(2) does not reach the server there.
-		if err := w.syncEach(levels); err != nil {
-			return err
-		}
-	default:
-		if err := unix.Syncfs(fd); err != nil {
-			return writeError("the image to disk", err)
-		}
-	}
-	if err := unix.Fsync(fd); err != nil && !errors.Is(err, unix.EINVAL) {
-		return writeError(w.dir.Name(), err)
-	}
-	return nil
-}
-
-func (w *Writer) syncEach(levels uint32) error {
-	names := []string{manifestFormat.Name("")}
-	names = slices.AppendSeq(names, maps.Keys(w.lists))
-	names = slices.AppendSeq(names, maps.Keys(w.raw))
-	for _, name := range names {
-		f, err := w.openRaw(name)
-		if err != nil {
-			return err
-		}
-		err = f.Sync()
-		_ = f.Close()
-		if err != nil {
-			return writeError(name, err)
-		}
-	}
-	for level := range int(levels) {
-		d, err := w.openRaw(levelDir(level + 1))
-		if err != nil {
-			return err
-		}
-		err = d.Sync()
-		_ = d.Close()
-		if err != nil {
-			return writeError(d.Name(), err)
-		}
-	}
-	return nil
+	return w.to.put(name, b)
 }

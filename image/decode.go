@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -22,7 +21,7 @@ const (
 // whose entries are of several messages need it.
 type Decoder struct {
 	checked
-	file *os.File // nil in tests
+	file *stored // nil in tests
 	pos  int64
 }
 
@@ -35,11 +34,11 @@ func (r *Reader) Decode(f Format, id string) (*Decoder, error) {
 func (r *Reader) decode(f Format, name string) (*Decoder, error) {
 	d := r.decodeTranslated(name)
 	if d == nil {
-		file, size, err := r.openFile(name)
+		file, err := r.openFile(name)
 		if err != nil || file == nil {
 			return nil, err
 		}
-		d = newDecoder(name, file, size, nil)
+		d = newDecoder(name, file, file.size, nil)
 		d.file = file
 		if s := r.sums[name]; s != nil {
 			d.sums = s.Crc32C

@@ -26,7 +26,7 @@ func TestGolden(t *testing.T) {
 	for _, name := range golden {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			unpack(t, filepath.Join("testdata", name+".tar.gz"), dir)
+			unpacked(t, filepath.Join("testdata", name+".tar.gz"), dir)
 			b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 			check(t, err)
 			var want map[string]any
@@ -115,15 +115,21 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// unpack unpacks an archive of directories, files and symbolic links.
-func unpack(t *testing.T, archive, dir string) {
+// unpacked opens a compressed archive and unpacks it.
+func unpacked(t *testing.T, archive, dir string) {
 	t.Helper()
 	f, err := os.Open(archive)
 	check(t, err)
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	check(t, err)
-	for r := tar.NewReader(z); ; {
+	unpack(t, z, dir)
+}
+
+// unpack unpacks an archive of directories, files and symbolic links.
+func unpack(t *testing.T, archive io.Reader, dir string) {
+	t.Helper()
+	for r := tar.NewReader(archive); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return

@@ -9,14 +9,16 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // addLevel writes the pagemaps of a level, each with a link, for CRIU, to its pages
 // file; below the first it makes the level's directory.
 func (w *Writer) addLevel(level int, pages []*PagesWriter) error {
 	if level > 0 {
-		if err := unix.Mkdirat(int(w.dir.Fd()), levelDir(level), 0o700); err != nil {
-			return writeError(levelDir(level), err)
+		if err := w.to.mkdir(levelDir(level)); err != nil {
+			return err
 		}
 	}
 	linked := map[uint32]bool{}
@@ -27,7 +29,7 @@ func (w *Writer) addLevel(level int, pages []*PagesWriter) error {
 				continue
 			}
 			if name := pagesName(num); !linked[num] {
-				if err := w.link("../"+name, levelName(level, name)); err != nil {
+				if err := w.to.link("../"+name, levelName(level, name)); err != nil {
 					return err
 				}
 				linked[num] = true
@@ -53,7 +55,7 @@ func (w *Writer) linkParent(m *Manifest) error {
 			if level > 0 && !filepath.IsAbs(to) {
 				to = "../" + to
 			}
-			if err := w.link(to, levelName(level, parentLink)); err != nil {
+			if err := w.to.link(to, levelName(level, parentLink)); err != nil {
 				return err
 			}
 		}
@@ -62,19 +64,17 @@ func (w *Writer) linkParent(m *Manifest) error {
 	return nil
 }
 
-func (w *Writer) link(to, name string) error {
-	if err := unix.Symlinkat(to, int(w.dir.Fd()), name); err != nil {
-		return writeError(name, err)
-	}
-	return nil
-}
-
 // pathOfParent is the way from the directory where the image will stand to its
 // parent's.
 func (p *place) pathOfParent(r *Reader) (string, error) {
-	to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", r.dir.Fd()))
+	in, ok := r.store.(*directory)
+	if !ok {
+		return "", failure.WithHint(failure.Mark(failure.ErrUsage, fmt.Errorf("%s is a stream, and an image can be made only after one in a directory", r.store.path())),
+			"unpack it, then name the directory: mkdir DIR && tar -xf "+failure.Quote(r.store.path())+" -C DIR")
+	}
+	to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", in.dir.Fd()))
 	if err != nil {
-		return "", fmt.Errorf("find the path of %s: %w", r.dir.Name(), err)
+		return "", fmt.Errorf("find the path of %s: %w", r.store.path(), err)
 	}
 	from, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", p.parent.Fd()))
 	if err != nil {
@@ -82,7 +82,7 @@ func (p *place) pathOfParent(r *Reader) (string, error) {
 	}
 	path, err := filepath.Rel(filepath.Join(from, p.name), to)
 	if err != nil {
-		return "", fmt.Errorf("find the way from %s to %s: %w", p.path, r.dir.Name(), err)
+		return "", fmt.Errorf("find the way from %s to %s: %w", p.path, r.store.path(), err)
 	}
 	return path, nil
 }

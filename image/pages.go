@@ -56,18 +56,18 @@ func (r Run) Read(at uint64, b []byte) error {
 // PagesFile is a file with contents of pages.
 type PagesFile struct {
 	name   string
-	raw    *os.File
-	size   int64    // of raw
+	raw    *stored
 	sums   []uint32 // of raw; nil: there are none
 	frames *frames  // nil: it is plain
 }
 
-// Raw is the file itself, if contents stand in it as they are; else nil.
-func (f *PagesFile) Raw() *os.File {
+// Raw is the file in which contents stand as they are, and where in it they begin,
+// in bytes; nil: they have to be decoded.
+func (f *PagesFile) Raw() (file *os.File, at int64) {
 	if f.frames != nil {
-		return nil
+		return nil, 0
 	}
-	return f.raw
+	return f.raw.file, f.raw.at
 }
 
 // holds is how much there is to be read, in bytes.
@@ -75,7 +75,7 @@ func (f *PagesFile) holds() int64 {
 	if f.frames != nil {
 		return f.frames.size
 	}
-	return f.size
+	return f.raw.size
 }
 
 // ReadAt reads decoded contents (io.ReaderAt). A file that ends too early is
@@ -227,19 +227,19 @@ func (r *Reader) openPages(n uint32) (*PagesFile, error) {
 			name += zst
 		}
 	}
-	raw, size, err := r.openFile(name)
+	raw, err := r.openFile(name)
 	switch {
 	case err != nil:
 		return nil, err
 	case raw == nil:
 		return nil, failure.Damagedf("%s is missing", name)
 	}
-	f := &PagesFile{name: name, raw: raw, size: size}
+	f := &PagesFile{name: name, raw: raw}
 	if s := r.sums[name]; s != nil {
 		f.sums = s.Crc32C
 	}
 	if packed {
-		if f.frames, err = openFrames(name, raw, size); err != nil {
+		if f.frames, err = openFrames(name, raw, raw.size); err != nil {
 			_ = raw.Close()
 			return nil, err
 		}

@@ -18,11 +18,10 @@ import (
 	"ckpt/failure"
 )
 
-// Reader reads an image directory. It holds the directory open and names no
-// path again, so it goes on working when the thread's mount namespace has
-// changed. It may be used from several goroutines at once.
+// Reader reads an image. It may be used from several goroutines at once, and goes
+// on working when the thread's mount namespace has changed.
 type Reader struct {
-	dir      *os.File
+	store    store
 	manifest *Manifest
 	sums     map[string]*FileSum // nil: an image of criu's, which has none
 	sizes    map[string]int64    // every file of the image
@@ -33,36 +32,53 @@ type Reader struct {
 	names      map[string]string
 }
 
-// Open opens a whole image: the manifest decodes, its version is known, every
-// file is there and has its size. Contents are checked as they are read, and
-// by Verify. An image of criu's has no manifest and no sums.
-func Open(dir string) (*Reader, error) {
-	if strings.HasSuffix(filepath.Clean(dir), partial) {
-		return nil, failure.Mark(failure.ErrDamaged, unfinished(dir))
+// Open opens a whole image, a directory or a file with a stream: the manifest
+// decodes, its version is known, every file is there and has its size. Contents are
+// checked as they are read, and by Verify. An image of criu's has no manifest and no
+// sums.
+func Open(path string) (*Reader, error) {
+	if strings.HasSuffix(filepath.Clean(path), partial) {
+		return nil, failure.Mark(failure.ErrDamaged, unfinished(path))
 	}
-	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	// O_NONBLOCK: a FIFO without a writer would be waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		if _, part := os.Lstat(filepath.Clean(dir) + partial); part == nil && errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%s does not exist: %w", dir, unfinished(filepath.Clean(dir)+partial))
+		if _, part := os.Lstat(filepath.Clean(path) + partial); part == nil && errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%s does not exist: %w", path, unfinished(filepath.Clean(path)+partial))
 		}
-		return nil, notOpened(dir, err)
+		return nil, notOpened(path, err)
 	}
-	r, err := openIn(d, nil)
+	st, err := f.Stat()
+	if err == nil && st.Mode().IsRegular() {
+		return OpenStream(f, path)
+	}
+	if err == nil && !st.IsDir() {
+		err = fmt.Errorf("read the image %s: it is neither a directory nor a file", path)
+	}
 	if err != nil {
-		_ = d.Close()
-		return nil, eachOf(err, func(e error) error { return fmt.Errorf("%s: %w", dir, e) })
-	}
-	return r, nil
-}
-
-// openIn reads what is in the directory d, for an image that those in line were made
-// after, the latest first.
-func openIn(d *os.File, line []*Reader) (*Reader, error) {
-	r := &Reader{dir: d, sizes: map[string]int64{}}
-	if err := r.load(); err != nil {
+		_ = f.Close()
 		return nil, err
 	}
-	return r, r.openParent(line)
+	return named(openIn(&directory{dir: f}, nil))
+}
+
+// named says in each error of which image it is.
+func named(r *Reader, s store, err error) (*Reader, error) {
+	if err == nil {
+		return r, nil
+	}
+	_ = s.close()
+	return nil, eachOf(err, func(e error) error { return fmt.Errorf("%s: %w", s.path(), e) })
+}
+
+// openIn reads what is in s, for an image that those in line were made after, the
+// latest first.
+func openIn(s store, line []*Reader) (*Reader, store, error) {
+	r := &Reader{store: s}
+	if err := r.load(); err != nil {
+		return nil, s, err
+	}
+	return r, s, r.openParent(line)
 }
 
 // eachOf changes each error of a joined one.
@@ -81,7 +97,7 @@ func notOpened(dir string, err error) error {
 	case errors.Is(err, unix.ENOENT):
 		return failure.WithHint(failure.Mark(os.ErrNotExist, fmt.Errorf("read the image %s: there is no such directory", dir)), hint)
 	case errors.Is(err, unix.ENOTDIR):
-		return failure.WithHint(fmt.Errorf("read the image %s: it is not a directory", dir), hint)
+		return failure.WithHint(fmt.Errorf("read the image %s: what is in front of it is not a directory", dir), hint)
 	}
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = pe.Err
@@ -108,7 +124,7 @@ func (r *Reader) Close() error {
 	if r.parent != nil {
 		_ = r.parent.Close()
 	}
-	return r.dir.Close()
+	return r.store.close()
 }
 
 // levels is the number of subdirectories that say where pages are that several
@@ -134,8 +150,9 @@ func (r *Reader) Size() int64 {
 }
 
 func (r *Reader) load() error {
-	odd, err := r.list(r.dir, "")
-	if err != nil {
+	var odd string
+	var err error
+	if r.sizes, odd, err = r.store.list(); err != nil {
 		return err
 	}
 	switch {
@@ -154,45 +171,6 @@ func (r *Reader) load() error {
 		return err
 	}
 	return r.compare()
-}
-
-// list notes the files of the image in a directory of it, and, once, in those of
-// the levels. It returns the name of one that is none.
-func (r *Reader) list(d *os.File, in string) (odd string, err error) {
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return "", fmt.Errorf("read the directory: %w", err)
-	}
-	for _, n := range names {
-		var st unix.Stat_t
-		if err := unix.Fstatat(int(d.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return "", secret(fmt.Errorf("stat %s: %w", in+n, err))
-		}
-		sort := st.Mode & unix.S_IFMT
-		switch {
-		case in == "" && sort == unix.S_IFDIR && isLevel(n):
-			if odd, err = r.listLevel(n); err != nil {
-				return "", err
-			}
-		case !isFile(n): // criu.log, stats-dump
-		case in != "" && sort == unix.S_IFLNK: // to a pages file, for CRIU
-		case sort != unix.S_IFREG:
-			odd = in + n
-		default:
-			r.sizes[in+n] = st.Size
-		}
-	}
-	return odd, nil
-}
-
-func (r *Reader) listLevel(name string) (odd string, err error) {
-	fd, err := unix.Openat(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", secret(fmt.Errorf("open %s: %w", name, err))
-	}
-	d := os.NewFile(uintptr(fd), name)
-	defer d.Close()
-	return r.list(d, name+"/")
 }
 
 // hasOurs tells whether there is a file that only ckpt writes.
@@ -319,38 +297,19 @@ func (r *Reader) verify(ctx context.Context) error {
 	return errors.Join(bad...)
 }
 
-// File opens a file of the image by its name, unchecked; nil if there is none.
-func (r *Reader) File(name string) (*os.File, error) {
-	f, _, err := r.openFile(name)
-	return f, err
-}
-
-func (r *Reader) openFile(name string) (*os.File, int64, error) {
-	size, ok := r.sizes[name]
-	if !ok {
-		return nil, 0, nil
+// openFile opens a file of the image by its name; nil if there is none.
+func (r *Reader) openFile(name string) (*stored, error) {
+	if _, ok := r.sizes[name]; !ok {
+		return nil, nil
 	}
-	f, err := r.open(name)
-	return f, size, err
+	return r.open(name)
 }
 
-func (r *Reader) open(name string) (*os.File, error) {
+func (r *Reader) open(name string) (*stored, error) {
 	if from, ok := r.names[name]; ok {
 		name = from
 	}
-	in, base, found := strings.Cut(name, "/")
-	if !found || !isLevel(in) {
-		base = name
-	}
-	if err := checkName(base); err != nil {
-		return nil, err
-	}
-	// O_NONBLOCK: were it a FIFO by now, open(2) would wait for ever.
-	fd, err := unix.Openat(int(r.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, secret(fmt.Errorf("open %s: %w", name, err))
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return r.store.open(name)
 }
 
 // Each calls fn for every entry of a file; fn may read the raw data behind

@@ -193,7 +193,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		{filepath.Join(top, "late.partial"), "late.partial is an unfinished image"},
 		{filepath.Join(top, "late.partial/"), "is an unfinished image"},
 		{filepath.Join(top, "none"), "there is no such directory"},
-		{"/dev/null", "it is not a directory"},
+		{"/dev/null", "it is neither a directory nor a file"},
 	} {
 		if _, err := Open(tt.dir); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("Open(%s): %v, want %q", tt.dir, err, tt.want)
@@ -204,8 +204,8 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 func TestNewerFormatIsRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
 	w := create(t, dir)
-	check(t, w.writeManifest(&Manifest{Format: Version + 1}))
-	check(t, w.place.finish())
+	check(t, w.putManifest(&Manifest{Format: Version + 1}))
+	check(t, w.to.(*folder).place.finish())
 	_, err := Open(dir)
 	if !errors.Is(err, failure.ErrIncompatible) || len(failure.Hints(err)) == 0 {
 		t.Errorf("error %v, hints %q", err, failure.Hints(err))

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
+
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -71,7 +71,7 @@ func partsOf(name string, size uint64) []part {
 
 // sumParts reads every part on all processors and passes its sum on. done is
 // called from several goroutines; an error of the reading goes to it, too.
-func sumParts(ctx context.Context, open func(name string) (*os.File, error), parts []part, done func(part, uint32, error)) error {
+func sumParts(ctx context.Context, open func(name string) (*stored, error), parts []part, done func(part, uint32, error)) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(parts)) {
@@ -91,7 +91,7 @@ func sumParts(ctx context.Context, open func(name string) (*os.File, error), par
 	return ctx.Err()
 }
 
-func sumPart(open func(string) (*os.File, error), p part, buf []byte) (uint32, error) {
+func sumPart(open func(string) (*stored, error), p part, buf []byte) (uint32, error) {
 	f, err := open(p.name)
 	if err != nil {
 		return 0, err

@@ -15,11 +15,10 @@ import (
 // flushAt bounds what a file of entries keeps in memory, in bytes.
 const flushAt = 1 << 20
 
-// Writer writes an image into DIR.partial. Its methods may be called from
+// Writer writes an image. Its methods may be called from
 // several goroutines at once.
 type Writer struct {
-	place *place
-	dir   *os.File // DIR.partial, locked as long as it is open
+	to target
 
 	mu     sync.Mutex
 	lists  map[string]*list // files of entries
@@ -62,10 +61,15 @@ func Create(dir string, o Options) (*Writer, error) {
 		p.close()
 		return nil, err
 	}
-	w := &Writer{place: p, dir: d, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain)}
+	return newWriter(&folder{place: p, dir: d}, o)
+}
+
+func newWriter(to target, o Options) (*Writer, error) {
+	w := &Writer{to: to, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain)}
+	var err error
 	w.compression, err = newCompression(o.Compress)
 	if err == nil && o.Parent != nil {
-		w.parentPath, err = p.pathOfParent(o.Parent)
+		w.parentPath, err = to.pathOfParent(o.Parent)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.Abort())
@@ -168,11 +172,7 @@ func (w *Writer) open(name string) (*os.File, error) {
 	if w.done {
 		return nil, fmt.Errorf("make %s: the image is finished", name)
 	}
-	fd, err := unix.Openat(int(w.dir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, writeError(name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return w.to.create(name)
 }
 
 // flush writes what l holds. Preconditions: w.mu is held, or nobody else
@@ -209,6 +209,18 @@ func writeError(name string, err error) error {
 	return err
 }
 
+// end writes the rest of l.
+func (w *Writer) end(name string, l *list) error {
+	if l.file == nil {
+		l.sum.add(l.buf)
+		return w.to.put(name, l.buf)
+	}
+	if err := w.flush(name, l); err != nil {
+		return err
+	}
+	return w.to.ended(l.file)
+}
+
 // Abort removes DIR.partial. After Commit succeeded it does nothing.
 func (w *Writer) Abort() error {
 	w.mu.Lock()
@@ -217,38 +229,20 @@ func (w *Writer) Abort() error {
 		return nil
 	}
 	w.done = true
-	w.closeFiles()
-	err := w.clear()
-	w.close()
+	w.endFiles()
+	err := w.to.abort()
+	w.to.close()
 	return err
 }
 
-func (w *Writer) clear() error {
-	if _, err := w.dir.Seek(0, 0); err != nil {
-		return fmt.Errorf("read %s: %w", w.dir.Name(), err)
-	}
-	if err := removeImage(w.dir); err != nil {
-		return fmt.Errorf("remove %s: %w", w.dir.Name(), err)
-	}
-	if err := unix.Unlinkat(int(w.place.parent.Fd()), w.place.name+partial, unix.AT_REMOVEDIR); err != nil {
-		return fmt.Errorf("remove %s: %w", w.dir.Name(), err)
-	}
-	return nil
-}
-
-// closeFiles closes what callers left open too: closing twice does no harm.
-func (w *Writer) closeFiles() {
+// endFiles ends what callers have not, too.
+func (w *Writer) endFiles() {
 	for _, f := range w.raw {
-		_ = f.Close()
+		_ = w.to.ended(f)
 	}
 	for _, l := range w.lists {
 		if l.file != nil {
-			_ = l.file.Close()
+			_ = w.to.ended(l.file)
 		}
 	}
-}
-
-func (w *Writer) close() {
-	_ = w.dir.Close()
-	w.place.close()
 }

@@ -129,7 +129,7 @@ func TestStalePartial(t *testing.T) {
 	check(t, held.Add(PSTree, "", pstreeEntry(2)))
 	_, err := held.Pages("7")
 	check(t, err)
-	check(t, held.dir.Close())
+	check(t, held.to.(*folder).dir.Close())
 	w := create(t, dir)
 	check(t, w.Add(PSTree, "", pstreeEntry(3)))
 	check(t, w.Commit(&Manifest{}))

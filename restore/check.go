@@ -24,7 +24,7 @@ import (
 // machine, each with what can be done about it. It makes nothing. What only
 // shows while a container is made (a port taken meanwhile, a lease) is not seen.
 func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, err error) {
-	in, err := image.Open(o.Dir)
+	in, err := o.open()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -29,6 +29,7 @@ import (
 // Options of a restore.
 type Options struct {
 	Dir          string
+	Stream       *os.File          // the image as a stream, which Dir names for the user; nil: it is in Dir
 	LogFile      *os.File          // the container's log, open for appending
 	AllowChanged []string          // paths of files that may differ from what they were
 	Moves        map[string]string // old and new paths, absolute and clean, see kind.Moved
@@ -40,6 +41,14 @@ type Options struct {
 	// Commit is called when every process stands ready and none runs yet. If
 	// it fails, so does the restore. May be nil.
 	Commit func(*Result) error
+}
+
+// open opens the image.
+func (o Options) open() (*image.Reader, error) {
+	if o.Stream != nil {
+		return image.OpenStream(o.Stream, o.Dir)
+	}
+	return image.Open(o.Dir)
 }
 
 // Result is the restored container.
@@ -63,7 +72,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	if o.Log == nil {
 		o.Log = discard
 	}
-	in, err := image.Open(o.Dir)
+	in, err := o.open()
 	if err != nil {
 		return nil, err
 	}

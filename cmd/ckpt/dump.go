@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/signal"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -61,11 +62,19 @@ With --parent DIR0, memory that is as it is in the image DIR0 is not written
 again. The new image needs DIR0, where it is, for as long as it lives, and may be
 the parent of the next. Both can be moved together.
 
+With - instead of DIR, the image is written to standard output as one stream, a
+tar(1) archive of that directory: ckpt dump train - | ssh host ckpt restore -
+moves a container. Until it is written it is kept in a file without a name in
+TMPDIR (/var/tmp), which must have room for it. The container ends once all of it
+is written; whether the other side brings it back, ckpt cannot know: use
+--leave-running, or keep a copy (tee), where that must not fail.
+
 --compress makes the image smaller. Programs that read CRIU's images can use it
 once zstd -d has unpacked its pages files.`,
 		Example: `  ckpt dump train ./tonight
   ckpt dump train ./tomorrow --parent ./tonight
-  ckpt dump --pid 48213 ./tonight`,
+  ckpt dump --pid 48213 ./tonight
+  ckpt dump train - --compress | ssh host ckpt restore -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			if o.external, err = parseExternals("dump", o.external); err != nil {
@@ -112,12 +121,14 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 		return err
 	}
 	defer lock.Close()
-	dir, err := filepath.Abs(to)
-	if err != nil {
-		return err
-	}
-	if err := c.NoteImage(dir); err != nil {
-		return err
+	if to != stdio {
+		dir, err := filepath.Abs(to)
+		if err != nil {
+			return err
+		}
+		if err := c.NoteImage(dir); err != nil {
+			return err
+		}
 	}
 	res, err := runDump(ctx, a, o, src, to, c)
 	if err != nil {
@@ -159,7 +170,12 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if err != nil {
 		return nil, err
 	}
-	dir, err := filepath.Abs(to)
+	opts := dump.Options{LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
+	if to == stdio {
+		opts.Stream, err = streamOut(o.json)
+	} else {
+		opts.Dir, err = filepath.Abs(to)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +186,7 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if parent != nil {
 		defer parent.Close()
 	}
-	opts := dump.Options{Dir: dir, Image: image.Options{Parent: parent, Compress: image.Level(o.compress)}, LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
+	opts.Image = image.Options{Parent: parent, Compress: image.Level(o.compress)}
 	table := ""
 	opts.Leave = func(name string) error {
 		table = name
@@ -204,7 +220,12 @@ func dumped(a *app, o dumpOptions, name, to string, res *dump.Result) error {
 	if res.Unchanged > 0 {
 		size += fmt.Sprintf(", and %s unchanged in %s", bytesText(res.Unchanged), o.parent)
 	}
-	a.say("%s: saved in %s (%s, frozen %s, %s)", name, to, size, tookText(res.Frozen), tookText(res.Total))
+	text := fmt.Sprintf("%s: saved in %s (%s, frozen %s, %s)", name, to, size, tookText(res.Frozen), tookText(res.Total))
+	if to != stdio {
+		a.say("%s", text)
+	} else if !a.global.quiet {
+		fmt.Fprintln(a.err, strings.Replace(text, "saved in -", "written", 1))
+	}
 	return nil
 }
 

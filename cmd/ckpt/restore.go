@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"ckpt/container"
 	"ckpt/failure"
@@ -41,7 +42,9 @@ fails, nothing is left behind. The image stays as it is and can be brought back
 again, also several times at once under different names.
 
 DIR may also be an image that "criu dump" has made (docs/criu.md); the container is
-called after its first program then.`,
+called after its first program then. Or a file with a stream of ckpt dump NAME -,
+or - for one on standard input, which is kept in a file without a name in TMPDIR
+(/var/tmp) meanwhile.`,
 		Example: `  ckpt restore ./tonight
   ckpt restore ./tonight --name try1
   ckpt restore ./tonight --map /home/ann/run=/scratch/run`,
@@ -72,14 +75,26 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	case o.attach:
 		return notYet("restore -a: staying attached to a container", "`ckpt logs -f NAME` follows what it writes")
 	}
-	name, tasks, err := nameFor(o.name, dir)
+	in, err := openImage(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return a.meantContainer(err, dir)
 	}
 	if err != nil {
 		return err
 	}
-	abs, err := filepath.Abs(dir)
+	defer in.Close()
+	name, tasks, err := nameFor(o.name, dir, in)
+	if err != nil {
+		return err
+	}
+	req := container.RestoreRequest{AnyCPU: o.anyCPU}
+	var stream *os.File
+	if dir == stdio {
+		req.Stream, req.Dir = true, "standard input"
+		stream, err = in.Rewind()
+	} else {
+		req.Dir, err = filepath.Abs(dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,9 +118,10 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
+	req.AllowChanged, req.Moves, req.Groups = allowed, moves, groups
 	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
 		Log: int(level), LogJSON: a.global.logFormat == "json",
-		Restore: &container.RestoreRequest{Dir: abs, AllowChanged: allowed, Moves: moves, AnyCPU: o.anyCPU, Groups: groups}}, a.err)
+		Restore: &req, Image: stream}, a.err)
 	if err != nil {
 		return restoreFailed(err, name, dir)
 	}
@@ -152,15 +168,10 @@ type restoreJSON struct {
 
 // nameFor is the name to restore under, the one asked for or the image's, and
 // how many processes and threads there will be.
-func nameFor(asked, dir string) (name string, tasks int, err error) {
+func nameFor(asked, dir string, r *image.Reader) (name string, tasks int, err error) {
 	if err := container.CheckName(asked); asked != "" && err != nil {
 		return "", 0, err
 	}
-	r, err := image.Open(dir)
-	if err != nil {
-		return "", 0, err
-	}
-	defer r.Close()
 	if r.Manifest() == nil {
 		if err := foreign.Translate(r); err != nil {
 			return "", 0, err
@@ -198,7 +209,12 @@ func makeRestored(ctx context.Context, req *container.Request, logFile *os.File,
 		return err
 	}
 	defer names.Close()
-	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Leaves: names.Note, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
+	var stream *os.File
+	if req.Restore.Stream {
+		unix.CloseOnExec(container.StreamFD)
+		stream = os.NewFile(container.StreamFD, "image")
+	}
+	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Leaves: names.Note, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

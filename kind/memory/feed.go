@@ -20,6 +20,7 @@ import (
 type source struct {
 	runs []image.Run
 	file *os.File
+	at   int64      // where contents begin in it, in bytes
 	sent chan error // nil: a file
 }
 
@@ -27,13 +28,13 @@ type source struct {
 // all others.
 func sources(runs []image.Run) (all []*source, err error) {
 	var coded source
-	plain := map[*os.File]*source{}
+	plain := map[*image.PagesFile]*source{}
 	for _, r := range runs {
 		s := &coded
-		if f := r.File.Raw(); f != nil {
-			if s = plain[f]; s == nil {
-				s = &source{file: f}
-				plain[f] = s
+		if f, at := r.File.Raw(); f != nil {
+			if s = plain[r.File]; s == nil {
+				s = &source{file: f, at: at}
+				plain[r.File] = s
 				all = append(all, s)
 			}
 		}
@@ -75,7 +76,7 @@ func (s *source) next(sc *tracee.Script, fd uint64) (step tracee.Step, total uin
 	rest, vec, total := vector(s.runs, s.sent == nil)
 	at, n := sc.Data(vec), uint64(len(vec)/16)
 	if s.sent == nil {
-		step = sc.Must(unix.SYS_PREADV, fd, at, n, uint64(s.runs[0].Offset), 0)
+		step = sc.Must(unix.SYS_PREADV, fd, at, n, uint64(s.at+s.runs[0].Offset), 0)
 	} else {
 		// struct msghdr, whose vector is all that it has.
 		head := binary.LittleEndian.AppendUint64(make([]byte, 16), at)

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"ckpt/dump"
+	"ckpt/image"
+)
+
+// stdio stands for standard input or output instead of an image's directory.
+const stdio = "-"
+
+// spool is the directory for a stream while it is not whole. It may be large, so
+// that /tmp, often in memory, is not taken unless the user says so.
+func spool() string { return cmp.Or(os.Getenv("TMPDIR"), "/var/tmp") }
+
+// streamOut is standard output for an image.
+func streamOut(json bool) (*dump.Stream, error) {
+	if json {
+		return nil, usage(errors.New("dump: --json and an image do not both go to standard output"), "leave out --json, or name a directory")
+	}
+	if isTerminal(1) {
+		return nil, usage(errors.New("dump: an image is not for a terminal"), "let a program read it, or a file take it: ckpt dump NAME - > FILE", "or name a directory")
+	}
+	// Another descriptor than 1: of a reader that has ended it tells by an error,
+	// where writing to 1 would end ckpt (os/signal, SIGPIPE).
+	fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("dump: standard output: %w", err)
+	}
+	return &dump.Stream{Out: os.NewFile(uintptr(fd), "standard output"), Spool: spool()}, nil
+}
+
+func isTerminal(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err == nil
+}
+
+// openImage opens the image in a directory or file, or on standard input.
+func openImage(path string) (*image.Reader, error) {
+	if path != stdio {
+		return image.Open(path)
+	}
+	if isTerminal(0) {
+		return nil, usage(errors.New("restore: an image does not come from a terminal"), "ckpt restore - < FILE", "ckpt dump NAME - | ssh HOST ckpt restore -")
+	}
+	in := os.NewFile(0, "standard input")
+	if st, err := in.Stat(); err == nil && st.Mode().IsRegular() {
+		return image.OpenStream(in, in.Name())
+	}
+	return image.ReceiveStream(in, spool(), in.Name())
+}

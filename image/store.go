@@ -1,0 +1,129 @@
+package image
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// store is where the files of an image are: a directory, or a stream in one file.
+type store interface {
+	// path is how the user knows it.
+	path() string
+	// list gives the sizes of all files, by name, in bytes, and the name of one
+	// that is no regular file.
+	list() (sizes map[string]int64, odd string, err error)
+	// open opens a file that list has given.
+	open(name string) (*stored, error)
+	close() error
+}
+
+// stored is a file of an image: a part of one of the file system's, or all of it.
+type stored struct {
+	file     *os.File
+	at, size int64 // where it begins in file, in bytes, and how long it is
+	shared   bool  // file is open for others, too
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *stored) ReadAt(b []byte, off int64) (int, error) {
+	if off >= s.size {
+		return 0, io.EOF
+	}
+	short := int64(len(b)) > s.size-off
+	if short {
+		b = b[:s.size-off]
+	}
+	n, err := s.file.ReadAt(b, s.at+off)
+	if err == nil && short {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (s *stored) Close() error {
+	if s.shared {
+		return nil
+	}
+	return s.file.Close()
+}
+
+// directory is an image as CRIU has it. It is held open and no path is named
+// again, so it can be read when the thread's mount namespace has changed.
+type directory struct {
+	dir *os.File
+	all map[string]int64 // list
+}
+
+func (d *directory) path() string { return d.dir.Name() }
+
+func (d *directory) close() error { return d.dir.Close() }
+
+func (d *directory) list() (sizes map[string]int64, odd string, err error) {
+	d.all = map[string]int64{}
+	odd, err = d.listIn(d.dir, "")
+	return d.all, odd, err
+}
+
+// listIn notes the files in a directory of the image, and, once, in those of the
+// levels.
+func (d *directory) listIn(dir *os.File, in string) (odd string, err error) {
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return "", fmt.Errorf("read the directory: %w", err)
+	}
+	for _, n := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(dir.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return "", secret(fmt.Errorf("stat %s: %w", in+n, err))
+		}
+		sort := st.Mode & unix.S_IFMT
+		switch {
+		case in == "" && sort == unix.S_IFDIR && isLevel(n):
+			if odd, err = d.listLevel(n); err != nil {
+				return "", err
+			}
+		case !isFile(n): // criu.log, stats-dump
+		case in != "" && sort == unix.S_IFLNK: // to a pages file, for CRIU
+		case sort != unix.S_IFREG:
+			odd = in + n
+		default:
+			d.all[in+n] = st.Size
+		}
+	}
+	return odd, nil
+}
+
+func (d *directory) listLevel(name string) (odd string, err error) {
+	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", secret(fmt.Errorf("open %s: %w", name, err))
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	return d.listIn(dir, name+"/")
+}
+
+func (d *directory) open(name string) (*stored, error) {
+	if err := checkPlace(name); err != nil {
+		return nil, err
+	}
+	// O_NONBLOCK: were it a FIFO by now, open(2) would wait for ever.
+	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, secret(fmt.Errorf("open %s: %w", name, err))
+	}
+	return &stored{file: os.NewFile(uintptr(fd), name), size: d.all[name]}, nil
+}
+
+// checkPlace refuses what is no name in an image's directory or in a level's.
+func checkPlace(name string) error {
+	in, base, found := strings.Cut(name, "/")
+	if !found || !isLevel(in) {
+		base = name
+	}
+	return checkName(base)
+}
