@@ -97,7 +97,7 @@ func notOpened(dir string, err error) error {
 	case errors.Is(err, unix.ENOENT):
 		return failure.WithHint(failure.Mark(os.ErrNotExist, fmt.Errorf("read the image %s: there is no such directory", dir)), hint)
 	case errors.Is(err, unix.ENOTDIR):
-		return failure.WithHint(fmt.Errorf("read the image %s: what is in front of it is not a directory", dir), hint)
+		return failure.WithHint(fmt.Errorf("read the image %s: it is not a directory", dir), hint)
 	}
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = pe.Err

@@ -274,7 +274,7 @@ func (a *archive) index(r io.Reader, at func() (int64, error)) error {
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return failure.WithHint(failure.Damagedf("the stream is cut off"), "the dump that was to write it has failed: look at what it says")
 		case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrFieldTooLong):
-			return failure.WithHint(failure.Damagedf("it is no stream of an image: %w", err), "give what `ckpt dump NAME -` has written, or a directory")
+			return failure.WithHint(failure.Damagedf("it is no image: neither a directory nor a stream"), "give what `ckpt dump NAME -` has written, or a directory")
 		case err != nil:
 			return fmt.Errorf("read the stream: %w", err)
 		case n == mostMembers:

@@ -119,7 +119,7 @@ func TestStreamsAreChecked(t *testing.T) {
 		want string
 	}{
 		{"empty", nil, "the stream is empty"},
-		{"text", bytes.Repeat([]byte("no image\n"), 100), "no stream of an image"},
+		{"text", bytes.Repeat([]byte("no image\n"), 100), "neither a directory nor a stream"},
 		{"no manifest", pack(tar.Header{Name: "a", Size: 3}), "it holds no image"},
 		{"twice", pack(tar.Header{Name: "a.img"}, tar.Header{Name: "./a.img"}), "a.img stands there twice"},
 		{"elsewhere", pack(tar.Header{Name: "../a.img"}), `"../a.img" is no name`},

@@ -121,7 +121,7 @@ func TestUsage(t *testing.T) {
 		{"restore d --name a/b", 2, "ckpt: error: \"a/b\" cannot name a container: '/' is not allowed\nckpt: hint: a name has up to 64 letters (a to z, A to Z), digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
 		{"restore d --name=", 2, "ckpt: error: restore: --name is empty\nckpt: hint: leave it out for the name that the container had\n"},
 		{"restore no/such", 1, "ckpt: error: read the image no/such: there is no such directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
-		{"restore main.go", 1, "ckpt: error: read the image main.go: it is not a directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
+		{"restore main.go", 4, "ckpt: error: main.go: it is no image: neither a directory nor a stream\nckpt: hint: give what `ckpt dump NAME -` has written, or a directory\n"},
 		{"verify no/such", 1, "ckpt: error: read the image no/such: there is no such directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
 		{"inspect main.go/img", 1, "ckpt: error: read the image main.go/img: it is not a directory\nckpt: hint: give the directory that `ckpt dump` has written\n"},
 		{"inspect", 2, "ckpt: error: inspect: DIR is missing\nckpt: hint: usage: ckpt inspect DIR\n"},

@@ -75,6 +75,9 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	case o.attach:
 		return notYet("restore -a: staying attached to a container", "`ckpt logs -f NAME` follows what it writes")
 	}
+	if err := container.CheckName(o.name); o.name != "" && err != nil {
+		return err
+	}
 	in, err := openImage(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return a.meantContainer(err, dir)
@@ -169,9 +172,6 @@ type restoreJSON struct {
 // nameFor is the name to restore under, the one asked for or the image's, and
 // how many processes and threads there will be.
 func nameFor(asked, dir string, r *image.Reader) (name string, tasks int, err error) {
-	if err := container.CheckName(asked); asked != "" && err != nil {
-		return "", 0, err
-	}
 	if r.Manifest() == nil {
 		if err := foreign.Translate(r); err != nil {
 			return "", 0, err
