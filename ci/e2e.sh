@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # e2e.sh [generations]: whole programs, dumped and restored by ./ckpt.
-# With "generations": each of them 30 times in a row (CKPT_GENERATIONS changes it).
+# With "generations": each of them 30 times in a row (CKPT_GENERATIONS changes it), and
+# a busy family of processes 200 times (CKPT_LEVEL).
 . "$(dirname "$0")/common.sh"
 export CKPT_BINARY=$PWD/ckpt
 case ${1:-} in
 generations)
 	export CKPT_GENERATIONS=${CKPT_GENERATIONS:-30}
-	exec go test -count=1 -timeout 90m -run '^TestGenerations$' -v ./e2e/workload
+	export CKPT_LEVEL=${CKPT_LEVEL:-200}
+	exec go test -count=1 -timeout 90m -run '^(TestGenerations|TestLevel)$' -v ./e2e/workload
 	;;
 *)
 	# One package at a time: some of them measure when a system call returned.

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"ckpt/kernel"
 )
 
 // Name is one that a restore is about to make in the file system: a socket, or that
@@ -20,8 +18,13 @@ import (
 // restore, the next that takes the container's name, or rm.
 type Name struct {
 	Path string    `json:"path"`
-	Mode uint32    `json:"mode"` // its type, as in stat(2)
+	Mode uint32    `json:"mode"` // as in stat(2)
 	At   time.Time `json:"at"`
+	// Removed: it is the other way round, that of a socket which nobody has any more
+	// and which is to make room for another.
+	Removed bool   `json:"removed,omitempty"`
+	UID     uint32 `json:"uid,omitempty"`
+	GID     uint32 `json:"gid,omitempty"`
 }
 
 // soon is how long after it was noted a name has been made, if it has: another file
@@ -41,14 +44,24 @@ func (s *Store) NoteNames(name string) (*Names, error) {
 	return &Names{f}, nil
 }
 
-// Note adds a name, before it is made.
-func (n *Names) Note(path string, mode uint32) error {
-	b, err := json.Marshal(Name{path, mode & unix.S_IFMT, time.Now()})
+// Making adds a name, before it is made.
+func (n *Names) Making(path string, mode uint32) error {
+	return n.note(Name{Path: path, Mode: mode})
+}
+
+// Removing adds a name, before it is removed.
+func (n *Names) Removing(path string, mode, uid, gid uint32) error {
+	return n.note(Name{Path: path, Mode: mode, Removed: true, UID: uid, GID: gid})
+}
+
+func (n *Names) note(name Name) error {
+	name.At = time.Now()
+	b, err := json.Marshal(name)
 	if err == nil {
 		_, err = n.f.Write(append(b, '\n'))
 	}
 	if err != nil {
-		return fmt.Errorf("note that %s is made: %w", path, err)
+		return fmt.Errorf("note that %s changes: %w", name.Path, err)
 	}
 	return nil
 }
@@ -76,54 +89,37 @@ func (c *Container) removeNames() error {
 	}
 	var errs []error
 	for i := len(names) - 1; i >= 0; i-- {
-		if err := names[i].remove(); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s, left behind by a restore that was killed: %w", names[i].Path, err))
+		if err := names[i].undo(); err != nil {
+			errs = append(errs, fmt.Errorf("undo what a restore that was killed has done to %s: %w", names[i].Path, err))
 		}
 	}
 	return errors.Join(append(errs, remove(c.file(namesFile)))...)
 }
 
-func (n Name) remove() error {
+func (n Name) undo() error {
 	var st unix.Stat_t
-	if err := unix.Lstat(n.Path, &st); err != nil {
+	switch err := unix.Lstat(n.Path, &st); {
+	case n.Removed && errors.Is(err, unix.ENOENT):
+		return errors.Join(unix.Mknod(n.Path, n.Mode, 0), unix.Lchown(n.Path, int(n.UID), int(n.GID)), unix.Chmod(n.Path, n.Mode&0o7777))
+	case n.Removed || err != nil:
 		return nil // not made, or out of reach
 	}
 	age := time.Unix(st.Ctim.Unix()).Sub(n.At)
-	if st.Mode&unix.S_IFMT != n.Mode || age < -soon || age > soon {
+	if st.Mode&unix.S_IFMT != n.Mode&unix.S_IFMT || age < -soon || age > soon {
 		return nil
 	}
-	switch n.Mode {
+	switch n.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		if err := unix.Rmdir(n.Path); !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) {
 			return err
 		}
 		return nil
-	case unix.S_IFSOCK:
-		if heard(n.Path) {
-			return nil
-		}
 	case unix.S_IFREG:
 		if st.Size != 0 {
 			return nil
 		}
 	}
 	return unix.Unlink(n.Path)
-}
-
-// heard tells whether somebody has the socket of that name.
-func heard(path string) bool {
-	for _, typ := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET} {
-		fd, err := unix.Socket(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return true
-		}
-		err = kernel.ConnectUnix(fd, []byte(path))
-		unix.Close(fd)
-		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EPROTOTYPE) {
-			return true
-		}
-	}
-	return false
 }
 
 // sweep removes what the supervisor of that name has left behind, which was killed

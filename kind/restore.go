@@ -54,9 +54,9 @@ type Restore struct {
 	// HostProc is the host's /proc: "self/fd/N" under it reopens a
 	// descriptor of ckpt, although the thread sees the container's /proc.
 	HostProc *os.File
-	// Leaves notes a name in the file system before it is made, if a restore that is
-	// killed is to leave it to others to remove; mode tells its type. May be nil.
-	Leaves func(path string, mode uint32) error
+	// Names is told of the names in the file system that change, before they do: a
+	// restore that is killed leaves it to others to undo that.
+	Names Names
 	// Inside runs calls in the container's init.
 	Inside func(build func(*tracee.Script) error, read func(*tracee.Script) error) error
 	// As runs calls in a process that is still bare, as all are while files
@@ -157,12 +157,11 @@ type TargetThread struct {
 	Regs tracee.Regs
 }
 
-// Note is Leaves, if there is somebody to tell.
-func (r *Restore) Note(path string, mode uint32) error {
-	if r.Leaves == nil {
-		return nil
-	}
-	return r.Leaves(path, mode)
+// Names is Restore.Names. Modes, users and groups are those of stat(2); of a name that
+// is made the type alone counts.
+type Names interface {
+	Making(path string, mode uint32) error
+	Removing(path string, mode, uid, gid uint32) error
 }
 
 // Thread is HostPID for what refers to a thread, or to a process, itself.

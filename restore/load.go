@@ -40,7 +40,7 @@ func (s *session) load() error {
 		return err
 	}
 	s.r = &kind.Restore{
-		Log: s.o.Log, In: s.in, Manifest: s.in.Manifest(), LogFile: s.o.LogFile, Privileged: privileged, Groups: s.o.Groups, Leaves: s.o.Leaves,
+		Log: s.o.Log, In: s.in, Manifest: s.in.Manifest(), LogFile: s.o.LogFile, Privileged: privileged, Groups: s.o.Groups, Names: s.o.Names,
 		Entries: map[uint32]*fdinfo.FileEntry{}, Extras: map[uint32]*image.FileExtra{},
 		HostPID: s.hostPID, Bear: s.bear, AllowChanged: s.allowChanged, File: s.file, Reserve: s.reserve,
 		Undo: func(what string, fn func() error) { s.undos = append(s.undos, undo{what, fn}) },

@@ -35,9 +35,8 @@ type Options struct {
 	Moves        map[string]string // old and new paths, absolute and clean, see kind.Moved
 	AnyCPU       bool              // whatever instructions the processor lacks
 	Groups       []uint32          // kind.Restore.Groups
-	// Leaves is kind.Restore.Leaves. May be nil.
-	Leaves func(path string, mode uint32) error
-	Log    *slog.Logger
+	Names        kind.Names        // kind.Restore.Names
+	Log          *slog.Logger
 	// Commit is called when every process stands ready and none runs yet. If
 	// it fails, so does the restore. May be nil.
 	Commit func(*Result) error

@@ -214,7 +214,7 @@ func makeRestored(ctx context.Context, req *container.Request, logFile *os.File,
 		unix.CloseOnExec(container.StreamFD)
 		stream = os.NewFile(container.StreamFD, "image")
 	}
-	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Leaves: names.Note, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
+	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Names: names, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

@@ -46,7 +46,7 @@ func create(r *kind.Restore, path string, id uint32, e *ghostfile.GhostFileEntry
 		}
 	}()
 	for tries := 0; ; {
-		if err := r.Note(name, mode); err != nil {
+		if err := r.Names.Making(name, mode); err != nil {
 			return nil, err
 		}
 		fd, err := createAt(name, e, target)
@@ -81,7 +81,7 @@ func makeParents(r *kind.Restore, name string) (made []string) {
 		missing = append(missing, dir)
 	}
 	for _, dir := range slices.Backward(missing) {
-		if r.Note(dir, unix.S_IFDIR) != nil || unix.Mkdir(dir, 0o700) != nil {
+		if r.Names.Making(dir, unix.S_IFDIR) != nil || unix.Mkdir(dir, 0o700) != nil {
 			break
 		}
 		made = append([]string{dir}, made...)

@@ -77,7 +77,8 @@ func (b *Box) TryRestore(s *Saved) (files []*os.File, made int, err error) {
 func (b *Box) prepare(x *restoring, in *image.Reader, proc *os.File) error {
 	host := pidns.HostPID(os.Getpid())
 	x.r = &kind.Restore{
-		Log: slog.New(slog.DiscardHandler), In: in, Manifest: in.Manifest(), HostProc: proc, Privileged: os.Geteuid() == 0,
+		Names: unnoted{},
+		Log:   slog.New(slog.DiscardHandler), In: in, Manifest: in.Manifest(), HostProc: proc, Privileged: os.Geteuid() == 0,
 		Entries: map[uint32]*fdinfo.FileEntry{}, Extras: map[uint32]*image.FileExtra{},
 		Targets:      []*kind.Target{{VPID: VPID, Host: host, OwnsVM: true, OwnsFiles: true, OwnsFS: true, OwnsSighand: true}},
 		HostPID:      func(v pidns.VPID) (pidns.HostPID, bool) { return host, v == VPID },

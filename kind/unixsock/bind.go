@@ -9,6 +9,7 @@ import (
 
 	"ckpt/failure"
 	"ckpt/kernel"
+	"ckpt/kind"
 )
 
 // bind gives s its name back, in the place where others look for it.
@@ -63,13 +64,13 @@ func (w *world) bindFile(s *sock) error {
 	full := path.Join("/", s.e.GetNameDir(), s.path())
 	err := s.home.run(nil, func() (err error) {
 		if unix.Access(s.path(), unix.F_OK) != nil { // else one is left there that was there before
-			if err := w.r.Note(full, unix.S_IFSOCK); err != nil {
+			if err := w.r.Names.Making(full, unix.S_IFSOCK); err != nil {
 				return err
 			}
 		}
 		err = kernel.BindUnix(s.fd(), s.name())
 		if errors.Is(err, unix.EADDRINUSE) {
-			if stale, err = removeStale(s); err == nil {
+			if stale, err = removeStale(w.r, full, s); err == nil {
 				err = kernel.BindUnix(s.fd(), s.name())
 			}
 		}
@@ -93,7 +94,7 @@ func (w *world) bindFile(s *sock) error {
 
 // removeStale removes the socket file of that name if nobody listens on it:
 // connect(2) then says ECONNREFUSED. It is what the saved container left.
-func removeStale(s *sock) (*unix.Stat_t, error) {
+func removeStale(r *kind.Restore, full string, s *sock) (*unix.Stat_t, error) {
 	st := new(unix.Stat_t)
 	if err := unix.Lstat(s.path(), st); err != nil {
 		return nil, err
@@ -111,6 +112,9 @@ func removeStale(s *sock) (*unix.Stat_t, error) {
 		return nil, failure.WithHint(errors.New("another process listens there"), "end that process first")
 	case !errors.Is(err, unix.ECONNREFUSED):
 		return nil, fmt.Errorf("find out whether somebody listens there: %w", err)
+	}
+	if err := r.Names.Removing(full, st.Mode, st.Uid, st.Gid); err != nil {
+		return nil, err
 	}
 	return st, unix.Unlink(s.path())
 }

@@ -35,11 +35,18 @@ func checkRow(r *Row, o Options) error {
 	if err := checkMax(r, o.PIDMax); err != nil {
 		return err
 	}
+	for _, t := range r.Threads {
+		if t < pidns.Init || t == pidns.Init && r.VPID != pidns.Init {
+			return failure.Damagedf("pid %d cannot have a thread %d", r.VPID, t)
+		}
+	}
 	switch {
 	case r.VPID < pidns.Init || r.VPID == pidns.Init && !o.NoInit:
 		return failure.Damagedf("pid %d cannot be a process of the tree", r.VPID)
 	case r.VPID == pidns.Init && r.Zombie:
 		return failure.Damagedf("pid 1 is a zombie")
+	case r.VPID == pidns.Init && r.PPID != 0:
+		return failure.Damagedf("pid 1 is a child of pid %d", r.PPID)
 	case r.SID == 0:
 		return failure.WithHint(failure.Unsupportedf("its session was started outside the container (pid %d has session 0)", r.VPID),
 			"start it in a session of its own: setsid CMD")
