@@ -254,7 +254,8 @@ func sortErrors(errs []error) {
 // of criu's has no checksums: that is an error, too.
 func (r *Reader) Verify(ctx context.Context) error {
 	if r.sums == nil {
-		return failure.Unsupportedf("the image is one of criu's and has no checksums")
+		return failure.WithHint(failure.Unsupportedf("the image is one of criu's and has no checksums"),
+			"`ckpt check DIR` reads it, and tells whether it would restore here")
 	}
 	var bad []error
 	for in := r; in != nil; in = in.parent {

@@ -219,7 +219,7 @@ func checkImage(ctx context.Context, a *app, o restore.Options, asJSON bool) err
 		return err
 	}
 	if asJSON {
-		return tellRefusals(a, imageCheckResult{Image: o.Dir, Name: m.GetName(), Restores: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
+		return tellRefusals(a, imageCheckResult{Image: o.Dir, Name: imageName(m), Restores: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)
 	}
 	return tellRefusals(a, nil, refusalText(o.Dir, "restore here", refusals), refusals)
 }

@@ -177,7 +177,7 @@ func nameFor(asked, dir string, r *image.Reader) (name string, tasks int, err er
 			return "", 0, err
 		}
 		m := r.Manifest()
-		return cmp.Or(asked, container.NameOf(m.GetCommand())), len(m.GetTable()), nil
+		return cmp.Or(asked, imageName(m)), len(m.GetTable()), nil
 	}
 	m := r.Manifest()
 	if asked != "" {
@@ -187,6 +187,15 @@ func nameFor(asked, dir string, r *image.Reader) (name string, tasks int, err er
 		return "", 0, failure.Damagedf("%s: %w", dir, err)
 	}
 	return m.Name, len(m.GetTable()), nil
+}
+
+// imageName is the name that an image has for its container; one of criu's has
+// none, and its first program's stands in.
+func imageName(m *image.Manifest) string {
+	if m == nil {
+		return "" // it could not be read
+	}
+	return cmp.Or(m.GetName(), container.NameOf(m.GetCommand()))
 }
 
 // restoreFailed makes the hints fit the command that failed.
