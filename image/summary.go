@@ -74,9 +74,9 @@ type Process struct {
 	// SharesMemory is the process whose address space it has (clone(2) with CLONE_VM).
 	SharesMemory uint32  `json:"shares_memory_with,omitempty"`
 	Files        []File  `json:"files"`
-	Timers       []Timer `json:"timers,omitempty"`
+	Timers       []Timer `json:"timers"`
 	// Pending are the signals that wait, for it or one of its threads.
-	Pending []uint32 `json:"pending_signals,omitempty"`
+	Pending []uint32 `json:"pending_signals"`
 }
 
 // TaskThread is one thread.
@@ -185,7 +185,8 @@ func (s *summarizer) head() (*Summary, error) {
 
 func (s *summarizer) process(e *pstree.PstreeEntry) (*Process, error) {
 	id := strconv.FormatUint(uint64(e.GetPid()), 10)
-	p := &Process{VPID: e.GetPid(), VPPID: e.GetPpid(), VPGID: e.GetPgid(), VSID: e.GetSid(), Files: []File{}, Threads: []TaskThread{}}
+	p := &Process{VPID: e.GetPid(), VPPID: e.GetPpid(), VPGID: e.GetPgid(), VSID: e.GetSid(), Files: []File{}, Threads: []TaskThread{},
+		Timers: []Timer{}, Pending: []uint32{}}
 	core, err := One[*criu_core.CoreEntry](s.r, Core, id)
 	if err != nil {
 		return nil, err
@@ -193,7 +194,7 @@ func (s *summarizer) process(e *pstree.PstreeEntry) (*Process, error) {
 	tc, creds := core.GetTc(), core.GetThreadCore().GetCreds()
 	p.Comm, p.State = tc.GetComm(), stateText(tc.GetTaskState())
 	p.UID, p.GID = creds.GetEuid(), creds.GetEgid()
-	p.Timers, p.Nested = timersOf(tc.GetTimers()), s.nested[e.GetPid()]
+	p.Timers, p.Nested = append(p.Timers, timersOf(tc.GetTimers())...), s.nested[e.GetPid()]
 	p.Pending = pendingOf(p.Pending, tc.GetSignalsS())
 	if err := s.threads(p, e); err != nil {
 		return nil, err

@@ -119,7 +119,7 @@ func TestSummary(t *testing.T) {
 				Timers:  []Timer{{Type: "real", Left: 3*time.Second + 1500*time.Microsecond}},
 				Pending: []uint32{10, 12},
 			},
-			{VPID: 4, VPPID: 2, VPGID: 2, VSID: 2, Comm: "gone", State: "zombie", Status: proto.Uint32(0x100), Threads: []TaskThread{{4, "gone"}}, Files: []File{}},
+			{VPID: 4, VPPID: 2, VPGID: 2, VSID: 2, Comm: "gone", State: "zombie", Status: proto.Uint32(0x100), Threads: []TaskThread{{4, "gone"}}, Files: []File{}, Timers: []Timer{}, Pending: []uint32{}},
 		},
 		Sockets: []Socket{{4, "tcp", "127.0.0.1:80 listening", "listening", "127.0.0.1:80", "", []uint32{2}},
 			{5, "unix", "stream /run/x listening", "listening", "/run/x", "", []uint32{2}}},

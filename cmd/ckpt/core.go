@@ -28,8 +28,8 @@ files says the process's coredump_filter (core(5)); the debugger finds the rest
 by their names. Of files that are not there, or have changed since, nothing is
 written, and that is told.
 
-FILE must not exist. It is written as FILE.partial, and gets its name once it is
-whole. FILE - is standard output; what has gone there when a damage of the image is
+FILE must not exist, or be empty. It is written as FILE.partial, and gets its name
+once it is whole. FILE - is standard output; what has gone there when a damage of the image is
 found is not taken back.`,
 		Example: `  ckpt core ./tonight 2 train.core
   gdb /usr/bin/python3 train.core`,
@@ -94,14 +94,17 @@ func writeCore(ctx context.Context, a *app, r *image.Reader, dir string, vpid ui
 
 // coreFile is a file that has its name only once it is whole.
 type coreFile struct {
-	name string
-	file *os.File // NAME.partial
+	name  string
+	file  *os.File // NAME.partial
+	empty bool     // an empty file has the name, and is replaced
 }
 
 const partialCore = ".partial"
 
 func newCoreFile(name string) (*coreFile, error) {
-	if _, err := os.Lstat(name); err == nil {
+	st, err := os.Lstat(name)
+	empty := err == nil && st.Mode().IsRegular() && st.Size() == 0
+	if err == nil && !empty {
 		return nil, failure.WithHint(fmt.Errorf("core: %s exists", name), "give another name, or remove it: rm "+failure.Quote(name))
 	}
 	f, err := os.OpenFile(name+partialCore, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -112,7 +115,7 @@ func newCoreFile(name string) (*coreFile, error) {
 	case err != nil:
 		return nil, fmt.Errorf("core: a file cannot be made: %w", err)
 	}
-	return &coreFile{name, f}, nil
+	return &coreFile{name, f, empty}, nil
 }
 
 func (f *coreFile) Write(b []byte) (int, error) {
@@ -150,15 +153,22 @@ func (f *coreFile) finish() (size uint64, err error) {
 		err = f.file.Close()
 	}
 	if err == nil {
-		err = unix.Renameat2(unix.AT_FDCWD, f.name+partialCore, unix.AT_FDCWD, f.name, unix.RENAME_NOREPLACE)
-		if errors.Is(err, unix.EINVAL) { // a file system that knows no flags
-			err = os.Rename(f.name+partialCore, f.name)
-		}
+		err = f.rename()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("core: finish %s: %w", f.name, f.failed(err))
 	}
 	return uint64(end), nil
+}
+
+func (f *coreFile) rename() error {
+	if !f.empty {
+		err := unix.Renameat2(unix.AT_FDCWD, f.name+partialCore, unix.AT_FDCWD, f.name, unix.RENAME_NOREPLACE)
+		if !errors.Is(err, unix.EINVAL) { // a file system that knows no flags
+			return err
+		}
+	}
+	return os.Rename(f.name+partialCore, f.name)
 }
 
 func (f *coreFile) abort() error {
