@@ -2,6 +2,7 @@ package restore
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -30,11 +31,17 @@ func (s *session) checkRoom() ([]error, error) {
 
 // room is what is free, in threads and in bytes.
 type room struct {
-	threads    uint64 // below kernel.threads-max
-	pids       uint64 // below kernel.pid_max
-	memory     uint64 // that programs can have without others losing it, and swap
-	cgroup     uint64 // below pids.max of the control group
-	cgroupName string
+	threads uint64 // below kernel.threads-max
+	pids    uint64 // below kernel.pid_max
+	memory  uint64 // that programs can have without others losing it, and swap
+	groups  []group
+}
+
+// group is a control group that ckpt is in, and so is what it makes.
+type group struct {
+	name   string
+	pids   uint64 // below its pids.max
+	memory uint64 // memory.max: what is in use of it may be given back
 }
 
 func (r room) lacks(tasks, memory uint64) (refused []error) {
@@ -45,7 +52,13 @@ func (r room) lacks(tasks, memory uint64) (refused []error) {
 	}
 	add(r.threads, "kernel.threads-max", "end other programs, or raise it: sysctl kernel.threads-max="+strconv.FormatUint(1<<20, 10))
 	add(r.pids, "kernel.pid_max", "end other programs, or raise it: sysctl kernel.pid_max="+strconv.FormatUint(1<<22, 10))
-	add(r.cgroup, "pids.max of the control group "+r.cgroupName, "raise it, or restore from another control group")
+	for _, g := range r.groups {
+		add(g.pids, "pids.max of the control group "+g.name, "raise it, or restore from another control group")
+		if memory > g.memory {
+			refused = append(refused, failure.WithHint(failure.Unsupportedf("its memory is %s, and memory.max of the control group %s is %s", megabytes(memory), g.name, megabytes(g.memory)),
+				"raise it, or restore from another control group"))
+		}
+	}
 	if memory > r.memory {
 		refused = append(refused, failure.WithHint(failure.Unsupportedf("its memory is %s, and %s are free", megabytes(memory), megabytes(r.memory)),
 			"end other programs, or add swap (swapon)"))
@@ -76,34 +89,34 @@ func readRoom() (r room, err error) {
 		}
 		*l.free = below(uint64(max), uint64(info.Procs))
 	}
-	r.cgroup, r.cgroupName, err = cgroupRoom()
+	r.groups, err = readGroups()
 	return r, err
 }
 
 func below(max, now uint64) uint64 { return max - min(max, now) }
 
-// cgroupRoom is what the control groups that ckpt is in leave of processes, and
-// which of them leaves least. Without a pids controller (cgroup v1, or not switched
-// on) that is all there can be.
-func cgroupRoom() (free uint64, name string, err error) {
-	const all = 1 << 22 // PID_MAX_LIMIT
+// readGroups reads the control groups that ckpt is in, the innermost first. Those of
+// version 1 are not looked at.
+func readGroups() (out []group, err error) {
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return 0, "", err
+		return nil, err
 	}
-	_, path, found := strings.Cut(string(text), "0::")
+	_, path, _ := strings.Cut(string(text), "0::")
 	path, _, _ = strings.Cut(path, "\n")
-	free = all
-	for found && path != "" && path != "/" {
+	for ; path != "" && path != "/"; path = path[:strings.LastIndexByte(path, '/')] {
+		g := group{path, math.MaxUint64, math.MaxUint64}
 		dir := "/sys/fs/cgroup" + path
-		max, ok := number(dir + "/pids.max")
-		now, there := number(dir + "/pids.current")
-		if ok && there && below(max, now) < free {
-			free, name = below(max, now), path
+		max, limited := number(dir + "/pids.max")
+		if now, ok := number(dir + "/pids.current"); ok && limited {
+			g.pids = below(max, now)
 		}
-		path = path[:strings.LastIndexByte(path, '/')]
+		if max, ok := number(dir + "/memory.max"); ok {
+			g.memory = max
+		}
+		out = append(out, g)
 	}
-	return free, name, nil
+	return out, nil
 }
 
 func number(path string) (uint64, bool) {
