@@ -28,7 +28,7 @@ func (t *translation) extras() error {
 	if err != nil {
 		return err
 	}
-	var out []*image.FileExtra
+	out := slices.Collect(maps.Values(t.pidfds))
 	for id, e := range t.entries {
 		if n := nodes[e.GetTty().GetTtyInfoId()]; e.GetTty() != nil && n != nil {
 			out = append(out, &image.FileExtra{Id: id, Inode: n})

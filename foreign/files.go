@@ -64,8 +64,6 @@ func sortOf(typ fdinfo.FdTypes) string {
 		return "external, saved by a plugin"
 	case fdinfo.FdTypes_BPFMAP:
 		return "a BPF map"
-	case typePidfd:
-		return "a pidfd"
 	}
 	return fmt.Sprintf("of type %d", typ)
 }

@@ -114,3 +114,16 @@ func inParent(t *testing.T, dir string) []byte {
 	}
 	return out
 }
+
+// A pidfd, as criu 4.1.1 writes it.
+func TestPidfd(t *testing.T) {
+	tr := &translation{pidfds: map[uint32]*image.FileExtra{}}
+	e := &fdinfo.FileEntry{Type: fdinfo.FdTypes(typePidfd).Enum(), Id: proto.Uint32(6)}
+	newer(e, fieldFilePidfd, []byte("\x08\x06\x10\xd6\x81\x9b\x10\x18\x00\x20\xe0\x23\x2a\x0a\x08\x00\x10\x00\x18\x00\x20\x00\x28\x00"))
+	if err := tr.pidfd(e); err != nil {
+		t.Fatal(err)
+	}
+	if x := tr.pidfds[6]; x.GetPidfdVpid() != 4576 || x.GetPidfdThread() || e.GetType() != fdinfo.FdTypes_EXT || e.GetExt().GetFown() == nil {
+		t.Errorf("%v, %v", x, e)
+	}
+}

@@ -27,8 +27,8 @@ func Translate(r *image.Reader) error {
 		return err
 	}
 	t := &translation{r: r, m: &image.Manifest{Format: image.Version, Machine: &image.Machine{Arch: arch}}, files: map[string][]byte{}, names: map[string]string{},
-		entries: map[uint32]*fdinfo.FileEntry{}, copies: map[uint32]uint32{}}
-	for _, step := range []func() error{t.loadInventory, t.loadFiles, t.loadTree, t.spaces, t.terminals, t.processes, t.mappings, t.remaps, t.table, t.extras} {
+		entries: map[uint32]*fdinfo.FileEntry{}, copies: map[uint32]uint32{}, pidfds: map[uint32]*image.FileExtra{}}
+	for _, step := range []func() error{t.loadInventory, t.loadFiles, t.loadTree, t.spaces, t.terminals, t.processes, t.mappings, t.remaps, t.descriptors, t.table, t.extras} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -48,6 +48,7 @@ type translation struct {
 	names   map[string]string
 	entries map[uint32]*fdinfo.FileEntry // of files.img by id
 	copies  map[uint32]uint32            // of what those entries are that CRIU has once
+	pidfds  map[uint32]*image.FileExtra  // by file
 	host    *criu_core.TaskKobjIdsEntry  // namespaces of criu itself: those that the processes have not of their own
 	procs   []*process                   // in the order of pstree.img
 	refused []error
@@ -103,6 +104,10 @@ func (t *translation) loadFiles() error {
 	}
 	slices.SortFunc(all, func(a, b *fdinfo.FileEntry) int { return int(int64(a.GetId()) - int64(b.GetId())) })
 	for _, e := range all {
+		if e.GetType() == typePidfd {
+			t.refuse(t.pidfd(e))
+			continue
+		}
 		t.refuse(checkFile(e))
 	}
 	return nil

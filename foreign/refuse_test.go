@@ -156,8 +156,12 @@ func TestRefuses(t *testing.T) {
 			"restore pid 10332 (carried): it has a namespace of its own (net) within an image of criu's, which is not carried"},
 		{"a namespace of a child", ids("10332", func(e *criu_core.TaskKobjIdsEntry) { e.IpcNsId = proto.Uint32(77) }),
 			"restore pid 10332 (carried): it has a namespace of its own (ipc) within an image of criu's, which is not carried"},
-		{"a pidfd", file(func(e *fdinfo.FileEntry) { e.Type = fdinfo.FdTypes(typePidfd).Enum() }),
-			"files.img: file 1 is a pidfd, which is not carried from an image of criu's"},
+		{"a pidfd of an ended process", file(func(e *fdinfo.FileEntry) {
+			e.Type = fdinfo.FdTypes(typePidfd).Enum()
+			newer(e, fieldFilePidfd, []byte("\x08\x01\x10\x09\x18\x00\x20\xff\xff\xff\xff\x0f\x2a\x0a\x08\x00\x10\x00\x18\x00\x20\x00\x28\x00"))
+		}), "files.img: file 1 is a pidfd of a process that has ended, which is not carried from an image of criu's"},
+		{"a pidfd that lacks itself", file(func(e *fdinfo.FileEntry) { e.Type = fdinfo.FdTypes(typePidfd).Enum() }),
+			"files.img: file 1, a pidfd, lacks what it is"},
 		{"an unknown sort of file", file(func(e *fdinfo.FileEntry) { e.Type = fdinfo.FdTypes(333).Enum() }),
 			"files.img: file 1 is of type 333, which is not carried from an image of criu's"},
 		{"a file that lacks itself", file(func(e *fdinfo.FileEntry) { e.Type = fdinfo.FdTypes_PIPE.Enum() }), "files.img: file 1 lacks what it is"},
