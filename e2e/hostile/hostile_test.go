@@ -114,7 +114,7 @@ func choose(i *imagetest.Image, many, seed int) []imagetest.Mutation {
 // Of each subject $CKPT_MUTATIONS are restored, and $CKPT_PLANS are planned only, in
 // this process; 0 is all. $CKPT_SEED chooses which.
 func TestMutations(t *testing.T) {
-	plans, restores, seed := number(t, "CKPT_PLANS", 150), number(t, "CKPT_MUTATIONS", 20), number(t, "CKPT_SEED", 1)
+	plans, restores, seed := number(t, "CKPT_PLANS", 60), number(t, "CKPT_MUTATIONS", 8), number(t, "CKPT_SEED", 1)
 	for _, s := range subjects {
 		t.Run(s.name, func(t *testing.T) {
 			e := harness.New(t, "")
@@ -237,7 +237,6 @@ func TestImpossible(t *testing.T) {
 	for _, what := range []string{
 		`pstree\.img\[1\]\.(pid|ppid|pgid|sid) = 4294967295`,
 		`pstree\.img\[2\]\.ppid = 2`,
-		`pstree\.img\[1\]\.threads\[0\] = 4294967295`,
 		`pstree\.img\[1\] (removed|doubled)`,
 		`ckpt\.img\[0\]\.table\[0\]\.(id|tgid|ppid|pgid|sid) = 4294967295`,
 		`ckpt\.img\[0\]\.table (cut|doubled)`,

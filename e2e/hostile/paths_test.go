@@ -83,7 +83,7 @@ func TestPaths(t *testing.T) {
 				paths := treasure(t, e)
 				before := worth(t, e)
 				e.Own("mutant")
-				many := number(t, "CKPT_PATHS", 4)
+				many := number(t, "CKPT_PATHS", 2)
 				for k, path := range paths {
 					all := whole.Redirected(path)
 					if many > 0 { // others of each path

@@ -21,6 +21,10 @@ import (
 // Image is a directory, taken apart.
 type Image struct {
 	Files map[string]*File
+	// more are the other directories and links in it, of pages that processes have in
+	// common: they stay as they are.
+	dir  string
+	more []string
 }
 
 // File is one of its files. One that is not made of entries (pages) has no Path
@@ -51,8 +55,12 @@ func Read(dir string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Image{Files: map[string]*File{}}
+	out := &Image{Files: map[string]*File{}, dir: dir}
 	for _, e := range ents {
+		if !e.Type().IsRegular() {
+			out.more = append(out.more, e.Name())
+			continue
+		}
 		f, err := readFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name(), err)
@@ -94,7 +102,7 @@ func readFile(path string) (*File, error) {
 
 // Clone is a copy of an image, whose entries can be changed.
 func (i *Image) Clone() *Image {
-	out := &Image{Files: map[string]*File{}}
+	out := &Image{Files: map[string]*File{}, dir: i.dir, more: i.more}
 	for name, f := range i.Files {
 		c := *f
 		c.Entries = nil
@@ -117,8 +125,13 @@ func (i *Image) Write(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	for _, name := range i.more {
+		if err := copyOther(filepath.Join(i.dir, name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
 	m := proto.Clone(i.Manifest()).(*image.Manifest)
-	m.Sums = nil
+	m.Sums = slices.DeleteFunc(m.Sums, atTop)
 	for _, name := range slices.Sorted(maps.Keys(i.Files)) {
 		if name == Manifest {
 			continue
@@ -131,6 +144,17 @@ func (i *Image) Write(dir string) error {
 		m.Sums = append(m.Sums, sum)
 	}
 	return os.WriteFile(filepath.Join(dir, Manifest), seal(i.Files[Manifest].Header, m), 0o600)
+}
+
+// atTop tells whether a file is none of a directory within the image.
+func atTop(s *image.FileSum) bool { return !strings.Contains(s.Name, "/") }
+
+// copyOther copies a directory, or a link.
+func copyOther(from, to string) error {
+	if target, err := os.Readlink(from); err == nil {
+		return os.Symlink(target, to)
+	}
+	return os.CopyFS(to, os.DirFS(from))
 }
 
 // seal is the manifest with its own checksum behind it.
@@ -188,7 +212,7 @@ func Reseal(dir string) error {
 	if err != nil {
 		return err
 	}
-	m.Sums = nil
+	m.Sums = slices.DeleteFunc(m.Sums, atTop)
 	for _, e := range ents {
 		if e.Name() == Manifest || !strings.HasSuffix(e.Name(), ".img") || !e.Type().IsRegular() {
 			continue

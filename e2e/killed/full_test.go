@@ -75,7 +75,7 @@ func TestFull(t *testing.T) {
 	}
 	// The pages that the image takes, and some: it is not the same each time.
 	fits := int(st.Blocks-st.Bfree) * int(st.Bsize) / os.Getpagesize()
-	walk(t, fits+fits/10, 40, func(pages int) {
+	walk(t, fits+fits/10, 20, func(pages int) {
 		d.remount(0, pages)
 		what := fmt.Sprintf("%d pages", pages)
 		r := e.Try("dump", c.Name, image, "--leave-running")
@@ -125,7 +125,7 @@ func TestTakenAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	walk(t, steps, 20, func(n int) {
+	walk(t, steps, 12, func(n int) {
 		what := fmt.Sprintf("taken away at step %d", n)
 		r := e.BeforeStep(n, func(int, int) error { return os.RemoveAll(image + ".partial") }, "dump", c.Name, image, "--leave-running")
 		same(c.Container, what, before)

@@ -139,7 +139,7 @@ func TestDump(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				walk(t, steps, 10, func(n int) {
+				walk(t, steps, 5, func(n int) {
 					what := fmt.Sprintf("%v at step %d", sig, n)
 					r := e.AtStep(n, sig, "dump", c.Name, image, "--leave-running")
 					same(c.Container, what, before)
@@ -224,7 +224,7 @@ func TestRestore(t *testing.T) {
 				looks(c.Container)
 				c.Dump(e.Join("again")) // which takes away again what has a name
 				c.Remove()
-				walk(t, steps, 10, func(n int) {
+				walk(t, steps, 5, func(n int) {
 					what := fmt.Sprintf("%v at step %d", sig, n)
 					before := files(t, e.Dir, e.State())
 					r := e.AtStep(n, sig, "restore", image)
