@@ -29,6 +29,8 @@ need redis-server redis-server
 need redis-cli redis-tools
 need nginx nginx-light
 need zstd zstd
+need age age
+need ssh-keygen openssh-client
 need memcached memcached
 need '/usr/lib/postgresql/*/bin/postgres' postgresql
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -30,6 +30,8 @@ type RestoreRequest struct {
 	// is how the user knows it.
 	Stream       bool     `json:"stream,omitempty"`
 	AllowChanged []string `json:"allow_changed,omitempty"`
+	// Keys are the texts of files with keys for the image.
+	Keys ImageKeys `json:"keys"`
 	// Moves are old and new paths, absolute and clean.
 	Moves map[string]string `json:"moves,omitempty"`
 	// AnyCPU accepts a processor that lacks instructions.
@@ -37,6 +39,12 @@ type RestoreRequest struct {
 	// Groups are those of the command's user: the supervisor is perhaps in a
 	// user namespace where they have no numbers.
 	Groups []uint32 `json:"groups,omitempty"`
+}
+
+// ImageKeys are the texts of files with keys (image.Keys).
+type ImageKeys struct {
+	Identities [][]byte `json:"identities,omitempty"`
+	Verify     []byte   `json:"verify,omitempty"`
 }
 
 // Answer is what the supervisor tells the command that made it.

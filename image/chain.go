@@ -59,7 +59,7 @@ func (r *Reader) openParent(line []*Reader) error {
 		_ = d.Close()
 		return err
 	}
-	p, s, err := openIn(&directory{dir: d}, line)
+	p, s, err := r.keys.openIn(&directory{dir: d}, line)
 	if err != nil {
 		_ = d.Close()
 		return inParent(&Reader{store: s}, err)

@@ -3,7 +3,6 @@ package image
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 
 	"ckpt/failure"
@@ -15,7 +14,7 @@ type checked struct {
 	name string
 	r    io.ReaderAt
 	size int64
-	sums []uint32 // nil: not checked
+	sums *FileSum // nil: not checked
 	buf  []byte   // a chunk that was checked
 	from int64    // where in the file buf begins; -1: nothing read yet
 }
@@ -37,7 +36,7 @@ func (c *checked) at(off int64) ([]byte, error) {
 			}
 			return nil, fmt.Errorf("read %s: %w", c.name, err)
 		}
-		if c.sums != nil && (index >= int64(len(c.sums)) || crc32.Checksum(c.buf, castagnoli) != c.sums[index]) {
+		if c.sums != nil && !c.sums.right(index, c.buf) {
 			return nil, c.damaged(from, "checksum")
 		}
 		c.from = from

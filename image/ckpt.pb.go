@@ -69,7 +69,7 @@ func (x SysVPids_Sort) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SysVPids_Sort.Descriptor instead.
 func (SysVPids_Sort) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // Stop is what keeps output from going on.
@@ -119,7 +119,7 @@ func (x FileExtra_Stop) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileExtra_Stop.Descriptor instead.
 func (FileExtra_Stop) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21, 0}
 }
 
 // Manifest is ckpt.img, written last: it says what the other files must be.
@@ -943,6 +943,60 @@ func (x *Seal) GetCrc32C() uint32 {
 	return 0
 }
 
+// Signature is ckpt-signature.img: of the file ckpt.img as it is stored, by which
+// all others are vouched for.
+type Signature struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PublicKey     []byte                 `protobuf:"bytes,1,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"` // ed25519 (RFC 8032)
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`                  // of "ckpt image 1\n" and the SHA-256 of ckpt.img
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Signature) Reset() {
+	*x = Signature{}
+	mi := &file_image_ckpt_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Signature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Signature) ProtoMessage() {}
+
+func (x *Signature) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Signature.ProtoReflect.Descriptor instead.
+func (*Signature) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Signature) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *Signature) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 // Identity is one row of the remap table.
 type Identity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -960,7 +1014,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1026,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1039,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Identity) GetId() uint32 {
@@ -1059,7 +1113,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1125,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1138,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Held) GetNumber() uint32 {
@@ -1120,13 +1174,14 @@ type FileSum struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	Crc32C        []uint32               `protobuf:"varint,3,rep,packed,name=crc32c,proto3" json:"crc32c,omitempty"` // one a chunk of 4 MiB
+	Sha256        [][]byte               `protobuf:"bytes,4,rep,name=sha256,proto3" json:"sha256,omitempty"`         // the same, in images that are signed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1193,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1206,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FileSum) GetName() string {
@@ -1175,6 +1230,13 @@ func (x *FileSum) GetCrc32C() []uint32 {
 	return nil
 }
 
+func (x *FileSum) GetSha256() [][]byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 type Machine struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kernel        string                 `protobuf:"bytes,1,opt,name=kernel,proto3" json:"kernel,omitempty"` // uname -r
@@ -1191,7 +1253,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1265,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1278,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Machine) GetKernel() string {
@@ -1313,7 +1375,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1387,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1400,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -1557,7 +1619,7 @@ type AioEvents struct {
 
 func (x *AioEvents) Reset() {
 	*x = AioEvents{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1631,7 @@ func (x *AioEvents) String() string {
 func (*AioEvents) ProtoMessage() {}
 
 func (x *AioEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1644,7 @@ func (x *AioEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AioEvents.ProtoReflect.Descriptor instead.
 func (*AioEvents) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AioEvents) GetId() uint64 {
@@ -1618,7 +1680,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1692,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1705,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -1679,7 +1741,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1753,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1766,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -1741,7 +1803,7 @@ type SysVPids struct {
 
 func (x *SysVPids) Reset() {
 	*x = SysVPids{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1815,7 @@ func (x *SysVPids) String() string {
 func (*SysVPids) ProtoMessage() {}
 
 func (x *SysVPids) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1828,7 @@ func (x *SysVPids) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysVPids.ProtoReflect.Descriptor instead.
 func (*SysVPids) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SysVPids) GetSort() SysVPids_Sort {
@@ -1824,7 +1886,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1898,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1911,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -2076,7 +2138,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2150,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2163,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -2400,7 +2462,7 @@ type Datagram struct {
 
 func (x *Datagram) Reset() {
 	*x = Datagram{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2474,7 @@ func (x *Datagram) String() string {
 func (*Datagram) ProtoMessage() {}
 
 func (x *Datagram) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2487,7 @@ func (x *Datagram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
 func (*Datagram) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Datagram) GetFrom() []byte {
@@ -2484,7 +2546,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2558,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2571,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Knock) GetClient() uint32 {
@@ -2552,7 +2614,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2564,7 +2626,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2577,7 +2639,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2613,7 +2675,7 @@ type BusyPoll struct {
 
 func (x *BusyPoll) Reset() {
 	*x = BusyPoll{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2687,7 @@ func (x *BusyPoll) String() string {
 func (*BusyPoll) ProtoMessage() {}
 
 func (x *BusyPoll) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2700,7 @@ func (x *BusyPoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusyPoll.ProtoReflect.Descriptor instead.
 func (*BusyPoll) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BusyPoll) GetUsecs() uint32 {
@@ -2675,7 +2737,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2749,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2762,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2742,7 +2804,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2816,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2829,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Attribute) GetName() string {
@@ -2796,7 +2858,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +2870,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +2883,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2858,7 +2920,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +2932,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +2945,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2933,7 +2995,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3007,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3020,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -3042,7 +3104,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3054,7 +3116,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3067,7 +3129,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -3097,7 +3159,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[31]
+	mi := &file_image_ckpt_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3171,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[31]
+	mi := &file_image_ckpt_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3184,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{31}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -3229,7 +3291,11 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x06socket\x18\x05 \x01(\rR\x06socket\x12\x16\n" +
 	"\x06cookie\x18\x06 \x01(\fR\x06cookie\"\x1e\n" +
 	"\x04Seal\x12\x16\n" +
-	"\x06crc32c\x18\x01 \x01(\aR\x06crc32c\"\xb6\x01\n" +
+	"\x06crc32c\x18\x01 \x01(\aR\x06crc32c\"H\n" +
+	"\tSignature\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x01 \x01(\fR\tpublicKey\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xb6\x01\n" +
 	"\bIdentity\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04tgid\x18\x02 \x01(\rR\x04tgid\x12\x12\n" +
@@ -3243,11 +3309,12 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x12\n" +
-	"\x04tgid\x18\x04 \x01(\rR\x04tgid\"I\n" +
+	"\x04tgid\x18\x04 \x01(\rR\x04tgid\"a\n" +
 	"\aFileSum\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06crc32c\x18\x03 \x03(\rR\x06crc32c\"\xe1\x01\n" +
+	"\x06crc32c\x18\x03 \x03(\rR\x06crc32c\x12\x16\n" +
+	"\x06sha256\x18\x04 \x03(\fR\x06sha256\"\xe1\x01\n" +
 	"\aMachine\x12\x16\n" +
 	"\x06kernel\x18\x01 \x01(\tR\x06kernel\x12\x12\n" +
 	"\x04arch\x18\x02 \x01(\tR\x04arch\x12\x1c\n" +
@@ -3495,7 +3562,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 }
 
 var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_image_ckpt_proto_goTypes = []any{
 	(SysVPids_Sort)(0),     // 0: ckpt.SysVPids.Sort
 	(FileExtra_Stop)(0),    // 1: ckpt.FileExtra.Stop
@@ -3509,63 +3576,64 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*QueuedMessage)(nil),  // 9: ckpt.QueuedMessage
 	(*QueueNotice)(nil),    // 10: ckpt.QueueNotice
 	(*Seal)(nil),           // 11: ckpt.Seal
-	(*Identity)(nil),       // 12: ckpt.Identity
-	(*Held)(nil),           // 13: ckpt.Held
-	(*FileSum)(nil),        // 14: ckpt.FileSum
-	(*Machine)(nil),        // 15: ckpt.Machine
-	(*Task)(nil),           // 16: ckpt.Task
-	(*AioEvents)(nil),      // 17: ckpt.AioEvents
-	(*TimerDue)(nil),       // 18: ckpt.TimerDue
-	(*SemUndo)(nil),        // 19: ckpt.SemUndo
-	(*SysVPids)(nil),       // 20: ckpt.SysVPids
-	(*Thread)(nil),         // 21: ckpt.Thread
-	(*FileExtra)(nil),      // 22: ckpt.FileExtra
-	(*Datagram)(nil),       // 23: ckpt.Datagram
-	(*Knock)(nil),          // 24: ckpt.Knock
-	(*Ring)(nil),           // 25: ckpt.Ring
-	(*BusyPoll)(nil),       // 26: ckpt.BusyPoll
-	(*Multicast)(nil),      // 27: ckpt.Multicast
-	(*Attribute)(nil),      // 28: ckpt.Attribute
-	(*Inode)(nil),          // 29: ckpt.Inode
-	(*Ucred)(nil),          // 30: ckpt.Ucred
-	(*VMA)(nil),            // 31: ckpt.VMA
-	(*Range)(nil),          // 32: ckpt.Range
-	(*SockOption)(nil),     // 33: ckpt.SockOption
-	nil,                    // 34: ckpt.Manifest.FileMountsEntry
-	nil,                    // 35: ckpt.FileExtra.InterfacesEntry
+	(*Signature)(nil),      // 12: ckpt.Signature
+	(*Identity)(nil),       // 13: ckpt.Identity
+	(*Held)(nil),           // 14: ckpt.Held
+	(*FileSum)(nil),        // 15: ckpt.FileSum
+	(*Machine)(nil),        // 16: ckpt.Machine
+	(*Task)(nil),           // 17: ckpt.Task
+	(*AioEvents)(nil),      // 18: ckpt.AioEvents
+	(*TimerDue)(nil),       // 19: ckpt.TimerDue
+	(*SemUndo)(nil),        // 20: ckpt.SemUndo
+	(*SysVPids)(nil),       // 21: ckpt.SysVPids
+	(*Thread)(nil),         // 22: ckpt.Thread
+	(*FileExtra)(nil),      // 23: ckpt.FileExtra
+	(*Datagram)(nil),       // 24: ckpt.Datagram
+	(*Knock)(nil),          // 25: ckpt.Knock
+	(*Ring)(nil),           // 26: ckpt.Ring
+	(*BusyPoll)(nil),       // 27: ckpt.BusyPoll
+	(*Multicast)(nil),      // 28: ckpt.Multicast
+	(*Attribute)(nil),      // 29: ckpt.Attribute
+	(*Inode)(nil),          // 30: ckpt.Inode
+	(*Ucred)(nil),          // 31: ckpt.Ucred
+	(*VMA)(nil),            // 32: ckpt.VMA
+	(*Range)(nil),          // 33: ckpt.Range
+	(*SockOption)(nil),     // 34: ckpt.SockOption
+	nil,                    // 35: ckpt.Manifest.FileMountsEntry
+	nil,                    // 36: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	12, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	14, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	15, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	13, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	34, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	13, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	15, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	16, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	14, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	35, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
 	4,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
 	3,  // 6: ckpt.Manifest.parent:type_name -> ckpt.Ancestor
 	5,  // 7: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
 	5,  // 8: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
 	6,  // 9: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	29, // 10: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
-	21, // 11: ckpt.Task.threads:type_name -> ckpt.Thread
-	31, // 12: ckpt.Task.vmas:type_name -> ckpt.VMA
-	32, // 13: ckpt.Task.inherited:type_name -> ckpt.Range
-	19, // 14: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	18, // 15: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	30, // 10: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	22, // 11: ckpt.Task.threads:type_name -> ckpt.Thread
+	32, // 12: ckpt.Task.vmas:type_name -> ckpt.VMA
+	33, // 13: ckpt.Task.inherited:type_name -> ckpt.Range
+	20, // 14: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	19, // 15: ckpt.Task.timers:type_name -> ckpt.TimerDue
 	10, // 16: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	17, // 17: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
+	18, // 17: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
 	0,  // 18: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
-	30, // 19: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	33, // 20: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	29, // 21: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	28, // 22: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	27, // 23: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	35, // 24: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	23, // 25: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	24, // 26: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	25, // 27: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	31, // 19: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	34, // 20: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	30, // 21: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	29, // 22: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	28, // 23: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	36, // 24: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	24, // 25: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	25, // 26: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	26, // 27: ckpt.FileExtra.ring:type_name -> ckpt.Ring
 	1,  // 28: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
-	26, // 29: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
-	32, // 30: ckpt.VMA.guards:type_name -> ckpt.Range
+	27, // 29: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
+	33, // 30: ckpt.VMA.guards:type_name -> ckpt.Range
 	31, // [31:31] is the sub-list for method output_type
 	31, // [31:31] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
@@ -3578,16 +3646,16 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
-	file_image_ckpt_proto_msgTypes[14].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[19].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[21].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[15].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[20].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

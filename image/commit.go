@@ -3,6 +3,7 @@ package image
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -55,7 +56,10 @@ func (w *Writer) Commit(manifest *Manifest) error {
 	for _, s := range sums {
 		names = append(names, s.Name)
 	}
-	if err := w.to.finish(append(names, manifestFormat.Name(""))); err != nil {
+	if w.signKey != nil {
+		names = append(names, signatureFormat.Name(""))
+	}
+	if err := w.to.finish(append(names, w.storedName(manifestFormat.Name("")))); err != nil {
 		return err
 	}
 	w.done = true
@@ -67,10 +71,11 @@ func (w *Writer) Commit(manifest *Manifest) error {
 func (w *Writer) finishFiles() ([]*FileSum, error) {
 	var out []*FileSum
 	for name, l := range w.lists {
-		if err := w.end(name, l); err != nil {
+		s, err := w.end(name, l)
+		if err != nil {
 			return nil, err
 		}
-		out = append(out, &FileSum{Name: name, Size: l.sum.size, Crc32C: l.sum.sums()})
+		out = append(out, s)
 	}
 	raw, err := w.sumRaw()
 	if err != nil {
@@ -87,21 +92,24 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	var out []*FileSum
 	var parts []part
 	byName := map[string]*FileSum{}
-	for name, f := range w.raw {
-		if err := w.to.ended(f); err != nil {
+	for _, f := range w.raw {
+		if err := f.Close(); err != nil {
 			return nil, err
 		}
-		s, err := w.sizeOf(name)
+		if f.sum != nil {
+			out = append(out, f.sum.of(f.name))
+			continue
+		}
+		s, err := w.sizeOf(f.name)
 		if err != nil {
 			return nil, err
 		}
-		out, byName[name] = append(out, s), s
-		parts = append(parts, partsOf(name, s.Size)...)
+		out, byName[f.name] = append(out, s), s
+		parts = append(parts, partsOf(f.name, s.Size)...)
 	}
 	for _, p := range w.pages {
-		name := pagesName(p.num)
-		if s := byName[name]; w.compression == nil && s.Size != p.pages*PageSize {
-			return nil, fmt.Errorf("%s has %d bytes, its pagemap tells of %d", name, s.Size, p.pages*PageSize)
+		if s := byName[p.file.name]; p.out == p.file && p.file.sealed == nil && s.Size != p.pages*PageSize {
+			return nil, fmt.Errorf("%s has %d bytes, its pagemap tells of %d", s.Name, s.Size, p.pages*PageSize)
 		}
 	}
 	var wg sync.WaitGroup
@@ -109,14 +117,18 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	defer wg.Wait()
 	var mu sync.Mutex
 	var failed error
-	err := sumParts(context.Background(), w.to.reopen, parts, func(p part, sum uint32, err error) {
+	err := sumParts(context.Background(), w.to.reopen, parts, w.signKey != nil, func(p part, sum *FileSum, err error) {
 		if err != nil {
 			mu.Lock()
 			failed = err
 			mu.Unlock()
 			return
 		}
-		byName[p.name].Crc32C[p.index] = sum
+		s := byName[p.name]
+		s.Crc32C[p.index] = sum.Crc32C[0]
+		if w.signKey != nil {
+			s.Sha256[p.index] = sum.Sha256[0]
+		}
 	})
 	return out, cmp.Or(err, failed)
 }
@@ -128,7 +140,11 @@ func (w *Writer) sizeOf(name string) (*FileSum, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return &FileSum{Name: name, Size: uint64(f.size), Crc32C: make([]uint32, chunks(uint64(f.size)))}, nil
+	s := &FileSum{Name: name, Size: uint64(f.size), Crc32C: make([]uint32, chunks(uint64(f.size)))}
+	if w.signKey != nil {
+		s.Sha256 = make([][]byte, len(s.Crc32C))
+	}
+	return s, nil
 }
 
 // startWriteback asks the kernel to begin writing (sync_file_range(2)): the
@@ -155,6 +171,13 @@ func (w *Writer) putManifest(m *Manifest) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
+	b, err = w.seal(name, b)
+	if err != nil {
+		return err
+	}
 	w.stored += uint64(len(b))
-	return w.to.put(name, b)
+	if err := w.to.put(w.storedName(name), b); err != nil || w.signKey == nil {
+		return err
+	}
+	return w.sign(sha256.Sum256(b))
 }

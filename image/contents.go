@@ -73,11 +73,11 @@ func (c *Contents) checked(f *PagesFile) (o opened, err error) {
 }
 
 func (f *PagesFile) checked() (opened, error) {
-	r := &checked{name: f.name, r: f.raw, size: f.raw.size, sums: f.sums, from: -1}
+	r := &checked{name: f.name, r: f.r, size: f.size, sums: f.sums, from: -1}
 	if f.frames == nil {
 		return opened{f, r}, nil
 	}
-	packed, err := openFrames(f.name, r, f.raw.size)
+	packed, err := openFrames(f.name, r, f.size)
 	return opened{f, packed}, err
 }
 
@@ -112,8 +112,8 @@ func (c *Contents) Same(o *Contents, addr, n uint64) bool {
 		return false
 	}
 	for i := at / chunk; i <= (at+int64(n)-1)/chunk; i++ {
-		whole := min(f.raw.size, g.raw.size) >= (i+1)*chunk || f.raw.size == g.raw.size
-		if !whole || i >= int64(min(len(f.sums), len(g.sums))) || f.sums[i] != g.sums[i] {
+		whole := min(f.size, g.size) >= (i+1)*chunk || f.size == g.size
+		if !whole || !f.sums.same(g.sums, int(i)) {
 			return false
 		}
 	}

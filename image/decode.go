@@ -1,10 +1,8 @@
 package image
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 
 	"google.golang.org/protobuf/proto"
@@ -34,15 +32,12 @@ func (r *Reader) Decode(f Format, id string) (*Decoder, error) {
 func (r *Reader) decode(f Format, name string) (*Decoder, error) {
 	d := r.decodeTranslated(name)
 	if d == nil {
-		file, err := r.openFile(name)
-		if err != nil || file == nil {
+		p, err := r.openPlain(name)
+		if err != nil || p == nil {
 			return nil, err
 		}
-		d = newDecoder(name, file, file.size, nil)
-		d.file = file
-		if s := r.sums[name]; s != nil {
-			d.sums = s.Crc32C
-		}
+		d = newDecoder(p.name, p.r, p.size, p.sums)
+		d.file = p.file
 	}
 	if err := d.header(f); err != nil {
 		d.Close()
@@ -51,7 +46,7 @@ func (r *Reader) decode(f Format, name string) (*Decoder, error) {
 	return d, nil
 }
 
-func newDecoder(name string, r io.ReaderAt, size int64, sums []uint32) *Decoder {
+func newDecoder(name string, r io.ReaderAt, size int64, sums *FileSum) *Decoder {
 	return &Decoder{checked: checked{name: name, r: r, size: size, sums: sums, from: -1}}
 }
 
@@ -60,15 +55,6 @@ func (d *Decoder) Close() {
 	if d.file != nil {
 		_ = d.file.Close()
 	}
-}
-
-// sha256 is that of the whole file. Preconditions: it is small.
-func (d *Decoder) sha256() ([]byte, error) {
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(d.r, 0, d.size)); err != nil {
-		return nil, fmt.Errorf("read %s: %w", d.name, err)
-	}
-	return h.Sum(nil), nil
 }
 
 // Offset is where the next entry or data begins, in bytes from the start.

@@ -222,10 +222,10 @@ func TestSummerAgreesWithReading(t *testing.T) {
 			s.add(rest[:k])
 			rest = rest[k:]
 		}
-		if len(s.sums()) != chunks(uint64(n)) || s.size != uint64(n) {
-			t.Errorf("%d bytes: %d sums of %d bytes", n, len(s.sums()), s.size)
+		if len(s.of("x").Crc32C) != chunks(uint64(n)) || s.size != uint64(n) {
+			t.Errorf("%d bytes: %d sums of %d bytes", n, len(s.of("x").Crc32C), s.size)
 		}
-		for i, sum := range s.sums() {
+		for i, sum := range s.of("x").Crc32C {
 			if want := crc32.Checksum(b[i*chunk:min(n, (i+1)*chunk)], castagnoli); sum != want {
 				t.Errorf("%d bytes, chunk %d: %#x, want %#x", n, i, sum, want)
 			}

@@ -203,7 +203,9 @@ func removeFiles(d *os.File, levels bool) error {
 }
 
 // isFile tells by its name whether a file is part of an image.
-func isFile(name string) bool { return strings.HasSuffix(strings.TrimSuffix(name, zst), suffix) }
+func isFile(name string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(strings.TrimSuffix(name, aged), zst), suffix)
+}
 
 // finish renames NAME.partial to NAME and makes that durable.
 func (p *place) finish() error {

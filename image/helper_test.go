@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -62,7 +63,7 @@ func sample(t *testing.T, dir string) {
 	fill(t, p, 0x40000, 1500, 'c')
 	f, err := w.File("extra-1.img")
 	check(t, err)
-	_, err = f.WriteString("raw")
+	_, err = io.WriteString(f, "raw")
 	check(t, err)
 	check(t, f.Close())
 	check(t, w.Commit(&Manifest{Name: "box"}))

@@ -55,19 +55,17 @@ func (r Run) Read(at uint64, b []byte) error {
 
 // PagesFile is a file with contents of pages.
 type PagesFile struct {
-	name   string
-	raw    *stored
-	sums   []uint32 // of raw; nil: there are none
-	frames *frames  // nil: it is plain
+	plainFile
+	frames *frames // nil: it is not compressed
 }
 
 // Raw is the file in which contents stand as they are, and where in it they begin,
 // in bytes; nil: they have to be decoded.
 func (f *PagesFile) Raw() (file *os.File, at int64) {
-	if f.frames != nil {
+	if f.frames != nil || f.r != io.ReaderAt(f.file) {
 		return nil, 0
 	}
-	return f.raw.file, f.raw.at
+	return f.file.file, f.file.at
 }
 
 // holds is how much there is to be read, in bytes.
@@ -75,17 +73,20 @@ func (f *PagesFile) holds() int64 {
 	if f.frames != nil {
 		return f.frames.size
 	}
-	return f.raw.size
+	return f.size
 }
 
 // ReadAt reads decoded contents (io.ReaderAt). A file that ends too early is
 // damaged.
 func (f *PagesFile) ReadAt(b []byte, off int64) (int, error) {
-	r := io.ReaderAt(f.raw)
+	r := f.r
 	if f.frames != nil {
 		r = f.frames
 	}
 	n, err := r.ReadAt(b, off)
+	if n == len(b) {
+		return n, nil // at the end, io.EOF may come along
+	}
 	if err == io.EOF {
 		err = failure.Damagedf("%s is cut off", f.name)
 	}
@@ -96,7 +97,7 @@ func (f *PagesFile) ReadAt(b []byte, off int64) (int, error) {
 func (p *Pages) Close() {
 	for _, files := range p.files {
 		for _, f := range files {
-			_ = f.raw.Close()
+			_ = f.file.Close()
 		}
 	}
 }
@@ -221,26 +222,24 @@ func (p *Pages) file(r *Reader, n uint32, need int64) (*PagesFile, error) {
 // openPages opens pages-N.img, or the compressed file that stands for it.
 func (r *Reader) openPages(n uint32) (*PagesFile, error) {
 	name := pagesName(n)
-	packed := false
-	if _, ok := r.sizes[name]; !ok {
-		if _, packed = r.sizes[name+zst]; packed {
-			name += zst
-		}
+	p, err := r.openPlain(name)
+	packed := err == nil && p == nil
+	if packed {
+		p, err = r.openPlain(name + zst)
 	}
-	raw, err := r.openFile(name)
 	switch {
 	case err != nil:
 		return nil, err
-	case raw == nil:
+	case p == nil:
 		return nil, failure.Damagedf("%s is missing", name)
 	}
-	f := &PagesFile{name: name, raw: raw}
-	if s := r.sums[name]; s != nil {
-		f.sums = s.Crc32C
+	if r.keys.Verify != nil {
+		p.check() // whoever can change the image may do so after Verify has looked
 	}
+	f := &PagesFile{plainFile: *p}
 	if packed {
-		if f.frames, err = openFrames(name, raw, raw.size); err != nil {
-			_ = raw.Close()
+		if f.frames, err = openFrames(p.name, p.r, p.size); err != nil {
+			_ = p.file.Close()
 			return nil, err
 		}
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/pagemap"
 	"google.golang.org/protobuf/proto"
@@ -22,7 +20,7 @@ type PagesWriter struct {
 	w     *Writer
 	id    string // of the pagemap
 	num   uint32 // of the pages file
-	file  *os.File
+	file  *outFile
 	out   io.Writer // to file; compresses, if that is wanted
 	ended bool
 	pages uint64 // in file
@@ -61,7 +59,7 @@ func (w *Writer) Pages(id string) (*PagesWriter, error) {
 	if w.compression != nil {
 		file += zst
 	}
-	f, err := w.file(file)
+	f, err := w.file(file, false)
 	if err != nil {
 		return nil, err
 	}
@@ -86,16 +84,14 @@ func (p *PagesWriter) Close() error {
 	}
 	p.guess = guess{}
 	if c, ok := p.out.(io.Closer); ok && p.out != p.file {
-		return p.writeError(c.Close())
+		if err := c.Close(); err != nil {
+			return err
+		}
+	}
+	if p.w.same.strong { // else it is read back
+		return p.file.Close()
 	}
 	return nil
-}
-
-func (p *PagesWriter) writeError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return writeError(filepath.Base(p.file.Name()), err)
 }
 
 // Write adds the pages b, which stand at address vaddr. Pages come in order of
@@ -141,7 +137,7 @@ func (p *PagesWriter) writePiece(vaddr uint64, b []byte) error {
 		}
 		_, err := p.out.Write(b[end-fresh : end])
 		fresh = 0
-		return p.writeError(err)
+		return err
 	}
 	for i := 0; i < len(b); i += PageSize {
 		at, page := vaddr+uint64(i), b[i:i+PageSize]

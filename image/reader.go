@@ -1,7 +1,9 @@
 package image
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -22,6 +24,8 @@ import (
 // on working when the thread's mount namespace has changed.
 type Reader struct {
 	store    store
+	keys     Keys
+	vouched  bool // a signed image says what the manifest of this one is
 	manifest *Manifest
 	sums     map[string]*FileSum // nil: an image of criu's, which has none
 	sizes    map[string]int64    // every file of the image
@@ -36,7 +40,10 @@ type Reader struct {
 // decodes, its version is known, every file is there and has its size. Contents are
 // checked as they are read, and by Verify. An image of criu's has no manifest and no
 // sums.
-func Open(path string) (*Reader, error) {
+func Open(path string) (*Reader, error) { return Keys{}.Open(path) }
+
+// Open is Open for an image that is encrypted, or has to be signed.
+func (k Keys) Open(path string) (*Reader, error) {
 	if strings.HasSuffix(filepath.Clean(path), partial) {
 		return nil, failure.Mark(failure.ErrDamaged, unfinished(path))
 	}
@@ -50,7 +57,7 @@ func Open(path string) (*Reader, error) {
 	}
 	st, err := f.Stat()
 	if err == nil && st.Mode().IsRegular() {
-		return OpenStream(f, path)
+		return k.OpenStream(f, path)
 	}
 	if err == nil && !st.IsDir() {
 		err = fmt.Errorf("read the image %s: it is neither a directory nor a file", path)
@@ -59,7 +66,7 @@ func Open(path string) (*Reader, error) {
 		_ = f.Close()
 		return nil, err
 	}
-	return named(openIn(&directory{dir: f}, nil))
+	return named(k.openIn(&directory{dir: f}, nil))
 }
 
 // named says in each error of which image it is.
@@ -73,8 +80,8 @@ func named(r *Reader, s store, err error) (*Reader, error) {
 
 // openIn reads what is in s, for an image that those in line were made after, the
 // latest first.
-func openIn(s store, line []*Reader) (*Reader, store, error) {
-	r := &Reader{store: s}
+func (k Keys) openIn(s store, line []*Reader) (*Reader, store, error) {
+	r := &Reader{store: s, keys: k, vouched: len(line) > 0}
 	if err := r.load(); err != nil {
 		return nil, s, err
 	}
@@ -136,7 +143,7 @@ func (r *Reader) Manifest() *Manifest { return r.manifest }
 
 // Has tells whether there is a file of format f for id.
 func (r *Reader) Has(f Format, id string) bool {
-	_, ok := r.sizes[f.Name(id)]
+	_, _, ok := r.find(f.Name(id))
 	return ok
 }
 
@@ -164,6 +171,8 @@ func (r *Reader) load() error {
 	case r.Has(manifestFormat, ""):
 	case r.hasOurs():
 		return failure.Damagedf("%s is missing", manifestFormat.Name(""))
+	case r.keys.Verify != nil:
+		return failure.WithHint(failure.Damagedf("it is an image of criu's, which is not signed"), "leave out --verify-key for one whose way you know")
 	default:
 		return nil // one of criu's
 	}
@@ -183,12 +192,14 @@ func (r *Reader) hasOurs() bool {
 	return false
 }
 
+// mostManifest bounds the file of the manifest, in bytes.
+const mostManifest = 2 * maxEntry
+
 func (r *Reader) loadManifest() error {
-	d, err := r.Decode(manifestFormat, "")
+	d, err := r.openManifest()
 	if err != nil {
 		return err
 	}
-	defer d.Close()
 	var m Manifest
 	if err := d.Next(&m); err != nil {
 		return d.atEnd(err, "it has no entry")
@@ -214,8 +225,40 @@ func (r *Reader) loadManifest() error {
 		return d.damaged(0, "it tells of %d levels", m.Levels)
 	}
 	r.manifest = &m
-	r.id, err = d.sha256()
-	return err
+	return nil
+}
+
+// openManifest reads all of the manifest's file, so that what is decoded is what was
+// signed.
+func (r *Reader) openManifest() (*Decoder, error) {
+	name, sealed, _ := r.find(manifestFormat.Name(""))
+	if r.sizes[name] > mostManifest {
+		return nil, failure.Damagedf("%s has %s", name, humanBytes(r.sizes[name]))
+	}
+	f, err := r.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, f.size))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	id := sha256.Sum256(b)
+	r.id = id[:]
+	if r.keys.Verify != nil && !r.vouched {
+		if err := r.checkSignature(); err != nil {
+			return nil, err
+		}
+	}
+	plain, size := io.ReaderAt(bytes.NewReader(b)), int64(len(b))
+	if sealed {
+		if plain, size, err = r.keys.unseal(name, plain, size); err != nil {
+			return nil, err
+		}
+	}
+	d := newDecoder(name, plain, size, nil)
+	return d, d.header(manifestFormat)
 }
 
 // compare sets the files that are there against those of the manifest.
@@ -233,11 +276,14 @@ func (r *Reader) compare() error {
 			bad = append(bad, failure.Damagedf("%s has grown from %s to %s", s.Name, humanBytes(int64(s.Size)), humanBytes(size)))
 		case len(s.Crc32C) != chunks(s.Size):
 			bad = append(bad, failure.Damagedf("%s has %d checksums, not %d", s.Name, len(s.Crc32C), chunks(s.Size)))
+		case len(s.Sha256) != chunks(s.Size) && (len(s.Sha256) > 0 || r.keys.Verify != nil):
+			bad = append(bad, failure.Damagedf("%s has %d SHA-256 checksums, not %d, which a signed image needs", s.Name, len(s.Sha256), chunks(s.Size)))
 		}
 		r.sums[s.Name] = s
 	}
+	manifest, _, _ := r.find(manifestFormat.Name(""))
 	for name := range r.sizes {
-		if r.sums[name] == nil && name != manifestFormat.Name("") {
+		if r.sums[name] == nil && name != manifest && name != signatureFormat.Name("") {
 			bad = append(bad, failure.Damagedf("%s does not belong to the image", name))
 		}
 	}
@@ -278,11 +324,12 @@ func (r *Reader) verify(ctx context.Context) error {
 	}
 	var mu sync.Mutex
 	var bad []error
-	err := sumParts(ctx, r.open, parts, func(p part, sum uint32, err error) {
+	strong := slices.ContainsFunc(r.manifest.Sums, func(s *FileSum) bool { return len(s.Sha256) > 0 })
+	err := sumParts(ctx, r.open, parts, strong, func(p part, sum *FileSum, err error) {
 		switch {
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			err = failure.Damagedf("%s is cut off", p.name)
-		case err == nil && sum != r.sums[p.name].Crc32C[p.index]:
+		case err == nil && !r.sums[p.name].matches(p.index, sum):
 			err = failure.Damagedf("%s is damaged at %s (checksum)", p.name, humanBytes(p.offset()))
 		case err == nil:
 			return
@@ -296,14 +343,6 @@ func (r *Reader) verify(ctx context.Context) error {
 	}
 	sortErrors(bad)
 	return errors.Join(bad...)
-}
-
-// openFile opens a file of the image by its name; nil if there is none.
-func (r *Reader) openFile(name string) (*stored, error) {
-	if _, ok := r.sizes[name]; !ok {
-		return nil, nil
-	}
-	return r.open(name)
 }
 
 func (r *Reader) open(name string) (*stored, error) {

@@ -74,7 +74,7 @@ func (p *PagesWriter) foresee(vaddr uint64, n int) error {
 
 // readBack reads pages that were written, from the one of a number on.
 func (p *PagesWriter) readBack(index uint64, b []byte) error {
-	if _, err := p.file.ReadAt(b, int64(index*PageSize)); err != nil {
+	if _, err := p.file.file.ReadAt(b, int64(index*PageSize)); err != nil {
 		return fmt.Errorf("read %s back: %w", pagesName(p.num), err)
 	}
 	return nil

@@ -193,7 +193,7 @@ const mostMembers = 1 << 22
 // OpenStream opens an image in a stream that stands in the regular file f, from
 // where its offset is, and belongs to the Reader from then on. name is how the user
 // knows it.
-func OpenStream(f *os.File, name string) (*Reader, error) {
+func (k Keys) OpenStream(f *os.File, name string) (*Reader, error) {
 	a := &archive{file: f, name: name, members: map[string]member{}}
 	// The package reads no further than it has to, and seeks over contents.
 	at := func() (int64, error) { return f.Seek(0, io.SeekCurrent) }
@@ -204,12 +204,12 @@ func OpenStream(f *os.File, name string) (*Reader, error) {
 	if err != nil {
 		return named(nil, a, err)
 	}
-	return named(openIn(a, nil))
+	return named(k.openIn(a, nil))
 }
 
 // ReceiveStream reads a stream to its end, keeps it in the directory spool in a file
 // without a name, and opens it.
-func ReceiveStream(in io.Reader, spool, name string) (*Reader, error) {
+func (k Keys) ReceiveStream(in io.Reader, spool, name string) (*Reader, error) {
 	f, err := unnamed(spool)
 	if err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func ReceiveStream(in io.Reader, spool, name string) (*Reader, error) {
 	if err := a.receive(in); err != nil {
 		return named(nil, a, err)
 	}
-	return named(openIn(a, nil))
+	return named(k.openIn(a, nil))
 }
 
 // Rewind gives the file that a stream was opened in, or kept in, its offset where the

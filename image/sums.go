@@ -1,9 +1,12 @@
 package image
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 
@@ -23,30 +26,73 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // summer makes the checksums of a file written from front to back.
 type summer struct {
-	done []uint32
-	cur  uint32
-	n    int // bytes of the current chunk
-	size uint64
+	crcs   []uint32
+	crc    uint32
+	strong bool // SHA-256, too
+	shas   [][]byte
+	sha    hash.Hash
+	n      int // bytes of the current chunk
+	size   uint64
 }
 
 func (s *summer) add(b []byte) {
 	s.size += uint64(len(b))
 	for len(b) > 0 {
 		k := min(len(b), chunk-s.n)
-		s.cur = crc32.Update(s.cur, castagnoli, b[:k])
+		s.crc = crc32.Update(s.crc, castagnoli, b[:k])
+		if s.strong {
+			if s.sha == nil {
+				s.sha = sha256.New()
+			}
+			s.sha.Write(b[:k])
+		}
 		s.n += k
 		b = b[k:]
 		if s.n == chunk {
-			s.done, s.cur, s.n = append(s.done, s.cur), 0, 0
+			s.end()
 		}
 	}
 }
 
-func (s *summer) sums() []uint32 {
-	if s.n > 0 {
-		return append(s.done, s.cur)
+// end ends a chunk.
+func (s *summer) end() {
+	s.crcs, s.crc, s.n = append(s.crcs, s.crc), 0, 0
+	if s.strong {
+		s.shas = append(s.shas, s.sha.Sum(nil))
+		s.sha.Reset()
 	}
-	return s.done
+}
+
+// of gives the sums of all that was added, for a file of that name.
+func (s *summer) of(name string) *FileSum {
+	if s.n > 0 {
+		s.end()
+	}
+	return &FileSum{Name: name, Size: s.size, Crc32C: s.crcs, Sha256: s.shas}
+}
+
+// right tells whether b is chunk i of the file that s is of. Where SHA-256 is there,
+// it alone decides.
+func (s *FileSum) right(i int64, b []byte) bool {
+	if n := s.GetSha256(); len(n) > 0 {
+		sum := sha256.Sum256(b)
+		return i < int64(len(n)) && bytes.Equal(n[i], sum[:])
+	}
+	n := s.GetCrc32C()
+	return i < int64(len(n)) && n[i] == crc32.Checksum(b, castagnoli)
+}
+
+// matches tells whether chunk i of a file has the sums that were made of it.
+func (s *FileSum) matches(i int, made *FileSum) bool {
+	if len(s.Sha256) > 0 && !bytes.Equal(s.Sha256[i], made.Sha256[0]) {
+		return false
+	}
+	return s.Crc32C[i] == made.Crc32C[0]
+}
+
+// same tells whether two files have the same sum of chunk i.
+func (s *FileSum) same(o *FileSum, i int) bool {
+	return i < min(len(s.Crc32C), len(o.Crc32C)) && s.Crc32C[i] == o.Crc32C[i]
 }
 
 // chunks is the number of checksums of a file of size bytes.
@@ -71,7 +117,7 @@ func partsOf(name string, size uint64) []part {
 
 // sumParts reads every part on all processors and passes its sum on. done is
 // called from several goroutines; an error of the reading goes to it, too.
-func sumParts(ctx context.Context, open func(name string) (*stored, error), parts []part, done func(part, uint32, error)) error {
+func sumParts(ctx context.Context, open func(name string) (*stored, error), parts []part, strong bool, done func(part, *FileSum, error)) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(parts)) {
@@ -82,7 +128,7 @@ func sumParts(ctx context.Context, open func(name string) (*stored, error), part
 				if i >= int64(len(parts)) {
 					return
 				}
-				sum, err := sumPart(open, parts[i], buf)
+				sum, err := sumPart(open, parts[i], buf, strong)
 				done(parts[i], sum, err)
 			}
 		})
@@ -91,25 +137,25 @@ func sumParts(ctx context.Context, open func(name string) (*stored, error), part
 	return ctx.Err()
 }
 
-func sumPart(open func(string) (*stored, error), p part, buf []byte) (uint32, error) {
+func sumPart(open func(string) (*stored, error), p part, buf []byte, strong bool) (*FileSum, error) {
 	f, err := open(p.name)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer f.Close()
-	var sum uint32
+	sum := summer{strong: strong}
 	for at := 0; at < p.size; {
 		n, err := f.ReadAt(buf[:min(len(buf), p.size-at)], p.offset()+int64(at))
 		if n == 0 && err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
-			return 0, fmt.Errorf("read %s: %w", p.name, err)
+			return nil, fmt.Errorf("read %s: %w", p.name, err)
 		}
-		sum = crc32.Update(sum, castagnoli, buf[:n])
+		sum.add(buf[:n])
 		at += n
 	}
-	return sum, nil
+	return sum.of(p.name), nil
 }
 
 // humanBytes writes a size as people say it: "12.4 MB".

@@ -1,11 +1,14 @@
 package image
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 
+	"filippo.io/age"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -21,23 +24,24 @@ type Writer struct {
 	to target
 
 	mu     sync.Mutex
-	lists  map[string]*list // files of entries
-	raw    map[string]*os.File
+	lists  map[string]*list        // files of entries
+	raw    map[string]*outFile     // others
 	pages  map[string]*PagesWriter // by pagemap id
 	done   bool
 	stored uint64 // bytes in all files, once they are finished
 
 	compression *compression // nil: none
-	parent      *Reader      // nil: there is none
-	parentPath  string       // the way there from the image
+	recipients  []age.Recipient
+	signKey     ed25519.PrivateKey // nil: it is not signed
+	parent      *Reader            // nil: there is none
+	parentPath  string             // the way there from the image
 	same        *same
 }
 
 // list is a file that grows by entries.
 type list struct {
-	file *os.File // nil until the buffer has once been flushed
+	file *outFile // nil until the buffer has once been flushed
 	buf  []byte
-	sum  summer
 }
 
 // Options are how an image is to be written.
@@ -47,6 +51,10 @@ type Options struct {
 	Parent *Reader
 	// Compress is how much pages are compressed; all else is small.
 	Compress Level
+	// Encrypt are whom all files are encrypted for; none: they are plain.
+	Encrypt []age.Recipient
+	// Sign is the key by which the image is signed; nil: it is not.
+	Sign ed25519.PrivateKey
 }
 
 // Create starts an image that will stand at dir, which must be absent or an
@@ -65,7 +73,7 @@ func Create(dir string, o Options) (*Writer, error) {
 }
 
 func newWriter(to target, o Options) (*Writer, error) {
-	w := &Writer{to: to, lists: map[string]*list{}, raw: map[string]*os.File{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain)}
+	w := &Writer{to: to, lists: map[string]*list{}, raw: map[string]*outFile{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain || len(o.Encrypt) > 0), recipients: o.Encrypt, signKey: o.Sign}
 	var err error
 	w.compression, err = newCompression(o.Compress)
 	if err == nil && o.Parent != nil {
@@ -129,9 +137,9 @@ func AppendEntry(b []byte, m proto.Message) ([]byte, error) {
 }
 
 // Raw starts a file of one entry with contents of any size behind it
-// (ghost-file): header and entry are written, and the file stands where the
-// contents begin. The caller closes it before Commit.
-func (w *Writer) Raw(f Format, id string, m proto.Message) (*os.File, error) {
+// (ghost-file): header and entry are written, and contents follow. The caller closes
+// it before Commit.
+func (w *Writer) Raw(f Format, id string, m proto.Message) (io.WriteCloser, error) {
 	b, err := AppendEntry(f.header(), m)
 	if err != nil {
 		return nil, fmt.Errorf("encode an entry of %s: %w", f.Name(id), err)
@@ -140,54 +148,44 @@ func (w *Writer) Raw(f Format, id string, m proto.Message) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := file.Write(b); err != nil {
-		return nil, writeError(f.Name(id), err)
-	}
-	return file, nil
+	_, err = file.Write(b)
+	return file, err
 }
 
 // File makes a file of the image with no header of ours. Its name must end in
 // ".img". The caller closes it before Commit.
-func (w *Writer) File(name string) (*os.File, error) {
+func (w *Writer) File(name string) (io.WriteCloser, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.file(name)
+	return w.file(name, true)
 }
 
-func (w *Writer) file(name string) (*os.File, error) {
+func (w *Writer) file(name string, summed bool) (*outFile, error) {
 	if w.lists[name] != nil {
 		return nil, fmt.Errorf("%s is being written as entries", name)
 	}
-	f, err := w.open(name)
+	f, err := w.make(name, summed)
 	if err == nil {
 		w.raw[name] = f
 	}
 	return f, err
 }
 
-func (w *Writer) open(name string) (*os.File, error) {
-	if w.done {
-		return nil, fmt.Errorf("make %s: the image is finished", name)
-	}
-	return w.to.create(name)
-}
-
 // flush writes what l holds. Preconditions: w.mu is held, or nobody else
 // knows of l any more.
 func (w *Writer) flush(name string, l *list) error {
 	if l.file == nil {
-		f, err := w.open(name)
+		f, err := w.make(name, true)
 		if err != nil {
 			return err
 		}
 		l.file = f
 	}
-	l.sum.add(l.buf)
 	if _, err := l.file.Write(l.buf); err != nil {
-		return writeError(name, err)
+		return err
 	}
 	l.buf = l.buf[:0]
 	return nil
@@ -210,15 +208,17 @@ func writeError(name string, err error) error {
 }
 
 // end writes the rest of l.
-func (w *Writer) end(name string, l *list) error {
+func (w *Writer) end(name string, l *list) (*FileSum, error) {
 	if l.file == nil {
-		l.sum.add(l.buf)
-		return w.to.put(name, l.buf)
+		return w.put(name, l.buf)
 	}
 	if err := w.flush(name, l); err != nil {
-		return err
+		return nil, err
 	}
-	return w.to.ended(l.file)
+	if err := l.file.Close(); err != nil { // writes, too
+		return nil, err
+	}
+	return l.file.sum.of(l.file.name), nil
 }
 
 // Abort removes DIR.partial. After Commit succeeded it does nothing.
@@ -238,11 +238,11 @@ func (w *Writer) Abort() error {
 // endFiles ends what callers have not, too.
 func (w *Writer) endFiles() {
 	for _, f := range w.raw {
-		_ = w.to.ended(f)
+		_ = f.Close()
 	}
 	for _, l := range w.lists {
 		if l.file != nil {
-			_ = w.to.ended(l.file)
+			_ = l.file.Close()
 		}
 	}
 }

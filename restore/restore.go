@@ -30,6 +30,7 @@ import (
 type Options struct {
 	Dir          string
 	Stream       *os.File          // the image as a stream, which Dir names for the user; nil: it is in Dir
+	Keys         image.Keys        // for the image
 	LogFile      *os.File          // the container's log, open for appending
 	AllowChanged []string          // paths of files that may differ from what they were
 	Moves        map[string]string // old and new paths, absolute and clean, see kind.Moved
@@ -45,9 +46,9 @@ type Options struct {
 // open opens the image.
 func (o Options) open() (*image.Reader, error) {
 	if o.Stream != nil {
-		return image.OpenStream(o.Stream, o.Dir)
+		return o.Keys.OpenStream(o.Stream, o.Dir)
 	}
-	return image.Open(o.Dir)
+	return o.Keys.Open(o.Dir)
 }
 
 // Result is the restored container.

@@ -22,6 +22,7 @@ func newCheckCommand(a *app) *cobra.Command {
 	var pid hostPID
 	var tcp outside
 	var external, allowChanged, moves []string
+	var keys keyFlags
 	cmd := &cobra.Command{
 		Use:   "check [NAME | DIR | --pid PID | --kinds]",
 		Short: "Tell what this kernel can do, or whether a container would dump",
@@ -74,11 +75,16 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 				if err != nil {
 					return err
 				}
-				return checkImage(cmd.Context(), a, restore.Options{Dir: args[0], AllowChanged: allowed, Moves: moved, AnyCPU: anyCPU}, asJSON)
+				imageKeys, err := keys.keys()
+				if err != nil {
+					return err
+				}
+				return checkImage(cmd.Context(), a, restore.Options{Dir: args[0], Keys: imageKeys, AllowChanged: allowed, Moves: moved, AnyCPU: anyCPU}, asJSON)
 			}
 			return checkContainer(cmd.Context(), a, args[0], o, asJSON)
 		},
 	}
+	keys.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().Var(&tcp, "tcp", "as of dump: `keep` or close")
 	cmd.Flags().StringArrayVar(&external, "external", nil, "as of dump: `unix:PATH`")

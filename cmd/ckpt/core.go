@@ -17,7 +17,8 @@ import (
 )
 
 func newCoreCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var keys keyFlags
+	cmd := &cobra.Command{
 		Use:   "core DIR VPID FILE",
 		Short: "Write a process of an image as a core file, for a debugger",
 		Long: `Write the process that has the id VPID inside the container as an ELF core file,
@@ -39,13 +40,15 @@ found is not taken back.`,
 			if err != nil || vpid == 0 {
 				return usage(fmt.Errorf("core: %q is no number of a process", args[1]), "`ckpt inspect "+failure.Quote(args[0])+"` tells the processes and their numbers")
 			}
-			return runCore(cmd.Context(), a, args[0], uint32(vpid), args[2])
+			return runCore(cmd.Context(), a, keys, args[0], uint32(vpid), args[2])
 		},
 	}
+	keys.add(cmd)
+	return cmd
 }
 
-func runCore(ctx context.Context, a *app, dir string, vpid uint32, to string) error {
-	r, err := image.Open(dir)
+func runCore(ctx context.Context, a *app, keys keyFlags, dir string, vpid uint32, to string) error {
+	r, err := keys.open(dir)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 func newDiffCommand(a *app) *cobra.Command {
 	var asJSON, exitCode bool
+	var keys keyFlags
 	cmd := &cobra.Command{
 		Use:   "diff DIR DIR2",
 		Short: "Tell what differs between two images",
@@ -31,18 +32,19 @@ same checksum is not read.`,
   ckpt diff --exit-code ./a ./b >changes || echo not the same`,
 		Args: args("", "DIR", "DIR2"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runDiff(cmd.Context(), a, args[0], args[1], asJSON, exitCode)
+			return runDiff(cmd.Context(), a, keys, args[0], args[1], asJSON, exitCode)
 		},
 	}
+	keys.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 1 if they differ, else 0")
 	return cmd
 }
 
-func runDiff(ctx context.Context, a *app, before, after string, asJSON, exitCode bool) error {
+func runDiff(ctx context.Context, a *app, keys keyFlags, before, after string, asJSON, exitCode bool) error {
 	var rs [2]*image.Reader
 	for i, dir := range []string{before, after} {
-		r, err := image.Open(dir)
+		r, err := keys.open(dir)
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,8 @@ type dumpOptions struct {
 	pid          hostPID
 	parent       string
 	compress     compression
+	seal         sealFlags
+	keys         keyFlags // of the parent
 	json         bool
 }
 
@@ -69,6 +71,11 @@ TMPDIR (/var/tmp), which must have room for it. The container ends once all of i
 is written; whether the other side brings it back, ckpt cannot know: use
 --leave-running, or keep a copy (tee), where that must not fail.
 
+An image holds all secrets of the programs in it. --encrypt encrypts each of its files
+for a recipient of age(1), or an SSH key; restore --identity opens it. --sign signs it
+by an ed25519 key, and restore --verify-key takes no other. --identity and
+--verify-key here are for the image that --parent names.
+
 --compress makes the image smaller. Programs that read CRIU's images can use it
 once zstd -d has unpacked its pages files.`,
 		Example: `  ckpt dump train ./tonight
@@ -94,6 +101,8 @@ once zstd -d has unpacked its pages files.`,
 	f.StringVar(&o.parent, "parent", "", "write only memory that is not as in the image `DIR0`")
 	f.Var(&o.compress, "compress", "compress memory (zstd): fastest, default, better or best `LEVEL`")
 	f.Lookup("compress").NoOptDefVal = "default"
+	o.seal.add(cmd)
+	o.keys.add(cmd)
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Args = func(cmd *cobra.Command, as []string) error {
 		if cmd.Flags().Changed("pid") {
@@ -179,7 +188,7 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if err != nil {
 		return nil, err
 	}
-	parent, err := openParent(o.parent)
+	parent, err := openParent(o.keys, o.parent)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +196,9 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 		defer parent.Close()
 	}
 	opts.Image = image.Options{Parent: parent, Compress: image.Level(o.compress)}
+	if opts.Image.Encrypt, opts.Image.Sign, err = o.seal.keys(); err != nil {
+		return nil, err
+	}
 	table := ""
 	opts.Leave = func(name string) error {
 		table = name
@@ -230,11 +242,11 @@ func dumped(a *app, o dumpOptions, name, to string, res *dump.Result) error {
 }
 
 // openParent opens the image that the new one is to be made after; nil for none.
-func openParent(dir string) (*image.Reader, error) {
+func openParent(keys keyFlags, dir string) (*image.Reader, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	r, err := image.Open(dir)
+	r, err := keys.open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("dump --parent: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 func newInspectCommand(a *app) *cobra.Command {
 	var asJSON bool
+	var keys keyFlags
 	cmd := &cobra.Command{
 		Use:   "inspect DIR",
 		Short: "Tell what is in an image: process tree, memory, files, sockets, ids",
@@ -22,14 +23,15 @@ read: ckpt verify does that.
 On a terminal, lines are cut to its width. --json has everything, and the fields that
 it has today it will have in later versions.`,
 		Args: args("", "DIR"),
-		RunE: func(_ *cobra.Command, args []string) error { return runInspect(a, args[0], asJSON) },
+		RunE: func(_ *cobra.Command, args []string) error { return runInspect(a, keys, args[0], asJSON) },
 	}
+	keys.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func runInspect(a *app, dir string, asJSON bool) error {
-	r, err := image.Open(dir)
+func runInspect(a *app, keys keyFlags, dir string, asJSON bool) error {
+	r, err := keys.open(dir)
 	if err != nil {
 		return err
 	}

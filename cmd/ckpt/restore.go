@@ -27,6 +27,7 @@ type restoreOptions struct {
 	allowChanged []string
 	moves        []string
 	anyCPU       bool
+	keys         keyFlags
 	json         bool
 }
 
@@ -63,6 +64,7 @@ or - for one on standard input, which is kept in a file without a name in TMPDIR
 	f.StringArrayVar(&o.allowChanged, "allow-changed", nil, allowChangedUsage)
 	f.StringArrayVar(&o.moves, "map", nil, mapUsage)
 	f.BoolVar(&o.anyCPU, "any-cpu", false, anyCPUUsage)
+	o.keys.add(cmd)
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	return cmd
 }
@@ -78,7 +80,15 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err := container.CheckName(o.name); o.name != "" && err != nil {
 		return err
 	}
-	in, err := openImage(dir)
+	texts, err := o.keys.read()
+	if err != nil {
+		return err
+	}
+	keys, err := parseKeys(texts)
+	if err != nil {
+		return err
+	}
+	in, err := openImage(keys, dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return a.meantContainer(err, dir)
 	}
@@ -90,7 +100,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
-	req := container.RestoreRequest{AnyCPU: o.anyCPU}
+	req := container.RestoreRequest{AnyCPU: o.anyCPU, Keys: texts}
 	var stream *os.File
 	if dir == stdio {
 		req.Stream, req.Dir = true, "standard input"
@@ -218,12 +228,16 @@ func makeRestored(ctx context.Context, req *container.Request, logFile *os.File,
 		return err
 	}
 	defer names.Close()
+	keys, err := parseKeys(req.Restore.Keys)
+	if err != nil {
+		return err
+	}
 	var stream *os.File
 	if req.Restore.Stream {
 		unix.CloseOnExec(container.StreamFD)
 		stream = os.NewFile(container.StreamFD, "image")
 	}
-	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Names: names, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
+	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Keys: keys, Names: names, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

@@ -42,16 +42,16 @@ func isTerminal(fd int) bool {
 }
 
 // openImage opens the image in a directory or file, or on standard input.
-func openImage(path string) (*image.Reader, error) {
+func openImage(k image.Keys, path string) (*image.Reader, error) {
 	if path != stdio {
-		return image.Open(path)
+		return k.Open(path)
 	}
 	if isTerminal(0) {
 		return nil, usage(errors.New("restore: an image does not come from a terminal"), "ckpt restore - < FILE", "ckpt dump NAME - | ssh HOST ckpt restore -")
 	}
 	in := os.NewFile(0, "standard input")
 	if st, err := in.Stat(); err == nil && st.Mode().IsRegular() {
-		return image.OpenStream(in, in.Name())
+		return k.OpenStream(in, in.Name())
 	}
-	return image.ReceiveStream(in, spool(), in.Name())
+	return k.ReceiveStream(in, spool(), in.Name())
 }

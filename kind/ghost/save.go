@@ -147,7 +147,7 @@ func timeval(t unix.Timespec) *timeimg.Timeval {
 }
 
 // copyData writes the parts of in that are not holes, each behind its entry.
-func copyData(out, in *os.File, size int64) error {
+func copyData(out io.Writer, in *os.File, size int64) error {
 	for at := int64(0); at < size; {
 		from, err := in.Seek(at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+
+	"filippo.io/age"
+	"github.com/spf13/cobra"
+
+	"ckpt/container"
+	"ckpt/image"
+)
+
+// keyFlags are the flags of a command that reads an image.
+type keyFlags struct {
+	identities []string
+	verify     string
+}
+
+func (k *keyFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&k.identities, "identity", nil, "a `FILE` with a secret key that opens an encrypted image (age, or SSH)")
+	cmd.Flags().StringVar(&k.verify, "verify-key", "", "refuse an image that is not signed by the public ed25519 key in `FILE`")
+}
+
+// read reads the files.
+func (k *keyFlags) read() (container.ImageKeys, error) {
+	var out container.ImageKeys
+	for _, path := range k.identities {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return out, fmt.Errorf("--identity %s: %w", path, bare(err))
+		}
+		out.Identities = append(out.Identities, b)
+	}
+	if k.verify != "" {
+		b, err := os.ReadFile(k.verify)
+		if err != nil {
+			return out, fmt.Errorf("--verify-key %s: %w", k.verify, bare(err))
+		}
+		out.Verify = b
+	}
+	_, err := parseKeys(out)
+	return out, err
+}
+
+// keys reads the files, and the keys in them.
+func (k *keyFlags) keys() (image.Keys, error) {
+	texts, err := k.read()
+	if err != nil {
+		return image.Keys{}, err
+	}
+	return parseKeys(texts)
+}
+
+func parseKeys(texts container.ImageKeys) (k image.Keys, err error) {
+	for _, b := range texts.Identities {
+		ids, err := identitiesOf(b)
+		if err != nil {
+			return k, fmt.Errorf("--identity: %w", err)
+		}
+		k.Identities = append(k.Identities, ids...)
+	}
+	if texts.Verify != nil {
+		if k.Verify, err = verifyKeyOf(texts.Verify); err != nil {
+			return k, fmt.Errorf("--verify-key: %w", err)
+		}
+	}
+	return k, nil
+}
+
+// openFile opens the image in a directory or file that a command names.
+func (k *keyFlags) open(path string) (*image.Reader, error) {
+	keys, err := k.keys()
+	if err != nil {
+		return nil, err
+	}
+	return keys.Open(path)
+}
+
+// sealFlags are those of a command that writes an image.
+type sealFlags struct {
+	recipients []string
+	sign       string
+}
+
+func (s *sealFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&s.recipients, "encrypt", nil, "encrypt the image for a `RECIPIENT`: age1..., \"ssh-ed25519 ...\", or a file with some")
+	cmd.Flags().StringVar(&s.sign, "sign", "", "sign the image by the secret ed25519 key in `FILE` (SSH or PKCS #8)")
+}
+
+func (s *sealFlags) keys() (to []age.Recipient, by ed25519.PrivateKey, err error) {
+	for _, r := range s.recipients {
+		if r == "" {
+			return nil, nil, usage(errors.New("dump: --encrypt is empty"), "age-keygen makes a key, and tells its recipient")
+		}
+		some, err := recipientsOf(r)
+		if err != nil {
+			return nil, nil, usage(fmt.Errorf("dump: --encrypt: %w", err), "age-keygen makes a key, and tells its recipient")
+		}
+		to = append(to, some...)
+	}
+	if s.sign == "" {
+		return to, nil, nil
+	}
+	b, err := os.ReadFile(s.sign)
+	if err == nil {
+		by, err = signingKeyOf(b)
+	}
+	if err != nil {
+		return nil, nil, usage(fmt.Errorf("dump: --sign %s: %w", s.sign, bare(err)), "ssh-keygen -t ed25519 -N '' -f FILE makes one")
+	}
+	return to, by, nil
+}
