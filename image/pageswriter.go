@@ -54,6 +54,11 @@ func (w *Writer) Pages(id string) (*PagesWriter, error) {
 	if w.pages[id] != nil {
 		return nil, fmt.Errorf("%s is already being written", name)
 	}
+	for _, first := range w.pages {
+		if err := w.same.begin(first); err != nil {
+			return nil, err
+		}
+	}
 	num := uint32(len(w.pages) + 1) // CRIU numbers them from 1
 	file := pagesName(num)
 	if w.compression != nil {

@@ -196,6 +196,7 @@ type same struct {
 	seed  maphash.Seed
 	slots []slot // a power of two of them; nil: nothing is looked for
 	used  int
+	begun bool   // there is more than one pages file
 	every uint64 // only pages are noted whose hash has no bit of this
 	// strong: what was written cannot be read back to be compared, so that two
 	// pages are the same if 128 bits of their SHA-256 are.
@@ -215,7 +216,28 @@ type slot struct {
 const mostSlots = 1 << 19
 
 func newSame(strong bool) *same {
-	return &same{seed: maphash.MakeSeed(), slots: make([]slot, 1<<10), strong: strong}
+	return &same{seed: maphash.MakeSeed(), slots: make([]slot, 1<<10), strong: strong, begun: strong}
+}
+
+// begin notes what stands in the first pages file: alone, it has nothing in common
+// with others.
+func (s *same) begin(first *PagesWriter) error {
+	if s.begun {
+		return nil
+	}
+	s.begun = true
+	buf := make([]byte, pieceSize)
+	for index := uint64(0); index < first.pages; {
+		piece := buf[:min(uint64(len(buf)), (first.pages-index)*PageSize)]
+		if err := first.readBack(index, piece); err != nil {
+			return err
+		}
+		for ; len(piece) > 0; piece = piece[PageSize:] {
+			s.note(piece[:PageSize], first, index)
+			index++
+		}
+	}
+	return nil
 }
 
 func (s *same) hash(page []byte) (hash, check uint64) {
@@ -228,7 +250,7 @@ func (s *same) hash(page []byte) (hash, check uint64) {
 
 // note says where a page is going to stand. s may be nil.
 func (s *same) note(page []byte, of *PagesWriter, index uint64) {
-	if s == nil {
+	if s == nil || !s.begun {
 		return
 	}
 	h, check := s.hash(page)
@@ -275,7 +297,7 @@ func (s *same) grow() {
 
 // find looks for a page in the files of others than p. nil: it is in none.
 func (s *same) find(page []byte, p *PagesWriter) (*PagesWriter, uint64, error) {
-	if s == nil {
+	if s == nil || !s.begun {
 		return nil, 0, nil
 	}
 	h, check := s.hash(page)

@@ -107,6 +107,7 @@ func TestSamePagesAtRandom(t *testing.T) {
 // More pages than can be noted: those behind a page that was found are, too.
 func TestSamePagesBeyondTheTable(t *testing.T) {
 	s := newSame(false)
+	s.begun = true
 	p := &PagesWriter{}
 	page := make([]byte, PageSize)
 	for i := range uint64(2 * mostSlots) {
