@@ -133,8 +133,11 @@ func verify(ctx context.Context, in *image.Reader) error {
 
 // damaged tells of the first damaged part; there may be thousands.
 func (s *session) damaged(err error) error {
-	return failure.WithHint(fmt.Errorf("%s: %w", s.o.Dir, failure.All(err)[0]),
-		"nothing was started; ckpt verify "+failure.Quote(s.o.Dir)+" lists every damaged part")
+	hint := "nothing was started; ckpt verify " + failure.Quote(s.o.Dir) + " lists every damaged part"
+	if s.o.Stream != nil {
+		hint = "nothing was started: take another copy of the stream"
+	}
+	return failure.WithHint(fmt.Errorf("%s: %w", s.o.Dir, failure.All(err)[0]), hint)
 }
 
 var discard = slog.New(slog.DiscardHandler)

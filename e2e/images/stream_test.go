@@ -114,6 +114,7 @@ func TestStreamFails(t *testing.T) {
 		{"from a terminal", "script -qec '" + ckpt + " restore -' /dev/null", 2, "an image does not come from a terminal"},
 		{"empty", ckpt + " restore - </dev/null", 4, "standard input: the stream is empty"},
 		{"cut off", ckpt + " dump changing - --leave-running | head -c 9999999 | " + ckpt + " restore --name other -", 4, "standard input: the stream is cut off"},
+		{"damaged", ckpt + " dump changing - --leave-running >whole && { head -c 9000000 whole; printf x; tail -c +9000002 whole; } | " + ckpt + " restore --name other -", 4, "is damaged at 8.4 MB (checksum)\nckpt: hint: nothing was started: take another copy of the stream\n"},
 		{"nowhere to keep it", "TMPDIR=/proc " + ckpt + " dump changing - | cat", 0, "ckpt: hint: name another directory for it: TMPDIR=DIR ckpt"},
 	} {
 		if tt.name == "parent" {
