@@ -98,7 +98,7 @@ func (c *contained) user() (string, error) {
 
 func (c *contained) died() error {
 	if c.init == nil {
-		if _, _, err := c.home(); err != nil {
+		if _, _, err := c.home(); errors.Is(err, unix.ESRCH) {
 			return errors.New("the container ended meanwhile")
 		}
 		return nil
