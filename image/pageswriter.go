@@ -85,7 +85,7 @@ func (p *PagesWriter) Close() error {
 	p.ended = true
 	if p.past != nil {
 		p.past.pages.Close()
-		p.past.buf = nil
+		p.past = &past{found: p.past.found} // what was decoded last is in memory, too
 	}
 	p.guess = guess{}
 	if c, ok := p.out.(io.Closer); ok && p.out != p.file {
