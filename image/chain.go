@@ -95,6 +95,20 @@ func checkLine(d *os.File, line []*Reader) error {
 	return nil
 }
 
+// checkHeir refuses to make an image after r that nobody could open, since too many
+// are before it.
+func (r *Reader) checkHeir() error {
+	n := 0
+	for p := r; p != nil; p = p.parent {
+		n++
+	}
+	if n <= longestLine {
+		return nil
+	}
+	return failure.WithHint(failure.Mark(failure.ErrUsage, fmt.Errorf("%s has %d images before it, each made after another, which is as many as there may be", r.store.path(), longestLine)),
+		"begin anew: leave out --parent, or name an earlier image")
+}
+
 // brokenChain tells that the parent of r is not there.
 func brokenChain(r *Reader, was *Ancestor, err error) error {
 	where := was.GetPath()

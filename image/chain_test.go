@@ -143,7 +143,12 @@ func TestAVeryLongLine(t *testing.T) {
 	if !errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), "more than 256 images") {
 		t.Errorf("error %v", err)
 	}
-	r, err := Open(filepath.Join(tmp, fmt.Sprint(longestLine)))
-	check(t, err)
-	check(t, r.Close())
+	last := open(t, filepath.Join(tmp, fmt.Sprint(longestLine)))
+	// Nothing is written that could not be read.
+	w, err := Create(filepath.Join(tmp, "more"), Options{Parent: last})
+	if !errors.Is(err, failure.ErrUsage) || !strings.Contains(err.Error(), "has 256 images before it") {
+		t.Errorf("error %v, %v", err, w)
+	}
+	after(t, filepath.Join(tmp, fmt.Sprint(longestLine-1)), filepath.Join(tmp, "as many"), "a@10")
+	check(t, open(t, filepath.Join(tmp, "as many")).Close())
 }

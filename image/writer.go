@@ -77,7 +77,9 @@ func newWriter(to target, o Options) (*Writer, error) {
 	var err error
 	w.compression, err = newCompression(o.Compress)
 	if err == nil && o.Parent != nil {
-		w.parentPath, err = to.pathOfParent(o.Parent)
+		if err = o.Parent.checkHeir(); err == nil {
+			w.parentPath, err = to.pathOfParent(o.Parent)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.Abort())
