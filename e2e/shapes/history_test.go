@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -15,33 +13,13 @@ import (
 	"ckpt/e2e/harness"
 )
 
-// ciSeeds is how many histories a plain run tries, from seed 0 on. CKPT_SEEDS
-// says another number, CKPT_SEED with which to begin, alone: just that one.
+// ciSeeds is how many histories a plain run tries (harness.Seeds).
 const ciSeeds = 12
-
-func seeds(t *testing.T) (from, n uint64) {
-	t.Helper()
-	number := func(name string) uint64 {
-		v, err := strconv.ParseUint(os.Getenv(name), 10, 32)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return v
-	}
-	n = ciSeeds
-	if os.Getenv("CKPT_SEED") != "" {
-		from, n = number("CKPT_SEED"), 1
-	}
-	if os.Getenv("CKPT_SEEDS") != "" {
-		n = number("CKPT_SEEDS")
-	}
-	return from, n
-}
 
 // TestAnyHistory: whatever processes did to their tree, it is the same after
 // two restores, and a dump that leaves it running does not disturb it.
 func TestAnyHistory(t *testing.T) {
-	from, n := seeds(t)
+	from, n := harness.Seeds(t, ciSeeds)
 	for seed := from; seed < from+n; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			h := &history{rng: rand.New(rand.NewPCG(seed, 11))}

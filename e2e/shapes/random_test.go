@@ -23,7 +23,7 @@ import (
 // for root and for others each. What is left out, or told apart in outcome,
 // is what a dump refuses by design: see fate.dump.
 func TestRandom(t *testing.T) {
-	from, n := seeds(t)
+	from, n := harness.Seeds(t, ciSeeds)
 	for seed := from; seed < from+n; seed++ {
 		for _, user := range harness.Users() {
 			t.Run(fmt.Sprintf("seed %d/as %s", seed, user), func(t *testing.T) {
