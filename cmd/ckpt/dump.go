@@ -181,7 +181,7 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	}
 	opts := dump.Options{LeaveRunning: o.leaveRunning, Outside: kind.Outside(o.tcp), External: o.external, Log: log}
 	if to == stdio {
-		opts.Stream, err = streamOut(o.json)
+		opts.Stream, err = streamOut(o.json, o.leaveRunning)
 	} else {
 		opts.Dir, err = filepath.Abs(to)
 	}

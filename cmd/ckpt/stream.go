@@ -19,13 +19,18 @@ const stdio = "-"
 // that /tmp, often in memory, is not taken unless the user says so.
 func spool() string { return cmp.Or(os.Getenv("TMPDIR"), "/var/tmp") }
 
-// streamOut is standard output for an image.
-func streamOut(json bool) (*dump.Stream, error) {
+// streamOut is standard output for an image, the only thing that is left of the
+// container unless that goesOn.
+func streamOut(json, goesOn bool) (*dump.Stream, error) {
 	if json {
 		return nil, usage(errors.New("dump: --json and an image do not both go to standard output"), "leave out --json, or name a directory")
 	}
 	if isTerminal(1) {
 		return nil, usage(errors.New("dump: an image is not for a terminal"), "let a program read it, or a file take it: ckpt dump NAME - > FILE", "or name a directory")
+	}
+	if !goesOn && isNull(1) {
+		return nil, usage(errors.New("dump: standard output is closed, or /dev/null, where the image would be lost, and the container has ended then"),
+			"let a program read it, or a file take it: ckpt dump NAME - > FILE", "or let the container go on: --leave-running")
 	}
 	// Another descriptor than 1: of a reader that has ended it tells by an error,
 	// where writing to 1 would end ckpt (os/signal, SIGPIPE).
@@ -39,6 +44,13 @@ func streamOut(json bool) (*dump.Stream, error) {
 func isTerminal(fd int) bool {
 	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	return err == nil
+}
+
+// isNull tells whether a descriptor is /dev/null (null(4)), as the runtime of Go makes
+// of the first three where they are closed.
+func isNull(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
 // openImage opens the image in a directory or file, or on standard input.
