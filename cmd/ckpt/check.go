@@ -45,7 +45,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 		Args: args("", "[NAME | DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tree := cmd.Flags().Changed("pid")
-			ofImage := len(allowChanged) > 0 || len(moves) > 0 || anyCPU
+			ofImage := len(allowChanged) > 0 || len(moves) > 0 || anyCPU || keys.given()
 			externals, err := parseExternals("check", external)
 			if err != nil {
 				return err
@@ -53,7 +53,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 			o := dump.Options{Outside: kind.Outside(tcp), External: externals}
 			switch {
 			case ofImage && (len(args) == 0 || !isImage(args[0])):
-				return usage(errors.New("check: --allow-changed, --map and --any-cpu are for images"), "give the directory of an image, with a slash in it: ckpt check ./DIR")
+				return usage(errors.New("check: --allow-changed, --map, --any-cpu, --identity and --verify-key are for images"), "give the directory of an image, with a slash in it: ckpt check ./DIR")
 			case kinds && (tree || len(args) > 0):
 				return usage(fmt.Errorf("check: --kinds tells of ckpt itself, not of a container"), "usage: ckpt check --kinds")
 			case kinds:

@@ -87,6 +87,10 @@ once zstd -d has unpacked its pages files.`,
 			if o.external, err = parseExternals("dump", o.external); err != nil {
 				return err
 			}
+			if o.parent == "" && o.keys.given() {
+				return usage(errors.New("dump: --identity and --verify-key are for the image that --parent names, and there is none"),
+					"leave them out; --encrypt RECIPIENT encrypts the new image, --sign FILE signs it")
+			}
 			if cmd.Flags().Changed("pid") {
 				return dumpTree(cmd.Context(), a, o, args[0])
 			}

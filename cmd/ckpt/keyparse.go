@@ -32,6 +32,9 @@ func recipientsOf(s string) ([]age.Recipient, error) {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}
+		if isSecret(line) {
+			return nil, fmt.Errorf("%s: %w", s, errSecret)
+		}
 		r, err := parseRecipient(line)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s, err)
@@ -63,16 +66,36 @@ func parseRecipient(s string) (age.Recipient, error) {
 // line, or a private key of SSH.
 func identitiesOf(b []byte) ([]age.Identity, error) {
 	if !bytes.Contains(b, []byte("-----BEGIN ")) {
-		return age.ParseIdentities(bytes.NewReader(b))
+		ids, err := age.ParseIdentities(bytes.NewReader(b))
+		switch {
+		case err != nil && isRecipient(string(b)):
+			return nil, errPublic
+		case err != nil:
+			return nil, fmt.Errorf("it is no secret key of age or SSH: %w", err)
+		}
+		return ids, nil
 	}
 	id, err := agessh.ParseIdentity(b)
 	if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); locked {
-		err = errLocked
+		return nil, errLocked
 	}
-	return []age.Identity{id}, err
+	if err != nil {
+		return nil, errors.New("it is no private key of SSH, ed25519 or RSA")
+	}
+	return []age.Identity{id}, nil
 }
 
-var errLocked = errors.New("the key is protected by a passphrase, for which ckpt does not ask")
+var (
+	errLocked   = errors.New("the key is protected by a passphrase, for which ckpt does not ask")
+	errSecret   = errors.New("it is a secret key, and a public one is asked for")
+	errNoPublic = errors.New("it is no public key of SSH or PKIX")
+	errPublic   = errors.New("it is a public key, and a secret one is asked for")
+)
+
+// isSecret tells the beginning of a secret key.
+func isSecret(s string) bool {
+	return strings.HasPrefix(s, "AGE-SECRET-KEY-") || strings.HasPrefix(s, "-----BEGIN ") && strings.Contains(s, "PRIVATE KEY-----")
+}
 
 // signingKeyOf parses a private ed25519 key: of SSH ("OPENSSH PRIVATE KEY") or
 // PKCS #8 ("PRIVATE KEY").
@@ -81,8 +104,11 @@ func signingKeyOf(b []byte) (ed25519.PrivateKey, error) {
 	if _, locked := errors.AsType[*ssh.PassphraseMissingError](err); locked {
 		return nil, errLocked
 	}
-	if err != nil {
-		return nil, fmt.Errorf("it is no private key: %w", err)
+	switch {
+	case err != nil && isRecipient(string(b)):
+		return nil, errPublic
+	case err != nil:
+		return nil, errors.New("it is no private key of SSH or PKCS #8")
 	}
 	switch k := key.(type) {
 	case ed25519.PrivateKey:
@@ -96,16 +122,19 @@ func signingKeyOf(b []byte) (ed25519.PrivateKey, error) {
 // verifyKeyOf parses a public ed25519 key: of SSH ("ssh-ed25519 ...") or PKIX
 // ("PUBLIC KEY").
 func verifyKeyOf(b []byte) (ed25519.PublicKey, error) {
+	if isSecret(string(b)) {
+		return nil, errSecret
+	}
 	var key crypto.PublicKey
 	if block, _ := pem.Decode(b); block != nil {
 		var err error
 		if key, err = x509.ParsePKIXPublicKey(block.Bytes); err != nil {
-			return nil, fmt.Errorf("it is no public key: %w", err)
+			return nil, errNoPublic
 		}
 	} else {
 		k, _, _, _, err := ssh.ParseAuthorizedKey(b)
 		if err != nil {
-			return nil, fmt.Errorf("it is no public key: %w", err)
+			return nil, errNoPublic
 		}
 		if c, ok := k.(ssh.CryptoPublicKey); ok {
 			key = c.CryptoPublicKey()

@@ -24,26 +24,36 @@ func (k *keyFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&k.verify, "verify-key", "", "refuse an image that is not signed by the public ed25519 key in `FILE`")
 }
 
-// read reads the files.
+// read reads the files, and sees that there are keys in them.
 func (k *keyFlags) read() (container.ImageKeys, error) {
 	var out container.ImageKeys
 	for _, path := range k.identities {
 		b, err := os.ReadFile(path)
+		if err == nil {
+			_, err = identitiesOf(b)
+		}
 		if err != nil {
-			return out, fmt.Errorf("--identity %s: %w", path, bare(err))
+			return out, usage(fmt.Errorf("--identity %s: %w", path, bare(err)),
+				"give the file that age-keygen has written, or a private key of SSH without a passphrase")
 		}
 		out.Identities = append(out.Identities, b)
 	}
 	if k.verify != "" {
 		b, err := os.ReadFile(k.verify)
+		if err == nil {
+			_, err = verifyKeyOf(b)
+		}
 		if err != nil {
-			return out, fmt.Errorf("--verify-key %s: %w", k.verify, bare(err))
+			return out, usage(fmt.Errorf("--verify-key %s: %w", k.verify, bare(err)),
+				"give the public half of the key of --sign; ssh-keygen has written it into FILE.pub")
 		}
 		out.Verify = b
 	}
-	_, err := parseKeys(out)
-	return out, err
+	return out, nil
 }
+
+// given: there are keys for an image to read.
+func (k *keyFlags) given() bool { return len(k.identities) > 0 || k.verify != "" }
 
 // keys reads the files, and the keys in them.
 func (k *keyFlags) keys() (image.Keys, error) {
