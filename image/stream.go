@@ -271,6 +271,8 @@ func (a *archive) index(r io.Reader, at func() (int64, error)) error {
 			return failure.WithHint(failure.Damagedf("the stream is empty"), "the dump that was to write it has failed: look at what it says")
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF) && n == 0:
+			return failure.WithHint(failure.Damagedf("it is no image, or a stream that is cut off where it begins"), "give what `ckpt dump NAME -` has written, or a directory")
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return failure.WithHint(failure.Damagedf("the stream is cut off"), "the dump that was to write it has failed: look at what it says")
 		case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrFieldTooLong):

@@ -120,6 +120,7 @@ func TestStreamsAreChecked(t *testing.T) {
 	}{
 		{"empty", nil, "the stream is empty"},
 		{"text", bytes.Repeat([]byte("no image\n"), 100), "neither a directory nor a stream"},
+		{"short text", []byte("no image\n"), "it is no image, or a stream that is cut off where it begins"},
 		{"no manifest", pack(tar.Header{Name: "a", Size: 3}), "it holds no image"},
 		{"twice", pack(tar.Header{Name: "a.img"}, tar.Header{Name: "./a.img"}), "a.img stands there twice"},
 		{"elsewhere", pack(tar.Header{Name: "../a.img"}), `"../a.img" is no name`},

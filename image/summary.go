@@ -38,6 +38,12 @@ type Summary struct {
 	HostName string `json:"host_name,omitempty"`
 	// Parent is where the image that this one was made after is, from its directory.
 	Parent string `json:"parent,omitempty"`
+	// Compressed and Encrypted tell how files are stored.
+	Compressed bool `json:"compressed,omitempty"`
+	Encrypted  bool `json:"encrypted,omitempty"`
+	// SignedBy is the fingerprint of the key that the image says it is signed by
+	// (Reader.Signer), for the caller to fill in.
+	SignedBy string `json:"signed_by,omitempty"`
 	// OwnNetwork: the container has a network namespace of its own.
 	OwnNetwork bool  `json:"own_network,omitempty"`
 	Size       int64 `json:"size"` // of all files, in bytes
@@ -178,6 +184,11 @@ func (s *summarizer) head() (*Summary, error) {
 	out.MadeBy, out.Name, out.Command, out.Format = "ckpt", m.GetName(), m.GetCommand(), m.GetFormat()
 	out.Kernel, out.Arch, out.OwnNetwork = m.GetMachine().GetKernel(), m.GetMachine().GetArch(), m.GetNetNone()
 	out.CPU, out.Parent = m.GetMachine().GetCpuModel(), m.GetParent().GetPath()
+	for name := range s.r.sizes {
+		plain, sealed := strings.CutSuffix(name, aged)
+		out.Encrypted = out.Encrypted || sealed
+		out.Compressed = out.Compressed || strings.HasSuffix(plain, zst)
+	}
 	created := time.Unix(0, m.GetCreated()).UTC()
 	out.Created = &created
 	return out, nil

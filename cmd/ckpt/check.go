@@ -64,6 +64,8 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 				return checkTree(cmd.Context(), a, int(pid), o, asJSON)
 			case (tcp != "" || len(externals) > 0) && (len(args) == 0 || isImage(args[0])):
 				return usage(fmt.Errorf("check: --tcp and --external are for a container, or --pid"), "usage: ckpt check NAME --tcp keep")
+			case len(args) == 1 && args[0] == stdio:
+				return notFromInput("check")
 			case len(args) == 0:
 				return checkKernel(a, append(kernel.Probes(), hold.Probe()), asJSON)
 			case isImage(args[0]):
@@ -168,7 +170,7 @@ func probeTable(rs []probeResult) string {
 func checkContainer(ctx context.Context, a *app, name string, o dump.Options, asJSON bool) error {
 	c, err := a.find(name)
 	if err != nil {
-		if fi, serr := os.Stat(name); serr == nil && fi.IsDir() {
+		if fi, serr := os.Stat(name); serr == nil && (fi.IsDir() || fi.Mode().IsRegular()) {
 			err = failure.WithHint(err, "an image is told from it by a slash: ckpt check ./"+failure.Quote(name))
 		}
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -48,7 +49,7 @@ found is not taken back.`,
 }
 
 func runCore(ctx context.Context, a *app, keys keyFlags, dir string, vpid uint32, to string) error {
-	r, err := keys.open(dir)
+	r, err := keys.open("core", dir)
 	if err != nil {
 		return err
 	}
@@ -107,6 +108,9 @@ const partialCore = ".partial"
 func newCoreFile(name string) (*coreFile, error) {
 	st, err := os.Lstat(name)
 	empty := err == nil && st.Mode().IsRegular() && st.Size() == 0
+	if err == nil && st.IsDir() {
+		return nil, usage(fmt.Errorf("core: %s is a directory", name), "name a file in it: "+failure.Quote(filepath.Join(name, "core")))
+	}
 	if err == nil && !empty {
 		return nil, failure.WithHint(fmt.Errorf("core: %s exists", name), "give another name, or remove it: rm "+failure.Quote(name))
 	}
@@ -116,7 +120,7 @@ func newCoreFile(name string) (*coreFile, error) {
 		return nil, failure.WithHint(fmt.Errorf("core: %s exists: another ckpt is writing it, or was killed", name+partialCore),
 			"if no other is, remove it: rm "+failure.Quote(name+partialCore))
 	case err != nil:
-		return nil, fmt.Errorf("core: a file cannot be made: %w", err)
+		return nil, failure.WithHint(fmt.Errorf("core: %s cannot be made: %w", name+partialCore, bare(err)), "name a file in a directory that exists, and in which you may write")
 	}
 	return &coreFile{name, f, empty}, nil
 }

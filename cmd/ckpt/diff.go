@@ -20,7 +20,7 @@ func newDiffCommand(a *app) *cobra.Command {
 		Use:   "diff DIR DIR2",
 		Short: "Tell what differs between two images",
 		Long: `Tell what is different in the image DIR2 from the older one DIR: which processes
-came and ended, which have run, and of each what differs: memory by mapping (in
+came and ended, which have run (their registers differ), and of each what differs: memory by mapping (in
 whole pages), mappings, descriptors, signals, credentials, limits, timers and all else
 that an image holds. Processes are the same if they have the same id inside. When the
 images were made, how long the container has lived, and how much time is left until a
@@ -44,7 +44,7 @@ same checksum is not read.`,
 func runDiff(ctx context.Context, a *app, keys keyFlags, before, after string, asJSON, exitCode bool) error {
 	var rs [2]*image.Reader
 	for i, dir := range []string{before, after} {
-		r, err := keys.open(dir)
+		r, err := keys.open("diff", dir)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func changeText(c diff.Change) string {
 func ranText(p diff.Process) string {
 	switch n := len(p.Ran); {
 	case n == 0:
-		return " did not run"
+		return ": its registers are as they were"
 	case n == 1 && p.Ran[0] == p.VPID:
 		return " ran"
 	default:

@@ -31,7 +31,7 @@ pid 2 (job) ran
   MEMORY                        MAPPING
   8.2 kB changed, 4.1 kB added  0x1000-0x2000 rw-p [heap]
 pid 7 (java) ran: threads 7, 8
-pid 8 (idle) did not run
+pid 8 (idle): its registers are as they were
   umask: 022 -> 077
 memory of all: 8.2 kB changed, 4.1 kB added
 `

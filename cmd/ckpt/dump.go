@@ -250,8 +250,11 @@ func openParent(keys keyFlags, dir string) (*image.Reader, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	r, err := keys.open(dir)
-	if err != nil {
+	r, err := keys.open("dump --parent", dir)
+	switch {
+	case dir == stdio:
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("dump --parent: %w", err)
 	}
 	if r.Manifest() == nil {

@@ -31,7 +31,7 @@ it has today it will have in later versions.`,
 }
 
 func runInspect(a *app, keys keyFlags, dir string, asJSON bool) error {
-	r, err := keys.open(dir)
+	r, err := keys.open("inspect", dir)
 	if err != nil {
 		return err
 	}
@@ -39,6 +39,13 @@ func runInspect(a *app, keys keyFlags, dir string, asJSON bool) error {
 	s, err := image.Summarize(r)
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
+	}
+	by, err := r.Signer()
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if by != nil {
+		s.SignedBy = fingerprint(by)
 	}
 	if asJSON {
 		return a.printJSON(s)

@@ -158,7 +158,8 @@ func summaryHead(s *image.Summary) string {
 	add("made by", s.MadeBy+from)
 	add("processor", plain(s.CPU))
 	add("host name", plain(s.HostName))
-	add("size", fmt.Sprintf("%s, of which %s memory of processes", bytesText(uint64(s.Size)), bytesText(s.Memory.Saved)))
+	add("size", fmt.Sprintf("%s, for %s memory of processes", bytesText(uint64(s.Size)), bytesText(s.Memory.Saved)))
+	add("stored", storedText(s))
 	add("pages", pagesText(s))
 	if s.OwnNetwork {
 		add("network", "its own")
@@ -170,6 +171,21 @@ func summaryHead(s *image.Summary) string {
 	return b.String()
 }
 
+// storedText says how the files of an image are stored, if not plainly.
+func storedText(s *image.Summary) string {
+	var parts []string
+	if s.Compressed {
+		parts = append(parts, "compressed")
+	}
+	if s.Encrypted {
+		parts = append(parts, "encrypted")
+	}
+	if s.SignedBy != "" {
+		parts = append(parts, "signed by "+s.SignedBy)
+	}
+	return strings.Join(parts, ", ")
+}
+
 // pagesText says where contents of memory are, if not all of them are this image's,
 // once each.
 func pagesText(s *image.Summary) string {
@@ -178,6 +194,9 @@ func pagesText(s *image.Summary) string {
 		return ""
 	}
 	text := bytesText(p.Stored) + " stored"
+	if s.Compressed {
+		text += " (before compression)"
+	}
 	if p.Common > 0 {
 		text += fmt.Sprintf(", %s in common", bytesText(p.Common))
 	}

@@ -26,7 +26,7 @@ func TestSummaryText(t *testing.T) {
 			{VPID: 15, VPPID: 2, VPGID: 2, VSID: 2, Comm: "sh", State: "running", Threads: make([]image.TaskThread, 1), SharesMemory: 2},
 		},
 		Sockets: []image.Socket{{ID: 4, Type: "tcp", What: "127.0.0.1:80 listening", VPIDs: []uint32{2, 3, 4, 5, 6, 7, 8}}, {ID: 17, Type: "unix", What: "stream", VPIDs: []uint32{2}}},
-		Pages:   image.PageBytes{Stored: 400_000_000, Common: 5_000_000, InParent: 1_000_000_000}, Parent: "../monday", CPU: "AMD EPYC", HostName: "box",
+		Pages:   image.PageBytes{Stored: 400_000_000, Common: 5_000_000, InParent: 1_000_000_000}, Parent: "../monday", Compressed: true, Encrypted: true, SignedBy: "SHA256:x", CPU: "AMD EPYC", HostName: "box",
 	})
 	want := `container  train
 command    python3 train.py
@@ -34,8 +34,9 @@ saved      2026-01-17 08:05:00
 made by    ckpt on Linux 6.18 x86_64
 processor  AMD EPYC
 host name  box
-size       1.5 GB, of which 1.4 GB memory of processes
-pages      400 MB stored, 5.0 MB in common, 1.0 GB in the parent image ../monday
+size       1.5 GB, for 1.4 GB memory of processes
+stored     compressed, encrypted, signed by SHA256:x
+pages      400 MB stored (before compression), 5.0 MB in common, 1.0 GB in the parent image ../monday
 network    its own
 
 VPID  PPID  PGID  SID  THREADS  STATE    MEMORY  COMMAND
@@ -63,7 +64,7 @@ pid 15 (sh): uid 0, gid 0
 		t.Error(d)
 	}
 	criu := summaryText(&image.Summary{MadeBy: "criu", Size: 1000})
-	if d := cmp.Diff("made by    criu\nsize       1.0 kB, of which 0 B memory of processes\n\nVPID  PPID  PGID  SID  THREADS  STATE  MEMORY  COMMAND\n", criu); d != "" {
+	if d := cmp.Diff("made by    criu\nsize       1.0 kB, for 0 B memory of processes\n\nVPID  PPID  PGID  SID  THREADS  STATE  MEMORY  COMMAND\n", criu); d != "" {
 		t.Error(d)
 	}
 }

@@ -80,8 +80,11 @@ func parseKeys(texts container.ImageKeys) (k image.Keys, err error) {
 	return k, nil
 }
 
-// openFile opens the image in a directory or file that a command names.
-func (k *keyFlags) open(path string) (*image.Reader, error) {
+// open opens the image in a directory or file that a command names.
+func (k *keyFlags) open(command, path string) (*image.Reader, error) {
+	if path == stdio {
+		return nil, notFromInput(command)
+	}
 	keys, err := k.keys()
 	if err != nil {
 		return nil, err

@@ -41,6 +41,12 @@ func streamOut(json, goesOn bool) (*dump.Stream, error) {
 	return &dump.Stream{Out: os.NewFile(uintptr(fd), "standard output"), Spool: spool()}, nil
 }
 
+// notFromInput refuses standard input as an image to look at: that takes going back
+// and forth in it.
+func notFromInput(command string) error {
+	return usage(fmt.Errorf("%s: only `ckpt restore` reads an image from standard input", command), "keep the stream in a file, and name that")
+}
+
 func isTerminal(fd int) bool {
 	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	return err == nil

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"ckpt/failure"
 )
 
 func newVerifyCommand(a *app) *cobra.Command {
@@ -25,13 +28,17 @@ that was signed (ckpt dump --sign).`,
 }
 
 func runVerify(ctx context.Context, a *app, keys keyFlags, dir string) error {
-	r, err := keys.open(dir)
+	r, err := keys.open("verify", dir)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	if err := r.Verify(ctx); err != nil {
-		return err
+		var all []error
+		for _, e := range failure.All(err) {
+			all = append(all, fmt.Errorf("%s: %w", dir, e))
+		}
+		return errors.Join(all...)
 	}
 	by, err := r.Signer()
 	if err != nil {

@@ -45,6 +45,9 @@ func TestEncrypted(t *testing.T) {
 				}
 			}
 			s.Look()
+			if out := e.Run("inspect", dir, "--identity", "key"); !strings.Contains(out, "\nstored     encrypted\n") {
+				t.Errorf("inspect: %s", out)
+			}
 			dump(s, e.Join("b"), "--parent", dir, "--identity", "key", "--encrypt", "recipient", "--compress")
 			e.Restore(e.Join("b"), "", "--identity", "key")
 			s.Look()
@@ -81,6 +84,9 @@ func TestSigned(t *testing.T) {
 	e.Run("dump", "changing", e.Join("unsigned"), "--leave-running")
 	if out := e.Run("verify", dir, "--verify-key", "key.pub"); !strings.Contains(out, ", signed by SHA256:") {
 		t.Errorf("verify: %s", out)
+	}
+	if out := e.Run("inspect", dir); !strings.Contains(out, "\nstored     signed by SHA256:") {
+		t.Errorf("inspect: %s", out)
 	}
 	if out := e.Run("verify", dir); !strings.Contains(out, ", says that SHA256:") {
 		t.Errorf("verify: %s", out)
