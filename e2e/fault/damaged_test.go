@@ -81,7 +81,7 @@ func TestMissing(t *testing.T) {
 	e := harness.New(t, "")
 	e.Mkdir("empty")
 	e.WriteFile("file", "x")
-	for name, code := range map[string]int{"nowhere": 1, "empty": 4, "file": 1} {
+	for name, code := range map[string]int{"nowhere": 1, "empty": 4, "file": 4} {
 		r := e.Try("restore", e.Join(name))
 		if r.Code != code || !strings.Contains(r.Err, name) {
 			t.Errorf("restore of %s: %v", name, r)
