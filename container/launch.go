@@ -105,11 +105,12 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 		log.Close()
 		close(logged)
 	}()
-	stop := context.AfterFunc(ctx, func() { ask.Close() })
-	defer stop()
 	// A supervisor that died at once cannot be written to; the missing
 	// answer tells more than EPIPE.
 	json.NewEncoder(ask).Encode(req)
+	// Only then: half a request is none to the supervisor, and not interrupted.
+	stop := context.AfterFunc(ctx, func() { ask.Close() })
+	defer stop()
 	a := new(Answer)
 	err = json.NewDecoder(answer).Decode(a)
 	<-logged

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kernel"
 	"ckpt/pidns"
 )
@@ -239,5 +241,25 @@ func TestRefusalText(t *testing.T) {
 `
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestVerifyInterrupted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "img")
+	w, err := image.Create(dir, image.Options{})
+	if err == nil {
+		err = w.Commit(&image.Manifest{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, asJSON := range []bool{false, true} {
+		var out bytes.Buffer
+		err = runVerify(ctx, &app{out: &out, err: &out}, keyFlags{}, dir, asJSON)
+		if failure.Code(err) != failure.CodeInterrupted || err.Error() != "verify "+dir+": interrupted" || out.Len() > 0 {
+			t.Errorf("%v, %s", err, &out)
+		}
 	}
 }

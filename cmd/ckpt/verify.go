@@ -38,6 +38,9 @@ func runVerify(ctx context.Context, a *app, keys keyFlags, dir string, asJSON bo
 		defer r.Close()
 		err = ofImage(dir, r.Verify(ctx))
 	}
+	if errors.Is(err, context.Canceled) {
+		return failure.Mark(failure.ErrInterrupted, fmt.Errorf("verify %s: interrupted", dir))
+	}
 	if asJSON && (err == nil || errors.Is(err, failure.ErrDamaged)) {
 		return errors.Join(a.printJSON(verified(r, dir, keys.verify != "", err)), err)
 	}
