@@ -33,7 +33,7 @@ container is not stopped, so what only stopped processes show is not looked at, 
 said to be so: a dump may still refuse it, and leaves all as it was. With --pid PID,
 the same of a process that ckpt did not start and all that descend from it.
 
-With an image (an argument with a slash), tell what would keep it from being
+With an image (an argument with a slash, also a file with a stream), tell what would keep it from being
 restored here: the kernel, the processor, room for its threads, memory and deleted
 files, files, addresses and ports; nothing is made, so what only shows by that (a
 lease, ports of connections) is not seen.

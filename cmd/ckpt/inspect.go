@@ -18,7 +18,8 @@ func newInspectCommand(a *app) *cobra.Command {
 lines, threads, memory by kind, descriptors, timers and signals that wait, and all
 sockets with their states and addresses. Memory is what the image has of it; "in
 common" is what it holds once for several processes. Contents of memory are not
-read: ckpt verify does that.
+read: ckpt verify does that. DIR may also be a file with a stream of ckpt dump NAME -,
+or an image that criu has made.
 
 On a terminal, lines are cut to its width. --json has everything, and the fields that
 it has today it will have in later versions.`,

@@ -18,7 +18,8 @@ func newVerifyCommand(a *app) *cobra.Command {
 		Use:   "verify DIR",
 		Short: "Tell whether an image is whole and untampered",
 		Long: `Read the whole image, and its parents, and compare every checksum. Each damage is
-told; the exit code is 4 if there is one.
+told; the exit code is 4 if there is one. DIR may
+also be a file with a stream of ckpt dump NAME -.
 
 That nobody has changed the image on purpose is known only with --verify-key, of one
 that was signed (ckpt dump --sign).`,
