@@ -161,7 +161,7 @@ func checkInherited(ranges []*image.Range) error {
 // far as both have mapped it alike.
 func (in *inheritance) join(t, parent *kind.Target, p int, r kind.Range) {
 	for _, v := range in.forked(t, r) {
-		for _, w := range in.forked(parent, r) {
+		for _, w := range in.forked(parent, cut(r, rangeOf(v))) {
 			both := cut(cut(r, rangeOf(v)), rangeOf(w))
 			if both.Len() == 0 || originOf(v) != originOf(w) {
 				continue

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/mm"
@@ -192,5 +193,30 @@ func TestRuns(t *testing.T) {
 	if got := leave(runs, []kind.Range{pages(2, 4), pages(7, 8)}); !slices.Equal(got, []image.Run{
 		{Vaddr: 1 * page, Pages: 1, Offset: 0}, {Vaddr: 4 * page, Pages: 1, Offset: 3 * page}, {Vaddr: 8 * page, Pages: 1, Offset: 5 * page}}) {
 		t.Errorf("leave: %v", got)
+	}
+}
+
+// Processes with as many mappings as they may have, side by side, take no longer than
+// to look at each.
+func TestInheritManyMappings(t *testing.T) {
+	const many = 60000
+	var maps []*vma.VmaEntry
+	for i := range uint64(many) {
+		maps = append(maps, mappedAt(100+i, 101+i, 0))
+	}
+	began := time.Now()
+	in, err := inherit([]*kind.Target{
+		process(1, 0, nil, maps...),
+		process(2, 1, []kind.Range{pages(100, 100+many)}, maps...),
+		process(3, 2, []kind.Range{pages(100, 100+many)}, maps...),
+	}, anyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if len(in.first[1]) != many || len(in.pages[3]) != many {
+		t.Errorf("%d areas, %d pages", len(in.first[1]), len(in.pages[3]))
 	}
 }
