@@ -52,7 +52,7 @@ func (w *Writer) linkParent(m *Manifest) error {
 	}
 	for level := int(m.Levels); level >= 0; level-- {
 		if to != "" {
-			if level > 0 && !filepath.IsAbs(to) {
+			if level > 0 {
 				to = "../" + to
 			}
 			if err := w.to.link(to, levelName(level, parentLink)); err != nil {

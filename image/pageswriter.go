@@ -146,11 +146,12 @@ func (p *PagesWriter) writePiece(vaddr uint64, b []byte) error {
 	}
 	for i := 0; i < len(b); i += PageSize {
 		at, page := vaddr+uint64(i), b[i:i+PageSize]
+		var k key
 		known := len(same) > 0 && same[i/PageSize]
 		if known {
 			p.past.found = addPage(p.past.found, at, PEParent)
 		} else if at < p.alone[0] || at >= p.alone[1] {
-			if known, err = p.findSame(at, page); err != nil {
+			if known, err = p.findSame(at, page, &k); err != nil {
 				return err
 			}
 		}
@@ -161,7 +162,7 @@ func (p *PagesWriter) writePiece(vaddr uint64, b []byte) error {
 			p.add(at, PEParent)
 			continue
 		}
-		p.w.same.note(page, p, p.pages)
+		p.w.same.note(page, &k, p, p.pages)
 		p.add(at, PEPresent)
 		p.pages++
 		fresh += PageSize

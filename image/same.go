@@ -82,7 +82,7 @@ func (p *PagesWriter) readBack(index uint64, b []byte) error {
 
 // findSame notes where the image has a page already. false: nowhere, or where the
 // order of pages does not let it be found.
-func (p *PagesWriter) findSame(vaddr uint64, page []byte) (bool, error) {
+func (p *PagesWriter) findSame(vaddr uint64, page []byte, k *key) (bool, error) {
 	g := &p.guess
 	if g.of != nil {
 		if at := vaddr - g.from; at < uint64(len(g.buf)) && bytes.Equal(g.buf[at:at+PageSize], page) {
@@ -93,7 +93,7 @@ func (p *PagesWriter) findSame(vaddr uint64, page []byte) (bool, error) {
 		}
 		g.missed++
 	}
-	of, index, err := p.w.same.find(page, p)
+	of, index, err := p.w.same.find(page, k, p)
 	if of == nil || err != nil || !p.refer(of, index, vaddr) {
 		return false, err
 	}
@@ -194,7 +194,7 @@ func mergeDeeper(spans, found []span) (out []span) {
 type same struct {
 	mu    sync.Mutex
 	seed  maphash.Seed
-	slots []slot // a power of two of them; nil: nothing is looked for
+	slots []slot // a power of two of them
 	used  int
 	begun bool   // there is more than one pages file
 	every uint64 // only pages are noted whose hash has no bit of this
@@ -203,10 +203,16 @@ type same struct {
 	strong bool
 }
 
+// key is what a page is found by. It is made when it is first needed.
+type key struct {
+	made  bool
+	hash  uint64
+	check uint64 // more of the hash; 0 where that is not strong
+}
+
 // slot is where a page stands.
 type slot struct {
-	hash  uint64
-	check uint64       // more of the hash; 0 where that is not strong
+	key
 	of    *PagesWriter // nil: free
 	index uint64
 }
@@ -233,37 +239,41 @@ func (s *same) begin(first *PagesWriter) error {
 			return err
 		}
 		for ; len(piece) > 0; piece = piece[PageSize:] {
-			s.note(piece[:PageSize], first, index)
+			s.note(piece[:PageSize], new(key), first, index)
 			index++
 		}
 	}
 	return nil
 }
 
-func (s *same) hash(page []byte) (hash, check uint64) {
-	if !s.strong {
-		return maphash.Bytes(s.seed, page), 0
+// make fills in the key of a page, unless that is done.
+func (s *same) make(k *key, page []byte) {
+	switch {
+	case k.made:
+	case s.strong:
+		sum := sha256.Sum256(page)
+		*k = key{true, binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])}
+	default:
+		*k = key{true, maphash.Bytes(s.seed, page), 0}
 	}
-	sum := sha256.Sum256(page)
-	return binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])
 }
 
-// note says where a page is going to stand. s may be nil.
-func (s *same) note(page []byte, of *PagesWriter, index uint64) {
-	if s == nil || !s.begun {
+// note says where a page is going to stand.
+func (s *same) note(page []byte, k *key, of *PagesWriter, index uint64) {
+	if !s.begun {
 		return
 	}
-	h, check := s.hash(page)
+	s.make(k, page)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h&s.every != 0 {
+	if k.hash&s.every != 0 {
 		return
 	}
 	if 4*s.used >= 3*len(s.slots) {
 		s.grow()
 	}
-	if at := s.at(h); at.of == nil {
-		*at = slot{h, check, of, index}
+	if at := s.at(k.hash); at.of == nil {
+		*at = slot{*k, of, index}
 		s.used++
 	}
 }
@@ -296,19 +306,19 @@ func (s *same) grow() {
 }
 
 // find looks for a page in the files of others than p. nil: it is in none.
-func (s *same) find(page []byte, p *PagesWriter) (*PagesWriter, uint64, error) {
-	if s == nil || !s.begun {
+func (s *same) find(page []byte, k *key, p *PagesWriter) (*PagesWriter, uint64, error) {
+	if !s.begun {
 		return nil, 0, nil
 	}
-	h, check := s.hash(page)
+	s.make(k, page)
 	s.mu.Lock()
-	at := *s.at(h)
+	at := *s.at(k.hash)
 	s.mu.Unlock()
 	if at.of == nil || at.of == p {
 		return nil, 0, nil
 	}
 	if s.strong {
-		if at.check != check {
+		if at.check != k.check {
 			return nil, 0, nil
 		}
 		return at.of, at.index, nil

@@ -112,7 +112,7 @@ func TestSamePagesBeyondTheTable(t *testing.T) {
 	page := make([]byte, PageSize)
 	for i := range uint64(2 * mostSlots) {
 		page[0], page[1], page[2] = byte(i), byte(i>>8), byte(i>>16)
-		s.note(page, p, i)
+		s.note(page, new(key), p, i)
 	}
 	if len(s.slots) > mostSlots || s.every == 0 || s.used == 0 {
 		t.Errorf("%d slots, %d used, every %#x", len(s.slots), s.used, s.every)
