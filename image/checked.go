@@ -45,13 +45,22 @@ func (c *checked) at(off int64) ([]byte, error) {
 }
 
 // ReadAt reads checked bytes (io.ReaderAt).
-func (c *checked) ReadAt(b []byte, off int64) (int, error) {
+func (c *checked) ReadAt(b []byte, off int64) (int, error) { return readPieces(c, c.size, b, off) }
+
+// pieces are contents that come some at a time.
+type pieces interface {
+	// at gives them from an offset on, at least one byte, until it is called again.
+	at(off int64) ([]byte, error)
+}
+
+// readPieces is io.ReaderAt of size bytes.
+func readPieces(p pieces, size int64, b []byte, off int64) (int, error) {
 	done := 0
 	for done < len(b) {
-		if off+int64(done) >= c.size {
+		if off+int64(done) >= size {
 			return done, io.EOF
 		}
-		from, err := c.at(off + int64(done))
+		from, err := p.at(off + int64(done))
 		if err != nil {
 			return done, err
 		}

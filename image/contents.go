@@ -17,10 +17,7 @@ type Contents struct {
 // opened is a file whose chunks are compared with their sums as they are read.
 type opened struct {
 	file *PagesFile
-	r    interface {
-		// at gives contents from an offset on, at least one byte.
-		at(off int64) ([]byte, error)
-	}
+	r    pieces
 }
 
 // mostOpen bounds the chunks that are held.

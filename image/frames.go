@@ -213,18 +213,7 @@ func (f *frames) read(b []byte, at int64) error {
 func (f *frames) ReadAt(b []byte, off int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	done := 0
-	for done < len(b) {
-		if off+int64(done) >= f.size {
-			return done, io.EOF
-		}
-		from, err := f.at(off + int64(done))
-		if err != nil {
-			return done, err
-		}
-		done += copy(b[done:], from)
-	}
-	return done, nil
+	return readPieces(f, f.size, b, off)
 }
 
 // at gives decoded bytes from an offset on, at least one, until it is called again.

@@ -44,6 +44,12 @@ func (w *Writer) sign(manifest [sha256.Size]byte) error {
 // Signer is the key that an image says it is signed by; nil: it is not signed. Only
 // that of Keys.Verify is known to have signed it.
 func (r *Reader) Signer() (ed25519.PublicKey, error) {
+	s, err := r.signature()
+	return s.GetPublicKey(), err
+}
+
+// signature is nil where the image is not signed.
+func (r *Reader) signature() (*Signature, error) {
 	if !r.Has(signatureFormat, "") {
 		return nil, nil
 	}
@@ -54,23 +60,18 @@ func (r *Reader) Signer() (ed25519.PublicKey, error) {
 	if len(s.PublicKey) != ed25519.PublicKeySize {
 		return nil, failure.Damagedf("%s: a key of %d bytes", signatureFormat.Name(""), len(s.PublicKey))
 	}
-	return s.PublicKey, nil
+	return s, nil
 }
 
 // checkSignature refuses an image that is not signed by the key that is asked for.
 func (r *Reader) checkSignature() error {
-	by, err := r.Signer()
-	if err != nil {
-		return err
-	}
-	if by == nil {
-		return failure.WithHint(failure.Damagedf("the image is not signed"), "leave out --verify-key for one whose way you know")
-	}
-	s, err := One[*Signature](r, signatureFormat, "")
+	s, err := r.signature()
 	switch {
 	case err != nil:
 		return err
-	case !bytes.Equal(by, r.keys.Verify):
+	case s == nil:
+		return failure.WithHint(failure.Damagedf("the image is not signed"), "leave out --verify-key for one whose way you know")
+	case !bytes.Equal(s.PublicKey, r.keys.Verify):
 		return failure.WithHint(failure.Damagedf("the image is signed by another key than that of --verify-key"), "`ckpt verify` tells by which, without --verify-key")
 	case !ed25519.Verify(r.keys.Verify, signedText(r.id), s.Signature):
 		return failure.Damagedf("the signature is wrong: the image was changed after it was signed")
