@@ -77,7 +77,7 @@ Exits with 3 if something required is missing, or something stands in the way.`,
 				if err != nil {
 					return err
 				}
-				imageKeys, err := keys.keys()
+				_, imageKeys, err := keys.read()
 				if err != nil {
 					return err
 				}

@@ -115,10 +115,12 @@ func (a *app) width() int {
 // toTerminal tells whether standard output is one.
 func (a *app) toTerminal() bool {
 	f, ok := a.out.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return ok && isTerminal(int(f.Fd()))
+}
+
+// isTerminal tells whether a descriptor is one.
+func isTerminal(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	return err == nil
 }
 

@@ -24,46 +24,38 @@ func (k *keyFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&k.verify, "verify-key", "", "refuse an image that is not signed by the public ed25519 key in `FILE`")
 }
 
-// read reads the files, and sees that there are keys in them.
-func (k *keyFlags) read() (container.ImageKeys, error) {
-	var out container.ImageKeys
+// read reads the files, and the keys in them.
+func (k *keyFlags) read() (texts container.ImageKeys, keys image.Keys, err error) {
 	for _, path := range k.identities {
+		var ids []age.Identity
 		b, err := os.ReadFile(path)
 		if err == nil {
-			_, err = identitiesOf(b)
+			ids, err = identitiesOf(b)
 		}
 		if err != nil {
-			return out, usage(fmt.Errorf("--identity %s: %w", path, bare(err)),
+			return texts, keys, usage(fmt.Errorf("--identity %s: %w", path, bare(err)),
 				"give the file that age-keygen has written, or a private key of SSH without a passphrase")
 		}
-		out.Identities = append(out.Identities, b)
+		texts.Identities, keys.Identities = append(texts.Identities, b), append(keys.Identities, ids...)
 	}
 	if k.verify != "" {
 		b, err := os.ReadFile(k.verify)
 		if err == nil {
-			_, err = verifyKeyOf(b)
+			keys.Verify, err = verifyKeyOf(b)
 		}
 		if err != nil {
-			return out, usage(fmt.Errorf("--verify-key %s: %w", k.verify, bare(err)),
+			return texts, keys, usage(fmt.Errorf("--verify-key %s: %w", k.verify, bare(err)),
 				"give the public half of the key of --sign; ssh-keygen has written it into FILE.pub")
 		}
-		out.Verify = b
+		texts.Verify = b
 	}
-	return out, nil
+	return texts, keys, nil
 }
 
 // given: there are keys for an image to read.
 func (k *keyFlags) given() bool { return len(k.identities) > 0 || k.verify != "" }
 
-// keys reads the files, and the keys in them.
-func (k *keyFlags) keys() (image.Keys, error) {
-	texts, err := k.read()
-	if err != nil {
-		return image.Keys{}, err
-	}
-	return parseKeys(texts)
-}
-
+// parseKeys parses what a command has read and found to be right.
 func parseKeys(texts container.ImageKeys) (k image.Keys, err error) {
 	for _, b := range texts.Identities {
 		ids, err := identitiesOf(b)
@@ -85,7 +77,7 @@ func (k *keyFlags) open(command, path string) (*image.Reader, error) {
 	if path == stdio {
 		return nil, notFromInput(command)
 	}
-	keys, err := k.keys()
+	_, keys, err := k.read()
 	if err != nil {
 		return nil, err
 	}

@@ -80,11 +80,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err := container.CheckName(o.name); o.name != "" && err != nil {
 		return err
 	}
-	texts, err := o.keys.read()
-	if err != nil {
-		return err
-	}
-	keys, err := parseKeys(texts)
+	texts, keys, err := o.keys.read()
 	if err != nil {
 		return err
 	}

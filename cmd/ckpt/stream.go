@@ -47,11 +47,6 @@ func notFromInput(command string) error {
 	return usage(fmt.Errorf("%s: only `ckpt restore` reads an image from standard input", command), "keep the stream in a file, and name that")
 }
 
-func isTerminal(fd int) bool {
-	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	return err == nil
-}
-
 // isNull tells whether a descriptor is /dev/null (null(4)), as the runtime of Go makes
 // of the first three where they are closed.
 func isNull(fd int) bool {
