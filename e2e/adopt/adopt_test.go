@@ -13,12 +13,6 @@ import (
 	"ckpt/e2e/harness"
 )
 
-// speaker is what runs a program, in a container or not yet.
-type speaker interface {
-	Log() string
-	Alive() error
-}
-
 // adopted is a container that goes on writing where the program did before.
 type adopted struct {
 	*harness.Container
@@ -26,33 +20,6 @@ type adopted struct {
 }
 
 func (a adopted) Log() string { return a.from.Log() }
-
-// goesOn waits for three more steps of each.
-func goesOn(t *testing.T, s speaker, j *harness.Journal, who ...string) {
-	t.Helper()
-	read := func() error { return j.Read(s.Log()) }
-	if err := read(); err != nil {
-		t.Fatal(err)
-	}
-	had := map[string]int{}
-	for _, w := range who {
-		had[w] = j.Last(w).N
-	}
-	harness.Eventually(t, "it goes on", func() error {
-		if err := read(); err != nil {
-			return harness.Final{Err: err}
-		}
-		for _, w := range who {
-			if j.Last(w).N < had[w]+3 {
-				if err := s.Alive(); err != nil {
-					return err
-				}
-				return fmt.Errorf("%s has taken %d steps", w, j.Last(w).N)
-			}
-		}
-		return nil
-	})
-}
 
 // behind starts a program whose parent is of the tree, too, since the tree's
 // own first process gets another one.
@@ -92,11 +59,11 @@ func TestAdopt(t *testing.T) {
 					e := harness.New(t, user)
 					l := behind(e, session, p.command(e)...)
 					var j harness.Journal
-					goesOn(t, l, &j, p.who...)
+					harness.GoesOn(t, l, &j, p.who...)
 					pgid, sid := ids(t, l.PID)
 
 					l.Dump(e.Join("left"), "--leave-running")
-					goesOn(t, l, &j, p.who...)
+					harness.GoesOn(t, l, &j, p.who...)
 					e.Run("verify", e.Join("left"))
 
 					if name := l.Dump(e.Join("image")); name != "sh" {
@@ -110,7 +77,7 @@ func TestAdopt(t *testing.T) {
 					}
 					e.Restore(e.Join("image"), "grown")
 					c := adopted{&harness.Container{Env: e, Name: "grown"}, l}
-					goesOn(t, c, &j, p.who...)
+					harness.GoesOn(t, c, &j, p.who...)
 					ps := c.Ps()
 					i := slices.IndexFunc(ps.Processes, func(q harness.Process) bool { return q.VPID == l.PID })
 					if i < 0 || ps.Processes[i].VPPID != 1 || ps.Processes[i].VPGID != pgid || ps.Processes[i].VSID != sid {
@@ -124,7 +91,7 @@ func TestAdopt(t *testing.T) {
 					if err := harness.SameInside(before, c.Ps(), p.churn); err != nil {
 						t.Error(err)
 					}
-					goesOn(t, c, &j, p.who...)
+					harness.GoesOn(t, c, &j, p.who...)
 					poke(t, c, &j)
 				})
 			}
@@ -232,7 +199,7 @@ func lastPID(t *testing.T) (n int) {
 }
 
 // Standard output on a file goes on there, and the container has no log of it.
-func said(t *testing.T, s speaker, line string) {
+func said(t *testing.T, s harness.Speaker, line string) {
 	t.Helper()
 	harness.Eventually(t, "it says "+line, func() error {
 		if slices.Contains(lines(s.Log()), line) {
@@ -252,7 +219,7 @@ func TestWhose(t *testing.T) {
 			e := harness.New(t, user)
 			c := e.Start("train", nil, harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "branches.py"))
 			var j harness.Journal
-			goesOn(t, c, &j, "thread")
+			harness.GoesOn(t, c, &j, "thread")
 			for _, p := range c.Ps().Processes {
 				for _, th := range p.Threads {
 					var got []harness.Ps

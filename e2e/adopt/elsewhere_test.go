@@ -33,7 +33,7 @@ func TestElsewhere(t *testing.T) {
 				its, e := harness.New(t, owner), harness.New(t, user)
 				c := its.Start("train", nil, harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "branches.py"))
 				var j harness.Journal
-				goesOn(t, c, &j, "main", "thread") // all that is there for a moment has ended
+				harness.GoesOn(t, c, &j, "main", "thread") // all that is there for a moment has ended
 				container := fmt.Sprintf("container train of user %d (state directory %s)", its.UID, its.State())
 				as := ""
 				if its.UID != e.UID {
@@ -78,7 +78,7 @@ func TestElsewhere(t *testing.T) {
 				find := as + "find it by its state directory: CKPT_STATE=DIRECTORY ckpt ps"
 				stranger(e, ps[0].PID, fmt.Sprintf("pid %d of a container of user %d whose supervisor was killed, so that nothing tells its name", ps[0].VPID, its.UID),
 					find, find)
-				goesOn(t, c, &j, "main", "thread")
+				harness.GoesOn(t, c, &j, "main", "thread")
 			})
 		}
 	}

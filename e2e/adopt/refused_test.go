@@ -303,7 +303,7 @@ func TestInterrupted(t *testing.T) {
 			e := harness.New(t, "")
 			l := behind(e, true, python, harness.Program(t, "branches.py"))
 			var j harness.Journal
-			goesOn(t, l, &j, who...)
+			harness.GoesOn(t, l, &j, who...)
 			begin := time.Now()
 			l.Dump(e.Join("probe"), "--leave-running")
 			work := time.Since(begin)
@@ -322,7 +322,7 @@ func TestInterrupted(t *testing.T) {
 				}
 				_, absent := os.Lstat(image)
 				if l.Alive() == nil && absent != nil {
-					goesOn(t, l, &j, who...)
+					harness.GoesOn(t, l, &j, who...)
 					for _, p := range e.Partial() {
 						if sig != unix.SIGKILL {
 							t.Errorf("after %v of %v it left %s", after, work, p)
@@ -338,7 +338,7 @@ func TestInterrupted(t *testing.T) {
 				}
 				e.Run("verify", image)
 				if l.Alive() == nil { // killed between the image and the end
-					goesOn(t, l, &j, who...)
+					harness.GoesOn(t, l, &j, who...)
 					continue
 				}
 				l.Wait()
@@ -346,7 +346,7 @@ func TestInterrupted(t *testing.T) {
 					t.Fatalf("after %v of %v there is an image, and some of the tree are left: %v", after, work, left)
 				}
 				e.Restore(image, "tree")
-				goesOn(t, adopted{&harness.Container{Env: e, Name: "tree"}, l}, &j, who...)
+				harness.GoesOn(t, adopted{&harness.Container{Env: e, Name: "tree"}, l}, &j, who...)
 				return
 			}
 		})
@@ -364,7 +364,7 @@ func TestDies(t *testing.T) {
 		// Two shells: the program's own parent stays.
 		l := behind(e, true, harness.Tool(t, "sh"), "-c", `"$@" & wait`, "sh", harness.Tool(t, "python3", "/usr/bin"), harness.Program(t, "branches.py"))
 		var j harness.Journal
-		goesOn(t, l, &j, who...)
+		harness.GoesOn(t, l, &j, who...)
 		if i == 0 {
 			begin := time.Now()
 			l.Dump(e.Join("probe"), "--leave-running")
@@ -383,7 +383,7 @@ func TestDies(t *testing.T) {
 		switch _, absent := os.Lstat(image); {
 		case r.Code == 0 && absent == nil: // it came too late
 		case r.Code == 1 && absent != nil && (strings.Contains(r.Err, "ended meanwhile") || strings.Contains(r.Err, "there is no process") || strings.Contains(r.Err, "has ended; it is only left")):
-			goesOn(t, orphans{l, others}, &j, who...)
+			harness.GoesOn(t, orphans{l, others}, &j, who...)
 		default:
 			t.Errorf("killed after %v of %v: %v", work*time.Duration(i)/times, work, r)
 		}

@@ -1,7 +1,6 @@
 package criu
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -36,43 +35,16 @@ func TestTrees(t *testing.T) {
 			// another one.
 			l := e.Launch(true, append([]string{"sh", "-c", `"$@" & wait`, "sh"}, p.command(e)...)...)
 			var j harness.Journal // which compares the ids that they tell
-			goesOn(t, l, &j, p.who)
+			harness.GoesOn(t, l, &j, p.who...)
 			dir := dumped(e, l.PID, "--link-remap", "--ghost-limit", "10M")
 			if ws := l.Wait(); ws.Signal() != unix.SIGKILL {
 				t.Errorf("it ended with status %v", ws)
 			}
 			c := restored{e.Restore(dir, "tree"), l}
-			goesOn(t, c, &j, p.who)
+			harness.GoesOn(t, c, &j, p.who...)
 			c.Dump(e.Join("ours"))
 			e.Restore(e.Join("ours"), "")
-			goesOn(t, c, &j, p.who)
+			harness.GoesOn(t, c, &j, p.who...)
 		})
 	}
-}
-
-// goesOn waits for three more steps of each.
-func goesOn(t *testing.T, s harness.Speaker, j *harness.Journal, who []string) {
-	t.Helper()
-	read := func() error { return j.Read(s.Log()) }
-	if err := read(); err != nil {
-		t.Fatal(err)
-	}
-	had := map[string]int{}
-	for _, w := range who {
-		had[w] = j.Last(w).N
-	}
-	harness.Eventually(t, "it goes on", func() error {
-		if err := read(); err != nil {
-			return harness.Final{Err: err}
-		}
-		for _, w := range who {
-			if j.Last(w).N < had[w]+3 {
-				if err := s.Alive(); err != nil {
-					return err
-				}
-				return fmt.Errorf("%s has taken %d steps", w, j.Last(w).N)
-			}
-		}
-		return nil
-	})
 }

@@ -84,3 +84,30 @@ func (s *Subject) Generation() {
 	s.Dump(image)
 	s.Env.Restore(image, "")
 }
+
+// GoesOn waits for three more steps of each.
+func GoesOn(t testing.TB, s Speaker, j *Journal, who ...string) {
+	t.Helper()
+	read := func() error { return j.Read(s.Log()) }
+	if err := read(); err != nil {
+		t.Fatal(err)
+	}
+	had := map[string]int{}
+	for _, w := range who {
+		had[w] = j.Last(w).N
+	}
+	Eventually(t, "it goes on", func() error {
+		if err := read(); err != nil {
+			return Final{Err: err}
+		}
+		for _, w := range who {
+			if j.Last(w).N < had[w]+3 {
+				if err := s.Alive(); err != nil {
+					return err
+				}
+				return fmt.Errorf("%s has taken %d steps", w, j.Last(w).N)
+			}
+		}
+		return nil
+	})
+}
