@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
@@ -227,9 +226,7 @@ func raiseLimits() error {
 
 // noUserNamespace explains why a supervisor could not be started.
 func noUserNamespace(err error, asRoot bool) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pe.Err
-	}
+	err = failure.WithoutPath(err)
 	if errors.Is(err, unix.EAGAIN) {
 		return fmt.Errorf("start a supervisor: %w", tracee.NoMore(err))
 	}

@@ -72,11 +72,7 @@ func pathOf(env []string) string {
 func executable(path string) error {
 	fi, err := os.Stat(path)
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return err
+		return failure.WithoutPath(err)
 	}
 	if fi.IsDir() {
 		return errors.New("is a directory")

@@ -6,6 +6,7 @@ package failure
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"syscall"
 )
@@ -73,6 +74,15 @@ func text(err error) string {
 
 // Unwrap keeps the cause (an errno, a sentinel) reachable.
 func (e *Error) Unwrap() error { return e.Err }
+
+// WithoutPath is err without the operation and the path that a message has already
+// (fs.PathError, however deep it is wrapped).
+func WithoutPath(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
 
 // WithHint adds what the user can do to err; Hints finds it again however
 // deep err is wrapped.

@@ -3,6 +3,7 @@ package failure_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"testing"
 
@@ -72,5 +73,15 @@ func TestQuote(t *testing.T) {
 		if got := failure.Quote(word); got != want {
 			t.Errorf("%q: %s, want %s", word, got, want)
 		}
+	}
+}
+
+func TestWithoutPath(t *testing.T) {
+	_, err := os.Open("/no/such")
+	if got := failure.WithoutPath(fmt.Errorf("look: %w", err)); !errors.Is(got, syscall.ENOENT) || got.Error() != "no such file or directory" {
+		t.Errorf("%v", got)
+	}
+	if other := errors.New("other"); failure.WithoutPath(other) != other {
+		t.Error("another error is changed")
 	}
 }

@@ -106,10 +106,7 @@ func notOpened(dir string, err error) error {
 	case errors.Is(err, unix.ENOTDIR):
 		return failure.WithHint(fmt.Errorf("read the image %s: it is not a directory", dir), hint)
 	}
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		err = pe.Err
-	}
-	return secret(fmt.Errorf("read the image %s: %w", dir, err))
+	return secret(fmt.Errorf("read the image %s: %w", dir, failure.WithoutPath(err)))
 }
 
 // secret adds to a refusal of the file system what to do about it: an image is

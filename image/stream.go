@@ -158,10 +158,7 @@ func (s *stream) write(names []string) error {
 }
 
 func streamError(err error) error {
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		err = pe.Err
-	}
-	err = fmt.Errorf("write the stream: %w", err)
+	err = fmt.Errorf("write the stream: %w", failure.WithoutPath(err))
 	if errors.Is(err, unix.EPIPE) {
 		return failure.WithHint(err, "whoever was to read it has ended: look at what it says")
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"filippo.io/age"
@@ -195,11 +194,7 @@ func (w *Writer) flush(name string, l *list) error {
 
 // writeError says which file could not be written.
 func writeError(name string, err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		err = pe.Err
-	}
-	err = fmt.Errorf("write %s: %w", name, err)
+	err = fmt.Errorf("write %s: %w", name, failure.WithoutPath(err))
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return failure.WithHint(err, "make room there, or put the image on another file system")

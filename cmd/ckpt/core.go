@@ -120,7 +120,7 @@ func newCoreFile(name string) (*coreFile, error) {
 		return nil, failure.WithHint(fmt.Errorf("core: %s exists: another ckpt is writing it, or was killed", name+partialCore),
 			"if no other is, remove it: rm "+failure.Quote(name+partialCore))
 	case err != nil:
-		return nil, failure.WithHint(fmt.Errorf("core: %s cannot be made: %w", name+partialCore, bare(err)), "name a file in a directory that exists, and in which you may write")
+		return nil, failure.WithHint(fmt.Errorf("core: %s cannot be made: %w", name+partialCore, failure.WithoutPath(err)), "name a file in a directory that exists, and in which you may write")
 	}
 	return &coreFile{name, f, empty}, nil
 }

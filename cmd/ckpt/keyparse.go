@@ -14,6 +14,8 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 	"golang.org/x/crypto/ssh"
+
+	"ckpt/failure"
 )
 
 // recipientsOf parses a public key for which an image is encrypted: age1..., that
@@ -25,7 +27,7 @@ func recipientsOf(s string) ([]age.Recipient, error) {
 	}
 	b, err := os.ReadFile(s)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no recipient (age1..., ssh-ed25519 ...), and no file with some: %w", s, bare(err))
+		return nil, fmt.Errorf("%s is no recipient (age1..., ssh-ed25519 ...), and no file with some: %w", s, failure.WithoutPath(err))
 	}
 	var all []age.Recipient
 	for line := range strings.Lines(string(b)) {
@@ -153,12 +155,4 @@ func fingerprint(k ed25519.PublicKey) string {
 		return fmt.Sprintf("%x", []byte(k))
 	}
 	return ssh.FingerprintSHA256(s)
-}
-
-// bare is err without the path that a message has already.
-func bare(err error) error {
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }

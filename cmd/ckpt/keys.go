@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ckpt/container"
+	"ckpt/failure"
 	"ckpt/image"
 )
 
@@ -33,7 +34,7 @@ func (k *keyFlags) read() (texts container.ImageKeys, keys image.Keys, err error
 			ids, err = identitiesOf(b)
 		}
 		if err != nil {
-			return texts, keys, usage(fmt.Errorf("--identity %s: %w", path, bare(err)),
+			return texts, keys, usage(fmt.Errorf("--identity %s: %w", path, failure.WithoutPath(err)),
 				"give the file that age-keygen has written, or a private key of SSH without a passphrase")
 		}
 		texts.Identities, keys.Identities = append(texts.Identities, b), append(keys.Identities, ids...)
@@ -44,7 +45,7 @@ func (k *keyFlags) read() (texts container.ImageKeys, keys image.Keys, err error
 			keys.Verify, err = verifyKeyOf(b)
 		}
 		if err != nil {
-			return texts, keys, usage(fmt.Errorf("--verify-key %s: %w", k.verify, bare(err)),
+			return texts, keys, usage(fmt.Errorf("--verify-key %s: %w", k.verify, failure.WithoutPath(err)),
 				"give the public half of the key of --sign; ssh-keygen has written it into FILE.pub")
 		}
 		texts.Verify = b
@@ -114,7 +115,7 @@ func (s *sealFlags) keys() (to []age.Recipient, by ed25519.PrivateKey, err error
 		by, err = signingKeyOf(b)
 	}
 	if err != nil {
-		return nil, nil, usage(fmt.Errorf("dump: --sign %s: %w", s.sign, bare(err)), "ssh-keygen -t ed25519 -N '' -f FILE makes one")
+		return nil, nil, usage(fmt.Errorf("dump: --sign %s: %w", s.sign, failure.WithoutPath(err)), "ssh-keygen -t ed25519 -N '' -f FILE makes one")
 	}
 	return to, by, nil
 }

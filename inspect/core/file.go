@@ -11,6 +11,8 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/regfile"
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // mappedFile is a file that a process has mapped, if it still is what it was.
@@ -92,10 +94,7 @@ func (f *mappedFile) open(reg *regfile.RegFileEntry, mtime int64) error {
 		return errors.New("it has changed since")
 	}
 	f.file, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		err = pe.Err
-	}
-	return err
+	return failure.WithoutPath(err)
 }
 
 // fileSpans are the contents of a mapped file, zero behind its end; not known
