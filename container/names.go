@@ -100,13 +100,16 @@ func (n Name) undo() error {
 	var st unix.Stat_t
 	switch err := unix.Lstat(n.Path, &st); {
 	case n.Removed && errors.Is(err, unix.ENOENT):
-		return errors.Join(unix.Mknod(n.Path, n.Mode, 0), unix.Lchown(n.Path, int(n.UID), int(n.GID)), unix.Chmod(n.Path, n.Mode&0o7777))
-	case n.Removed || err != nil:
+		return errors.Join(unix.Mknod(n.Path, n.Mode, 0), n.own())
+	case err != nil:
 		return nil // not made, or out of reach
 	}
 	age := time.Unix(st.Ctim.Unix()).Sub(n.At)
 	if st.Mode&unix.S_IFMT != n.Mode&unix.S_IFMT || age < -soon || age > soon {
 		return nil
+	}
+	if n.Removed { // the one that was to take its place has no owner and rights of its own yet
+		return n.own()
 	}
 	switch n.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -120,6 +123,11 @@ func (n Name) undo() error {
 		}
 	}
 	return unix.Unlink(n.Path)
+}
+
+// own gives the file of that name its owner and its rights back.
+func (n Name) own() error {
+	return errors.Join(unix.Lchown(n.Path, int(n.UID), int(n.GID)), unix.Chmod(n.Path, n.Mode&0o7777))
 }
 
 // sweep removes what the supervisor of that name has left behind, which was killed

@@ -32,6 +32,7 @@ func TestNames(t *testing.T) {
 	}
 	check(n.Removing(at("stale"), unix.S_IFSOCK|0o640, uint32(os.Getuid()), uint32(os.Getgid())))
 	check(n.Removing(at("kept"), unix.S_IFSOCK|0o600, 0, 0))
+	check(n.Removing(at("replaced"), unix.S_IFSOCK|0o640, uint32(os.Getuid()), uint32(os.Getgid())))
 	_, err = n.f.WriteString(`{"path":"` + dir) // it was killed over this one
 	check(err)
 	check(n.Close())
@@ -43,6 +44,7 @@ func TestNames(t *testing.T) {
 	check(unix.Mknod(at("socket"), unix.S_IFSOCK|0o600, 0))
 	write("other", "")
 	write("kept", "")
+	check(unix.Mknod(at("replaced"), unix.S_IFSOCK|0o600, 0))
 	check(s.sweep("a"))
 	ents, err := os.ReadDir(dir)
 	check(err)
@@ -50,11 +52,13 @@ func TestNames(t *testing.T) {
 	for _, e := range ents {
 		left = append(left, e.Name())
 	}
-	if got := strings.Join(left, " "); got != "full kept other stale written" {
+	if got := strings.Join(left, " "); got != "full kept other replaced stale written" {
 		t.Errorf("left: %s", got)
 	}
-	if st, err := os.Lstat(at("stale")); err != nil || st.Mode() != os.ModeSocket|0o640 {
-		t.Errorf("what was removed is %v (%v)", st.Mode(), err)
+	for _, name := range []string{"stale", "replaced"} {
+		if st, err := os.Lstat(at(name)); err != nil || st.Mode() != os.ModeSocket|0o640 {
+			t.Errorf("%s is %v (%v)", name, st, err)
+		}
 	}
 	if _, err := os.Lstat(c.file(namesFile)); !os.IsNotExist(err) {
 		t.Errorf("the list is left (%v)", err)
