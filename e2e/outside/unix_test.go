@@ -3,114 +3,15 @@ package outside
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"ckpt/e2e/harness"
 )
-
-// server is the other end of e2e/program/caller.c: a unix socket of the test's.
-type server struct {
-	t        *testing.T
-	network  string
-	listener *net.UnixListener
-	conn     *net.UnixConn // the newest connection; the socket of datagrams
-}
-
-// serve makes the server of that name.
-func serve(t *testing.T, network, name string) *server {
-	t.Helper()
-	s := &server{t: t, network: network}
-	var err error
-	if a := (&net.UnixAddr{Name: name, Net: network}); network == "unixgram" {
-		s.conn, err = net.ListenUnixgram(network, a)
-	} else {
-		s.listener, err = net.ListenUnix(network, a)
-	}
-	must(t, err)
-	t.Cleanup(s.end)
-	if name[0] != '@' {
-		must(t, os.Chmod(name, 0o777))
-	}
-	return s
-}
-
-// end leaves the name, if it is a file, to nobody.
-func (s *server) end() {
-	if s.listener != nil {
-		s.listener.SetUnlinkOnClose(false)
-		s.listener.Close()
-	}
-	if s.conn != nil {
-		s.conn.Close()
-	}
-}
-
-func (s *server) accept() {
-	s.t.Helper()
-	if s.listener == nil {
-		return
-	}
-	must(s.t, s.listener.SetDeadline(time.Now().Add(patience)))
-	var err error
-	s.conn, err = s.listener.AcceptUnix()
-	must(s.t, err)
-	s.t.Cleanup(func() { s.conn.Close() })
-}
-
-// hears expects a message, and that it comes from a socket of that name.
-func (s *server) hears(want, from string) {
-	s.t.Helper()
-	must(s.t, s.conn.SetReadDeadline(time.Now().Add(patience)))
-	b := make([]byte, 256)
-	n, at, err := s.conn.ReadFromUnix(b)
-	if s.network == "unix" {
-		at, _ = s.conn.RemoteAddr().(*net.UnixAddr)
-	}
-	name := ""
-	if at != nil && at.Name != "@" { // as Go calls one without a name
-		name = at.Name
-	}
-	if got := string(b[:n]); err != nil || got != want+"\n" || s.network != "unixpacket" && name != from {
-		s.t.Fatalf("it hears %q from %q, want %q from %q (%v)", got, name, want, from, err)
-	}
-}
-
-// hearsEnd expects the end of the connection.
-func (s *server) hearsEnd() {
-	s.t.Helper()
-	if s.listener == nil {
-		return
-	}
-	must(s.t, s.conn.SetReadDeadline(time.Now().Add(patience)))
-	if n, err := s.conn.Read(make([]byte, 1)); n != 0 || err != nil && !errors.Is(err, io.EOF) {
-		s.t.Fatalf("it reads %d bytes (%v), want the end", n, err)
-	}
-}
-
-// knows expects that the kernel says who has connected (SO_PEERCRED).
-func (s *server) knows(c *harness.Container) {
-	s.t.Helper()
-	if s.listener == nil {
-		return
-	}
-	raw, err := s.conn.SyscallConn()
-	must(s.t, err)
-	var who *unix.Ucred
-	must(s.t, raw.Control(func(fd uintptr) { who, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }))
-	must(s.t, err)
-	if pid := c.Ps().Processes[0].PID; int(who.Pid) != pid || int(who.Uid) != c.Env.UID {
-		s.t.Errorf("its client is pid %d of user %d, want %d of %d", who.Pid, who.Uid, pid, c.Env.UID)
-	}
-}
 
 // caller starts the program, which connects to s.
 func caller(e *harness.Env, network, to string, own ...string) *harness.Container {
@@ -221,11 +122,6 @@ func TestExternal(t *testing.T) {
 	}
 }
 
-func write(w io.Writer, text string) error {
-	_, err := io.WriteString(w, text)
-	return err
-}
-
 // TestExternalByLink: the name that a program gave to connect(2) may be that of a
 // symbolic link, as /dev/log is; where that leads later decides.
 func TestExternalByLink(t *testing.T) {
@@ -269,114 +165,6 @@ func TestExternalWaiting(t *testing.T) {
 			s.hears("2:  1", "")
 		})
 	}
-}
-
-// TestExternalOtherNetwork: a file is found from any network, a container's own, too.
-func TestExternalOtherNetwork(t *testing.T) {
-	for _, user := range harness.Users() {
-		t.Run("as "+user, func(t *testing.T) {
-			e := harness.New(t, user)
-			at, image := e.Join("at"), e.Join("image")
-			s := serve(t, "unix", at)
-			c := e.Start(name(e), []string{"--net", "none"}, harness.Program(t, "caller.c"), "connect", "unix", at)
-			c.Says("ready")
-			for _, args := range [][]string{{"check", c.Name}, {"dump", c.Name, image}} {
-				refused(t, e, args, "it waits to be accepted on "+at, "--external unix:"+at)
-			}
-			s.accept()
-			for _, args := range [][]string{{"check", c.Name}, {"dump", c.Name, image}} {
-				refused(t, e, args, "peer "+at+" is outside the container", "--external unix:"+at)
-			}
-			e.Run("check", c.Name, "--external", "unix:"+at)
-			c.Dump(image, "--external", "unix:"+at)
-			e.Run("check", image)
-			e.Restore(image, "")
-			s.accept()
-			saying(c, "USR1", "told 1")
-			s.hears("1:  1", "")
-		})
-	}
-}
-
-// TestExternalInner: of a process in namespaces made inside, a user namespace among
-// them (e2e/program/inner.c).
-func TestExternalInner(t *testing.T) {
-	for _, network := range []string{"unix", "unixgram"} {
-		for _, user := range harness.Users() {
-			t.Run(network+"/as "+user, func(t *testing.T) {
-				e := harness.New(t, user)
-				at, image := e.Join("at"), e.Join("image")
-				s := serve(t, network, at)
-				c := e.Start(name(e), nil, harness.Program(t, "inner.c"), "tpio", harness.Program(t, "caller.c"), "connect", network, at)
-				c.Says("ready")
-				s.accept()
-				c.Dump(image, "--external", "unix:"+at)
-				s.hearsEnd()
-				e.Restore(image, "")
-				s.accept()
-				saying(c, "USR1", "told 1")
-				s.hears("1:  1", "")
-			})
-		}
-	}
-}
-
-// TestExternalElse: who has the name at the restore is not who can be connected to.
-func TestExternalElse(t *testing.T) {
-	for _, c := range []struct {
-		what, network string
-		meet          func(t *testing.T, at string)
-		says, hint    string
-		unseen        bool // by a check of the image
-	}{
-		{what: "another type", network: "unix", meet: func(t *testing.T, at string) { serve(t, "unixgram", at) },
-			says: "who listens there has a socket of another type", hint: "start the program that listens there first"},
-		{what: "another type of datagrams", network: "unixgram", meet: func(t *testing.T, at string) { serve(t, "unix", at) },
-			says: "who listens there has a socket of another type", hint: "start the program that listens there first"},
-		{what: "full", network: "unix", meet: fill,
-			says: "who listens there takes no more connections", hint: "try again when that program has accepted some", unseen: true},
-		{what: "taken", network: "unixgram", meet: tie,
-			says: "takes messages of another one only", hint: "restart the program that has it"},
-	} {
-		t.Run(c.what, func(t *testing.T) {
-			e := harness.New(t, "")
-			at, image := e.Join("at"), e.Join("image")
-			s := serve(t, c.network, at)
-			p := caller(e, c.network, at)
-			s.accept()
-			p.Dump(image, "--external", "unix:"+at)
-			s.end()
-			must(t, os.Remove(at))
-			c.meet(t, at)
-			if c.unseen {
-				e.Run("check", image)
-			} else {
-				refused(t, e, []string{"check", image}, c.says, c.hint)
-			}
-			refused(t, e, []string{"restore", image}, c.says, c.hint)
-			nothingLeft(p)
-		})
-	}
-}
-
-// fill makes a listener there whose queue is full.
-func fill(t *testing.T, at string) {
-	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	must(t, err)
-	t.Cleanup(func() { unix.Close(l) })
-	must(t, errors.Join(unix.Bind(l, &unix.SockaddrUnix{Name: at}), unix.Listen(l, 0)))
-	waits, err := net.Dial("unix", at)
-	must(t, err)
-	t.Cleanup(func() { waits.Close() })
-}
-
-// tie makes a datagram socket there that is connected to another.
-func tie(t *testing.T, at string) {
-	other := at + "-other"
-	serve(t, "unixgram", other)
-	c, err := net.DialUnix("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"}, &net.UnixAddr{Name: other, Net: "unixgram"})
-	must(t, err)
-	t.Cleanup(func() { c.Close() })
 }
 
 // TestUnixClients: a client outside would have to connect again, and is named.
