@@ -5,12 +5,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/kernel"
 )
 
 // changing are the system calls of ckpt that change something beyond its own
@@ -84,12 +85,12 @@ func (e *Env) BeforeStep(n int, do func(command, taker int) error, args ...strin
 	done := make(chan error, 1)
 	var out Stepped
 	go func() {
-		// Whatever of ckpt goes on running, a supervisor, is let go by the end of
-		// this thread (exit_ptrace() in kernel/ptrace.c).
-		runtime.LockOSThread()
-		var err error
-		out, err = e.steps(n, do, args)
-		done <- err
+		done <- kernel.OnThread(func() (err error) {
+			// Whatever of ckpt goes on running, a supervisor, is let go by the end of
+			// this thread (exit_ptrace() in kernel/ptrace.c).
+			out, err = e.steps(n, do, args)
+			return err
+		})
 	}()
 	select {
 	case err := <-done:
@@ -165,12 +166,20 @@ func (t *tracer) run() (int, error) {
 		}
 		deliver, err := t.stopped(tid, ws)
 		if err == nil {
-			err = unix.PtraceSyscall(tid, int(deliver))
+			err = t.resume(tid, int(deliver))
 		}
 		if err != nil && err != unix.ESRCH { // killed meanwhile
 			return 0, fmt.Errorf("trace %d: %w", tid, err)
 		}
 	}
+}
+
+// resume lets a stopped thread go on: to its next system call, as long as any counts.
+func (t *tracer) resume(tid, deliver int) error {
+	if t.hit {
+		return unix.PtraceCont(tid, deliver)
+	}
+	return unix.PtraceSyscall(tid, deliver)
 }
 
 // stopped looks at a thread that has stopped; deliver is the signal it goes on with.
