@@ -39,7 +39,7 @@ func (s *session) checkTree() (refused []error) {
 func (s *session) rows() []tree.Row {
 	var rows []tree.Row
 	for _, p := range s.d.Procs {
-		r := tree.Row{VPID: p.VPID, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie,
+		r := tree.Row{VPID: p.VPID, Comm: p.Comm, PGID: p.PGID, SID: p.SID, Zombie: p.Zombie,
 			Space: p.Space, Nested: p.Chain.Nested(), GroupNested: p.GroupChain.Nested(), SessionNested: p.SessionChain.Nested(),
 			VM: uint64(p.IDs.GetVmId()), Files: uint64(p.IDs.GetFilesId()), FS: uint64(p.IDs.GetFsId()), Sighand: uint64(p.IDs.GetSighandId()),
 			ExitSignal: unix.Signal(p.Stat.ExitSignal)}

@@ -66,7 +66,7 @@ func TestPIDMax(t *testing.T) {
 func TestPIDMaxTooLow(t *testing.T) {
 	s := lowered(t, 2, 500)
 	err := s.tree()
-	const want = "restore: the tree of processes: pid 500 is too high: ids end below kernel.pid_max, which is 500 here"
+	const want = "restore: the tree of processes: pid 500 (program) is too high: ids end below kernel.pid_max, which is 500 here"
 	if err == nil || err.Error() != want || failure.Code(err) != failure.CodeUnsupported {
 		t.Errorf("got %v, exit code %d\nwant %s", err, failure.Code(err), want)
 	}

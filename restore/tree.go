@@ -67,7 +67,7 @@ func (s *session) rows() []tree.Row {
 	var rows []tree.Row
 	for _, t := range s.r.Targets {
 		e := t.Entry
-		r := tree.Row{VPID: t.VPID, PPID: pidns.VPID(e.GetPpid()), PGID: pidns.VPID(e.GetPgid()), SID: pidns.VPID(e.GetSid()),
+		r := tree.Row{VPID: t.VPID, Comm: t.TC.GetComm(), PPID: pidns.VPID(e.GetPpid()), PGID: pidns.VPID(e.GetPgid()), SID: pidns.VPID(e.GetSid()),
 			Zombie: t.Zombie, VM: uint64(t.IDs.GetVmId()), Files: uint64(t.IDs.GetFilesId()), FS: uint64(t.IDs.GetFsId()),
 			Sighand: uint64(t.IDs.GetSighandId()), ExitSignal: unix.Signal(t.Extra.GetExitSignal())}
 		if t.Zombie {

@@ -142,7 +142,7 @@ func (p *puppet) barren() (vpids []int) {
 	return vpids
 }
 
-var outerGroup = regexp.MustCompile(`pid (\d+) is in group (\d+), which was made outside of its pid namespace`)
+var outerGroup = regexp.MustCompile(`pid (\d+) \(\w+\) is in group (\d+), which was made outside of its pid namespace`)
 
 // unnamed tells whether the refusal is that of a group that a process has no
 // number for, and so it is: another one than its session's own.

@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"errors"
 	"math/bits"
 	"slices"
 
@@ -63,13 +62,14 @@ func (f *forest) births(above [][2]node) (*births, error) {
 		return done.finish(), nil
 	}
 	if *s.tries > maxTries {
-		return nil, failure.Unsupportedf("the process tree is too tangled to be built again (%d ways were tried)", maxTries)
+		return nil, failure.WithHint(failure.Unsupportedf("the process tree is too tangled to be built again (%d ways were tried)", maxTries),
+			"dump when some of its processes have ended")
 	}
 	return nil, errNoBirths
 }
 
 // errNoBirths: no tree of births gives these rows.
-var errNoBirths = errors.New("no order of births")
+var errNoBirths = failure.Unsupportedf("no order of births gives this tree")
 
 // solve completes s, or returns nil.
 func (s *search) solve() *search {

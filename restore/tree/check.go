@@ -48,10 +48,10 @@ func checkRow(r *Row, o Options) error {
 	case r.VPID == pidns.Init && r.PPID != 0:
 		return failure.Damagedf("pid 1 is a child of pid %d", r.PPID)
 	case r.SID == 0:
-		return failure.WithHint(failure.Unsupportedf("its session was started outside the container (pid %d has session 0)", r.VPID),
+		return failure.WithHint(failure.Unsupportedf("its session was started outside the container (%s has session 0)", r.who()),
 			"start it in a session of its own: setsid CMD")
 	case r.PGID == 0:
-		return failure.WithHint(failure.Unsupportedf("its process group was made outside the container (pid %d has group 0)", r.VPID),
+		return failure.WithHint(failure.Unsupportedf("its process group was made outside the container (%s has group 0)", r.who()),
 			"start it in a session of its own: setsid CMD")
 	case r.VPID == pidns.Init && r.SID != pidns.Init:
 		return failure.Damagedf("pid 1 is in session %d, which it did not start", r.SID)
@@ -94,7 +94,7 @@ func checkMax(r *Row, pidMax int) error {
 		if pidMax == 0 || int(id.vpid) < pidMax {
 			continue
 		}
-		what := fmt.Sprintf("pid %d", r.VPID)
+		what := r.who()
 		if id.vpid != r.VPID {
 			what = fmt.Sprintf("%s %d of %s", id.what, id.vpid, what)
 		}

@@ -245,7 +245,7 @@ func (e *emitter) birth(u node, by pidns.VPID, c node, flags uint64) error {
 		return err
 	}
 	if p.dead {
-		e.bury(p.VPID, u, e.vpid(u), e.heir[c])
+		e.bury(p.VPID, u, e.vpid(u), e.heir[c], e.f.linger)
 	}
 	return nil
 }
@@ -272,12 +272,14 @@ func (e *emitter) throughHelper(u, heir node, flags uint64, children []node) err
 	if err != nil {
 		return err
 	}
+	pending := len(e.ends)
 	for _, c := range children {
 		if err := e.birth(u, h, c, flags); err != nil {
 			return err
 		}
 	}
-	e.bury(h, u, e.vpid(u), heir)
+	// Who lingers below it still has to find its heir above itself.
+	e.bury(h, u, e.vpid(u), heir, len(e.ends) > pending)
 	return nil
 }
 
@@ -293,25 +295,28 @@ func (e *emitter) helper(by node, flags uint64) (pidns.VPID, error) {
 	return h, nil
 }
 
-// bury ends a helper that lives beside near, and whose children go to heir. No
-// other subreaper is set at this time, and the first of a namespace needs no
-// setting.
-func (e *emitter) bury(h pidns.VPID, near node, parent pidns.VPID, heir node) {
+// bury ends a helper that lives beside near, and whose children go to heir: at
+// once, or, if it lingers, when its time has come. No other subreaper is set at
+// this time, and the first of a namespace needs no setting.
+func (e *emitter) bury(h pidns.VPID, near node, parent pidns.VPID, heir node, lingers bool) {
 	steps := []Step{Exit{P: h}, Reap{parent, h}}
 	if heir != nobody && heir != e.f.nodes[near].space {
 		steps = append([]Step{Subreaper{e.vpid(heir), true}}, append(steps, Subreaper{e.vpid(heir), false})...)
 	}
-	e.end(e.taken[h], steps...)
+	if lingers {
+		e.ends = append(e.ends, steps...)
+		return
+	}
+	e.add(steps...)
 	delete(e.taken, h)
 }
 
-// end adds the end of a process: of a helper that is for the births alone at
-// once, of others when their time has come.
-func (e *emitter) end(helper bool, steps ...Step) {
-	if helper || !e.f.linger {
-		e.add(steps...)
-	} else {
+// end adds what comes at the end of somebody who is no helper.
+func (e *emitter) end(steps ...Step) {
+	if e.f.linger {
 		e.ends = append(e.ends, steps...)
+	} else {
+		e.add(steps...)
 	}
 }
 
@@ -329,12 +334,12 @@ func (e *emitter) last() {
 		p := &e.f.nodes[n]
 		e.unshare(n)
 		if p.Subreaper && !p.Zombie {
-			e.end(false, Subreaper{p.VPID, true}) // when no helper leaves children any more
+			e.end(Subreaper{p.VPID, true}) // when no helper leaves children any more
 		}
 	}
 	for _, p := range e.f.nodes {
 		if p.Zombie {
-			e.end(false, Exit{p.VPID, p.Status})
+			e.end(Exit{p.VPID, p.Status})
 		}
 	}
 }
@@ -377,7 +382,7 @@ func (e *emitter) groups() error {
 		}
 	}
 	for _, h := range helpers {
-		e.bury(h.Child, initial, h.Parent, nobody)
+		e.bury(h.Child, initial, h.Parent, nobody, e.f.linger && !e.taken[h.Child])
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"slices"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -81,13 +82,15 @@ func (f *forest) checkSighand() error {
 // is the first.
 const maxRootChoices = 64
 
-// rootChoices are the sets of wishes for births: in every class one member is
-// the ancestor of the others, or (last) none.
+// rootChoices are the sets of wishes for births: in every class one member, or
+// one that will be dead, is the ancestor of the others, or none. The last set
+// wishes for nothing.
 func (f *forest) rootChoices() [][][2]node {
 	choices := [][][2]node{nil}
+	mortal := f.mortal()
 	for _, c := range f.classes {
 		var next [][][2]node
-		for _, root := range append(append([]node(nil), c.members...), nobody) {
+		for _, root := range slices.Concat(c.members, mortal, []node{nobody}) {
 			for _, ch := range choices {
 				if len(next) == maxRootChoices {
 					break
@@ -97,7 +100,21 @@ func (f *forest) rootChoices() [][][2]node {
 		}
 		choices = next
 	}
+	if len(choices[len(choices)-1]) > 0 {
+		choices = append(choices, nil)
+	}
 	return choices
+}
+
+// mortal are those that die in the end, and so can hold for a while what they
+// have in no row: zombies and dead leaders.
+func (f *forest) mortal() (out []node) {
+	for n := initial; n < len(f.nodes); n++ {
+		if p := &f.nodes[n]; p.dead || p.Zombie {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 func (c class) below(root node) [][2]node {
@@ -142,11 +159,12 @@ func (f *forest) share(b *births) (*sharing, error) {
 				continue
 			}
 			p := &f.nodes[n]
-			if held[n] != 0 || !p.dead && c.flag&(unix.CLONE_VM|unix.CLONE_SIGHAND) != 0 {
+			mortal := p.dead || p.Zombie
+			if held[n] != 0 || !mortal && c.flag&(unix.CLONE_VM|unix.CLONE_SIGHAND) != 0 {
 				return nil, f.unshareable(c, p)
 			}
 			held[n] = i + 1
-			if !p.dead {
+			if !mortal {
 				s.unshare[n] |= c.flag
 			}
 		}
@@ -155,8 +173,9 @@ func (f *forest) share(b *births) (*sharing, error) {
 }
 
 func (f *forest) unshareable(c class, between *proc) error {
-	return failure.Unsupportedf("pid %d and pid %d share their %s, with pid %d between them, which cannot pass it on",
-		f.nodes[c.members[0]].VPID, f.nodes[c.members[1]].VPID, c.name, between.VPID)
+	return failure.WithHint(failure.Unsupportedf("%s and %s share their %s, with %s between them, which cannot pass it on",
+		f.nodes[c.members[0]].who(), f.nodes[c.members[1]].who(), c.name, between.who()),
+		"dump when one of the two has ended, or has executed a program")
 }
 
 // span is the smallest connected part of the births that has all members, and

@@ -67,16 +67,16 @@ func (f *forest) checkSpace(n node) error {
 		return failure.Damagedf("pid %d is the first of its pid namespace, but not pid 1 there", p.VPID)
 	}
 	if p.space == n && p.Zombie && p.Status.Signaled() && p.Status.Signal() != unix.SIGKILL {
-		return failure.WithHint(failure.Unsupportedf("pid %d, the first of its pid namespace, was killed by signal %d, which cannot be sent to it again (pid_namespaces(7))",
-			p.VPID, p.Status.Signal()), "dump when its parent has waited for it")
+		return failure.WithHint(failure.Unsupportedf("%s, the first of its pid namespace, was killed by signal %d, which cannot be sent to it again (pid_namespaces(7))",
+			p.who(), p.Status.Signal()), "dump when its parent has waited for it")
 	}
 	if p.space == n && n != initial && !p.Zombie && p.PGID != p.VPID && f.names(n) {
-		return failure.WithHint(failure.Unsupportedf("pid %d, the first of its pid namespace, is in group %d, which was made inside: Linux never ends such a namespace, and no dump could (zap_pid_ns_processes() in kernel/pid_namespace.c waits until all its ids are free)",
-			p.VPID, p.PGID), "let it leave that group before the dump: setpgid(0, 0)")
+		return failure.WithHint(failure.Unsupportedf("%s, the first of its pid namespace, is in group %d, which was made inside: Linux never ends such a namespace, and no dump could (zap_pid_ns_processes() in kernel/pid_namespace.c waits until all its ids are free)",
+			p.who(), p.PGID), "let it leave that group before the dump: setpgid(0, 0)")
 	}
 	if p.parent != nobody && f.nodes[p.parent].space != f.home(n) {
-		return failure.WithHint(failure.Unsupportedf("pid %d lives in the pid namespace of pid %d, and its parent %d outside of it (setns(2), as nsenter(1) does, or unshare(2) and a second fork); that is not carried yet",
-			p.VPID, f.nodes[p.space].VPID, f.nodes[p.parent].VPID), "dump when it has ended")
+		return failure.WithHint(failure.Unsupportedf("%s lives in the pid namespace of pid %d, and its parent %d outside of it (setns(2), as nsenter(1) does, or unshare(2) and a second fork); that is not carried yet",
+			p.who(), f.nodes[p.space].VPID, f.nodes[p.parent].VPID), "dump when it has ended")
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ func (e *emitter) addFork(u node, fork Fork) error {
 
 func (f *forest) outerGroup(n node) error {
 	p := &f.nodes[n]
-	return failure.WithHint(failure.Unsupportedf("pid %d is in group %d, which was made outside of its pid namespace, and not all there are; that is not carried yet", p.VPID, p.PGID),
+	return failure.WithHint(failure.Unsupportedf("%s is in group %d, which was made outside of its pid namespace, and not all there are; that is not carried yet", p.who(), p.PGID),
 		"start it in a session of its own: setsid CMD")
 }
 
@@ -189,7 +189,7 @@ func (e *emitter) birthInGroup(u node, fork Fork, g pidns.VPID) error {
 			return err
 		}
 		e.add(join)
-		e.end(false, Exit{P: g}, Reap{e.vpid(u), g})
+		e.end(Exit{P: g}, Reap{e.vpid(u), g})
 	case !e.born[n] || len(e.f.nodes[n].SessionNested) < e.f.level(e.f.nodes[n].space):
 		return e.f.outerGroup(e.f.memberInside(c, g))
 	default:

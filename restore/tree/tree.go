@@ -66,6 +66,8 @@ import (
 // Row is one process of the tree.
 type Row struct {
 	VPID pidns.VPID
+	// Comm is its name, for what is said of it; "": none.
+	Comm string
 	// PPID 1 is the namespace's init; so is 0 (a parent outside the namespace).
 	PPID pidns.VPID
 	PGID pidns.VPID
@@ -103,6 +105,14 @@ type Row struct {
 	// ExitSignal is what its parent gets at its death; 0 is none
 	// (field 38 of /proc/PID/stat).
 	ExitSignal unix.Signal
+}
+
+// who names the process in a message.
+func (r *Row) who() string {
+	if r.Comm == "" {
+		return fmt.Sprintf("pid %d", r.VPID)
+	}
+	return fmt.Sprintf("pid %d (%s)", r.VPID, r.Comm)
 }
 
 // Options of Compile.
@@ -162,15 +172,15 @@ func (f *forest) blame(o Options) error {
 		plain[i].ExitSignal = unix.SIGCHLD
 	}
 	if i := sort.Search(len(rows), func(i int) bool { return !possible(plain[:i+1], o) }); i < len(rows) {
-		return failure.Unsupportedf("no order of births gives this tree: pid %d (parent %d, session %d) fits nowhere",
-			rows[i].VPID, rows[i].PPID, rows[i].SID)
+		return failure.WithHint(failure.Unsupportedf("no order of births gives this tree: %s, with parent %d and session %d, fits nowhere",
+			rows[i].who(), rows[i].PPID, rows[i].SID), "dump when it has ended")
 	}
 	if i := sort.Search(len(rows), func(i int) bool {
 		return !possible(append(append([]Row(nil), rows[:i+1]...), plain[i+1:]...), o)
 	}); i < len(rows) {
 		return signalLost(&rows[i])
 	}
-	return failure.Unsupportedf("the processes share memory, files or directories in a way that no order of births gives")
+	return errNoBirths
 }
 
 func possible(rows []Row, o Options) bool {
@@ -182,8 +192,8 @@ func possible(rows []Row, o Options) bool {
 }
 
 func signalLost(r *Row) error {
-	return failure.Unsupportedf("pid %d has exit signal %d, but its parent %d cannot have forked it "+
-		"(a process that comes to a new parent gets exit signal %d)", r.VPID, r.ExitSignal, r.PPID, unix.SIGCHLD)
+	return failure.WithHint(failure.Unsupportedf("%s has exit signal %d, but its parent %d cannot have forked it "+
+		"(a process that comes to a new parent gets exit signal %d)", r.who(), r.ExitSignal, r.PPID, unix.SIGCHLD), "dump when it has ended")
 }
 
 // node indexes forest.nodes.

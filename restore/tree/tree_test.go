@@ -31,6 +31,7 @@ func vm(id uint64) func(*Row)                { return func(r *Row) { r.VM = id }
 func sighand(id uint64) func(*Row)           { return func(r *Row) { r.Sighand = id } }
 func files(id uint64) func(*Row)             { return func(r *Row) { r.Files = id } }
 func fs(id uint64) func(*Row)                { return func(r *Row) { r.FS = id } }
+func comm(name string) func(*Row)            { return func(r *Row) { r.Comm = name } }
 func threads(ids ...pidns.VPID) func(r *Row) { return func(r *Row) { r.Threads = ids } }
 func by(thread pidns.VPID) func(*Row)        { return func(r *Row) { r.ByThread = thread } }
 
@@ -315,6 +316,8 @@ func TestBuilds(t *testing.T) {
 			row(2, 1, 2, 2, fs(7)), row(3, 2, 3, 3), row(4, 3, 4, 4, fs(7))}},
 		{"two classes in one family", false, []Row{row(2, 1, 2, 2, files(1)), row(3, 2, 2, 2, files(2)),
 			row(4, 2, 2, 2, files(1)), row(5, 3, 2, 2, files(2))}},
+		{"a dead session leader below one that moves up", false, []Row{row(2, 1, 2, 1), row(7, 1, 1, 1, fs(3)), row(8, 2, 8, 9, fs(3))}},
+		{"memory of a zombie", false, []Row{row(2, 1, 2, 2, zombie(0)), row(3, 1, 3, 1, vm(7)), row(5, 1, 2, 2, vm(7))}},
 	} {
 		t.Run(c.name, func(t *testing.T) { same(t, c.rows, Options{NoInit: c.noInit}) })
 	}
@@ -346,6 +349,8 @@ func TestRefusals(t *testing.T) {
 			"thread 103 of pid 2 is too high: ids end below kernel.pid_max, which is 100 here"},
 		{"signal lost by reparenting", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 1, 3, 3, signal(0))}, failure.ErrUnsupported,
 			"pid 4 has exit signal 0, but its parent 1 cannot have forked it"},
+		{"names", Options{}, []Row{row(2, 1, 2, 2, vm(7), comm("sh")), row(3, 2, 3, 3, comm("make")), row(4, 3, 3, 3, vm(7), comm("cc"))}, failure.ErrUnsupported,
+			"pid 2 (sh) and pid 4 (cc) share their memory, with pid 3 (make) between them, which cannot pass it on"},
 		{"memory across a process", Options{}, []Row{row(2, 1, 2, 2, vm(7)), row(3, 2, 3, 3), row(4, 3, 3, 3, vm(7))}, failure.ErrUnsupported,
 			"pid 2 and pid 4 share their memory, with pid 3 between them, which cannot pass it on"},
 		{"no parent", Options{}, []Row{row(2, 7, 2, 2)}, failure.ErrDamaged, "pid 2 has parent 7, which is no process of the tree"},
@@ -383,7 +388,7 @@ func TestRefusals(t *testing.T) {
 		{"pid 1 twice", Options{}, []Row{row(1, 0, 1, 1)}, failure.ErrDamaged, "pid 1 cannot be a process of the tree"},
 		{"pid 1 missing", Options{NoInit: true}, []Row{row(2, 1, 2, 2)}, failure.ErrDamaged, "pid 1 is missing"},
 		{"unreachable", Options{}, []Row{row(2, 1, 2, 2), row(3, 2, 3, 3), row(4, 3, 3, 3), row(5, 4, 2, 2), row(6, 2, 2, 2)},
-			failure.ErrUnsupported, "no order of births gives this tree: pid 5 (parent 4, session 2) fits nowhere"},
+			failure.ErrUnsupported, "no order of births gives this tree: pid 5, with parent 4 and session 2, fits nowhere"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Compile(c.rows, c.o)
