@@ -63,7 +63,7 @@ func (p *place) checkEmpty() error {
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return occupied(p.path, "it is not a directory")
 	case err != nil:
-		return fmt.Errorf("open %s: %w", p.path, err)
+		return noWrite(p.path, err)
 	}
 	d := os.NewFile(uintptr(fd), p.path)
 	defer d.Close()
@@ -104,8 +104,14 @@ func noWrite(path string, err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = fmt.Errorf("%s: %w", pe.Path, pe.Err)
 	}
-	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %w", path, err),
-		fmt.Sprintf("give a name in a directory that uid %d may read and write", os.Geteuid()))
+	hint := fmt.Sprintf("give a name in a directory that uid %d may read and write", os.Geteuid())
+	switch {
+	case errors.Is(err, unix.ENAMETOOLONG):
+		hint = "give a shorter name" // that of the unfinished image is longer by its ending
+	case errors.Is(err, unix.EROFS):
+		hint = "give a name on another file system: this one is mounted read-only"
+	}
+	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %w", path, err), hint)
 }
 
 // makePartial makes and locks the directory NAME.partial. One left behind by

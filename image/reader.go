@@ -60,7 +60,7 @@ func (k Keys) Open(path string) (*Reader, error) {
 		return k.OpenStream(f, path)
 	}
 	if err == nil && !st.IsDir() {
-		err = fmt.Errorf("read the image %s: it is neither a directory nor a file", path)
+		err = neither(path)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -99,14 +99,25 @@ func eachOf(err error, change func(error) error) error {
 
 // notOpened tells why there is no image to read at dir.
 func notOpened(dir string, err error) error {
-	const hint = "give the directory that `ckpt dump` has written"
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return failure.WithHint(failure.Mark(os.ErrNotExist, fmt.Errorf("read the image %s: there is no such directory", dir)), hint)
+		return failure.WithHint(failure.Mark(os.ErrNotExist, fmt.Errorf("read the image %s: there is no such directory", dir)), giveImage)
 	case errors.Is(err, unix.ENOTDIR):
-		return failure.WithHint(fmt.Errorf("read the image %s: it is not a directory", dir), hint)
+		return failure.WithHint(fmt.Errorf("read the image %s: it is not a directory", dir), giveImage)
+	case errors.Is(err, unix.ENXIO): // a socket, or a device without a driver (open(2))
+		return neither(dir)
+	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ELOOP):
+		return failure.WithHint(fmt.Errorf("read the image %s: %w", dir, failure.WithoutPath(err)), giveImage)
 	}
 	return secret(fmt.Errorf("read the image %s: %w", dir, failure.WithoutPath(err)))
+}
+
+const giveImage = "give the directory that `ckpt dump` has written"
+
+// neither refuses a device, a FIFO or a socket.
+func neither(path string) error {
+	return failure.WithHint(fmt.Errorf("read the image %s: it is neither a directory nor a file", path),
+		giveImage+", or a file with a stream", "a stream is read as it comes from standard input: ckpt restore -")
 }
 
 // secret adds to a refusal of the file system what to do about it: an image is
@@ -162,7 +173,7 @@ func (r *Reader) load() error {
 	switch {
 	case !r.Has(manifestFormat, "") && !r.hasOurs() && !r.Has(Inventory, ""):
 		return failure.WithHint(failure.Damagedf("it holds no image: neither %s nor %s", manifestFormat.Name(""), Inventory.Name("")),
-			"give the directory that `ckpt dump` has written")
+			giveImage)
 	case odd != "":
 		return failure.Damagedf("%s is not a regular file", odd)
 	case r.Has(manifestFormat, ""):

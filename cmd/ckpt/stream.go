@@ -63,7 +63,11 @@ func openImage(k image.Keys, path string) (*image.Reader, error) {
 		return nil, usage(errors.New("restore: an image does not come from a terminal"), "ckpt restore - < FILE", "ckpt dump NAME - | ssh HOST ckpt restore -")
 	}
 	in := os.NewFile(0, "standard input")
-	if st, err := in.Stat(); err == nil && st.Mode().IsRegular() {
+	st, err := in.Stat()
+	switch {
+	case err == nil && st.IsDir():
+		return nil, usage(errors.New("restore: standard input is a directory"), "name it: ckpt restore DIR")
+	case err == nil && st.Mode().IsRegular():
 		return k.OpenStream(in, in.Name())
 	}
 	return k.ReceiveStream(in, spool(), in.Name())
