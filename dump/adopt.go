@@ -58,7 +58,7 @@ func adoptable(pid pidns.HostPID, st *procfs.Status, stat *procfs.Stat) error {
 		return failure.WithHint(fmt.Errorf("%s is a thread of process %d, and processes are saved whole", who, st.Tgid),
 			fmt.Sprintf("give the process: --pid %d", st.Tgid))
 	case stat.Flags&procfs.PFKThread != 0:
-		return failure.Unsupportedf("%s is a thread of the kernel", who)
+		return failure.WithHint(failure.Unsupportedf("%s is a thread of the kernel", who), "give the pid of a program: `ps -e` lists them")
 	case pid == 1:
 		return failure.WithHint(failure.Unsupportedf("%s is the first process here: everything is below it, ckpt too", who),
 			"give the pid of the program to be saved")

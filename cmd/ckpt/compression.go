@@ -13,6 +13,9 @@ type compression image.Level
 
 var levels = []string{"", "fastest", "default", "better", "best"}
 
+// isCompression: the word is a level.
+func isCompression(s string) bool { return slices.Contains(levels[1:], s) }
+
 func (c *compression) String() string { return levels[*c] }
 
 func (c *compression) Type() string { return "LEVEL" }

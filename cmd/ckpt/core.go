@@ -39,7 +39,7 @@ found is not taken back.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			vpid, err := strconv.ParseUint(args[1], 10, 31)
 			if err != nil || vpid == 0 {
-				return usage(fmt.Errorf("core: %q is no number of a process", args[1]), "`ckpt inspect "+failure.Quote(args[0])+"` tells the processes and their numbers")
+				return usage(fmt.Errorf("core: %q is no number of a process", args[1]), "`ckpt inspect DIR` tells the processes and their numbers", "usage: "+cmd.UseLine())
 			}
 			return runCore(cmd.Context(), a, keys, args[0], uint32(vpid), args[2])
 		},
@@ -49,7 +49,7 @@ found is not taken back.`,
 }
 
 func runCore(ctx context.Context, a *app, keys keyFlags, dir string, vpid uint32, to string) error {
-	r, err := keys.open("core", dir)
+	r, err := keys.open(a, "core", dir)
 	if err != nil {
 		return err
 	}
@@ -110,6 +110,9 @@ func newCoreFile(name string) (*coreFile, error) {
 	empty := err == nil && st.Mode().IsRegular() && st.Size() == 0
 	if err == nil && st.IsDir() {
 		return nil, usage(fmt.Errorf("core: %s is a directory", name), "name a file in it: "+failure.Quote(filepath.Join(name, "core")))
+	}
+	if err == nil && !st.Mode().IsRegular() {
+		return nil, failure.WithHint(fmt.Errorf("core: %s is no regular file", name), "give a name that does not exist, or - for standard output")
 	}
 	if err == nil && !empty {
 		return nil, failure.WithHint(fmt.Errorf("core: %s exists", name), "give another name, or remove it: rm "+failure.Quote(name))

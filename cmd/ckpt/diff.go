@@ -44,7 +44,7 @@ same checksum is not read.`,
 func runDiff(ctx context.Context, a *app, keys keyFlags, before, after string, asJSON, exitCode bool) error {
 	var rs [2]*image.Reader
 	for i, dir := range []string{before, after} {
-		r, err := keys.open("diff", dir)
+		r, err := keys.open(a, "diff", dir)
 		if err != nil {
 			return err
 		}

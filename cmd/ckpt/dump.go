@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,7 @@ type dumpOptions struct {
 	tcp          outside
 	external     []string
 	pid          hostPID
-	parent       string
+	parent       fileName
 	compress     compression
 	seal         sealFlags
 	keys         keyFlags // of the parent
@@ -102,20 +103,25 @@ once zstd -d has unpacked its pages files.`,
 	f.Var(&o.tcp, "tcp", "TCP connections that lead out: `keep` them, or save them as closed (close)")
 	f.StringArrayVar(&o.external, "external", nil, externalUsage)
 	f.Var(&o.pid, "pid", "save the process with this host `PID`, and all below it, instead of a container")
-	f.StringVar(&o.parent, "parent", "", "write only memory that is not as in the image `DIR0`")
+	f.Var(&o.parent, "parent", "write only memory that is not as in the image `DIR0`")
 	f.Var(&o.compress, "compress", "compress memory (zstd): fastest, default, better or best `LEVEL`")
 	f.Lookup("compress").NoOptDefVal = "default"
 	o.seal.add(cmd)
 	o.keys.add(cmd)
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	cmd.Args = func(cmd *cobra.Command, as []string) error {
+		want := []string{"NAME", "DIR"}
 		if cmd.Flags().Changed("pid") {
-			if len(as) == 2 {
-				return usage(errors.New("dump: --pid stands instead of a name"), "usage: ckpt dump --pid PID DIR")
-			}
-			return args("", "DIR")(cmd, as)
+			want = want[1:]
 		}
-		return args("", "NAME", "DIR")(cmd, as)
+		level := slices.IndexFunc(as, isCompression)
+		switch {
+		case len(as) > len(want) && level >= 0 && cmd.Flags().Changed("compress"):
+			return usage(fmt.Errorf("dump: there is no use for %q", as[level]), "a level of compression stands behind an equals sign: --compress="+as[level])
+		case len(want) == 1 && len(as) == 2:
+			return usage(errors.New("dump: --pid stands instead of a name"), "usage: ckpt dump --pid PID DIR")
+		}
+		return args("", want...)(cmd, as)
 	}
 	return cmd
 }
@@ -123,6 +129,9 @@ once zstd -d has unpacked its pages files.`,
 func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) error {
 	c, err := a.find(name)
 	if err != nil {
+		if _, other := a.find(to); other == nil {
+			err = failure.WithHint(err, fmt.Sprintf("%s is a container, and its name stands first: ckpt dump %s %s", to, to, failure.Quote(name)))
+		}
 		return err
 	}
 	src, err := dumpSource(c)
@@ -192,7 +201,7 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if err != nil {
 		return nil, err
 	}
-	parent, err := openParent(o.keys, o.parent)
+	parent, err := openParent(a, o.keys, string(o.parent))
 	if err != nil {
 		return nil, err
 	}
@@ -246,11 +255,11 @@ func dumped(a *app, o dumpOptions, name, to string, res *dump.Result) error {
 }
 
 // openParent opens the image that the new one is to be made after; nil for none.
-func openParent(keys keyFlags, dir string) (*image.Reader, error) {
+func openParent(a *app, keys keyFlags, dir string) (*image.Reader, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	r, err := keys.open("dump --parent", dir)
+	r, err := keys.open(a, "dump --parent", dir)
 	switch {
 	case dir == stdio:
 		return nil, err

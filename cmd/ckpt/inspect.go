@@ -32,7 +32,7 @@ it has today it will have in later versions.`,
 }
 
 func runInspect(a *app, keys keyFlags, dir string, asJSON bool) error {
-	r, err := keys.open("inspect", dir)
+	r, err := keys.open(a, "inspect", dir)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"filippo.io/age"
@@ -25,7 +24,10 @@ func recipientsOf(s string) ([]age.Recipient, error) {
 		r, err := parseRecipient(s)
 		return []age.Recipient{r}, err
 	}
-	b, err := os.ReadFile(s)
+	b, err := readKeys(s)
+	if errors.Is(err, errNoKeys) || errors.Is(err, errManyKeys) {
+		return nil, fmt.Errorf("%s: %w", s, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is no recipient (age1..., ssh-ed25519 ...), and no file with some: %w", s, failure.WithoutPath(err))
 	}

@@ -86,7 +86,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	}
 	in, err := openImage(keys, dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return a.meantContainer(err, dir)
+		return a.meantContainer("restore", err, dir)
 	}
 	if err != nil {
 		return err
@@ -142,15 +142,18 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	return nil
 }
 
-// meantContainer adds to err, by which there is no image dir, that a container
-// of that name has been saved.
-func (a *app) meantContainer(err error, dir string) error {
+// meantContainer adds to err, by which there is no image dir, that a container has that
+// name, and where its image is, if it was saved.
+func (a *app) meantContainer(command string, err error, dir string) error {
 	c, cerr := a.find(dir)
 	if cerr != nil {
 		return err
 	}
 	if m := c.Marker(); m != nil && m.Image != "" {
-		return failure.WithHint(err, fmt.Sprintf("the container %s was saved elsewhere: ckpt restore %s", c.Name, failure.Quote(m.Image)))
+		return failure.WithHint(err, fmt.Sprintf("the container %s was saved elsewhere: ckpt %s %s", c.Name, command, failure.Quote(m.Image)))
+	}
+	if c.MustLive() == nil {
+		return failure.WithHint(err, fmt.Sprintf("%s is a container that runs; this saves it: ckpt dump %s DIR", c.Name, c.Name))
 	}
 	return err
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ckpt/failure"
 )
@@ -39,6 +41,9 @@ id the processes ever saw unchanged.`,
 		if strings.Contains(cmd.Use, " -- ") {
 			hints = append(hints, "those of the command to run stand after --, with it: "+cmd.UseLine())
 		}
+		if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() != "" && strings.Contains(cmd.Use, "DIR") {
+			hints = append(hints, "a path that begins with a dash is told from them so: ./-"+failure.Quote(e.GetSpecifiedShortnames()))
+		}
 		return usage(err, hints...)
 	})
 	root.AddCommand(
@@ -55,7 +60,24 @@ id the processes ever saw unchanged.`,
 		return err
 	}
 	root.SetHelpTemplate(root.HelpTemplate() + exitCodes)
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Run, help.RunE = nil, helpOn
+	}
 	return root
+}
+
+// helpOn is `ckpt help COMMAND`. cobra's own takes a command that there is not for none.
+func helpOn(cmd *cobra.Command, args []string) error {
+	on, rest, err := cmd.Root().Find(args)
+	switch {
+	case err != nil, on == cmd.Root() && len(rest) > 0:
+		return unknownCommand(cmd.Root(), args[0])
+	case len(rest) > 0:
+		return usage(fmt.Errorf("help: there is no use for %q", rest[0]), "usage: ckpt help COMMAND")
+	}
+	on.InitDefaultHelpFlag()
+	return on.Help()
 }
 
 const exitCodes = `
@@ -74,10 +96,14 @@ func unknownCommand(root *cobra.Command, name string) error {
 }
 
 // args checks the arguments before "--" and after it: want says what stands
-// before, as in the usage line; after is "" where nothing may stand there.
+// before, as in the usage line; after is "" where no command stands there: then "--"
+// only ends the flags.
 func args(after string, want ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		before, rest, dashed := split(cmd, args)
+		before, _, dashed := split(cmd, args)
+		if after == "" {
+			before = args
+		}
 		hint := "usage: " + cmd.UseLine()
 		empty := slices.Index(before, "")
 		switch {
@@ -90,8 +116,6 @@ func args(after string, want ...string) cobra.PositionalArgs {
 			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), before[len(want)]), hint)
 		case empty >= 0:
 			return usage(fmt.Errorf("%s: %s is empty", cmd.Name(), strings.Trim(want[empty], "[]")), hint)
-		case after == "" && dashed && len(rest) > 0:
-			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), rest[0]), hint)
 		}
 		return nil
 	}

@@ -34,7 +34,7 @@ that was signed (ckpt dump --sign).`,
 }
 
 func runVerify(ctx context.Context, a *app, keys keyFlags, dir string, asJSON bool) error {
-	r, err := keys.open("verify", dir)
+	r, err := keys.open(a, "verify", dir)
 	if err == nil {
 		defer r.Close()
 		err = ofImage(dir, r.Verify(ctx))

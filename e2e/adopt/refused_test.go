@@ -214,7 +214,7 @@ func TestNoProcess(t *testing.T) {
 			refused(e, z.pid, 1, "has ended; it is only left for its parent", fmt.Sprintf("when process %d has waited", z.parent.PID))
 			untouched(t, z.pid, 'Z')
 			if pid := kernelThread(); pid != 0 {
-				refused(e, pid, 3, "is a thread of the kernel", "")
+				refused(e, pid, 3, "is a thread of the kernel", "give the pid of a program")
 			}
 		})
 	}
