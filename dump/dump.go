@@ -65,10 +65,12 @@ type Stream struct {
 
 // create starts the image.
 func (o Options) create(ctx context.Context) (*image.Writer, error) {
+	to := o.Image
+	to.Context = ctx
 	if o.Stream != nil {
-		return image.CreateStream(ctx, o.Stream.Out, o.Stream.Spool, o.Image)
+		return image.CreateStream(o.Stream.Out, o.Stream.Spool, to)
 	}
-	return image.Create(o.Dir, o.Image)
+	return image.Create(o.Dir, to)
 }
 
 // Result tells what a dump did.

@@ -2,7 +2,6 @@ package image
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -117,7 +116,7 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	defer wg.Wait()
 	var mu sync.Mutex
 	var failed error
-	err := sumParts(context.Background(), w.to.reopen, parts, w.signKey != nil, func(p part, sum *FileSum, err error) {
+	err := sumParts(w.ctx, w.to.reopen, parts, w.signKey != nil, func(p part, sum *FileSum, err error) {
 		if err != nil {
 			mu.Lock()
 			failed = err

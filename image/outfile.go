@@ -80,6 +80,9 @@ func (f *outFile) Close() error {
 type direct struct{ f *outFile }
 
 func (d direct) Write(b []byte) (int, error) {
+	if err := d.f.w.ctx.Err(); err != nil {
+		return 0, err
+	}
 	if d.f.sum != nil {
 		d.f.sum.add(b)
 	}

@@ -118,6 +118,9 @@ func (p *PagesWriter) Write(vaddr uint64, b []byte) error {
 	}
 	for len(b) > 0 {
 		piece := b[:min(len(b), pieceSize)]
+		if err := p.w.ctx.Err(); err != nil { // nothing of it may have to be written
+			return err
+		}
 		if err := p.writePiece(vaddr, piece); err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ import (
 // on working when the thread's mount namespace has changed.
 type Reader struct {
 	store    store
+	ctx      context.Context // ends the reading (Until); nil: nothing does
 	keys     Keys
 	vouched  bool // a signed image says what the manifest of this one is
 	manifest *Manifest
@@ -357,7 +358,19 @@ func (r *Reader) open(name string) (*stored, error) {
 	if from, ok := r.names[name]; ok {
 		name = from
 	}
-	return r.store.open(name)
+	s, err := r.store.open(name)
+	if err == nil {
+		s.ctx = r.ctx
+	}
+	return s, err
+}
+
+// Until has all reading of the image, and of its parents, fail once ctx has ended.
+// Preconditions: nothing is open in it yet.
+func (r *Reader) Until(ctx context.Context) {
+	for ; r != nil; r = r.parent {
+		r.ctx = ctx
+	}
 }
 
 // Each calls fn for every entry of a file; fn may read the raw data behind

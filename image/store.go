@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -24,12 +25,16 @@ type store interface {
 // stored is a file of an image: a part of one of the file system's, or all of it.
 type stored struct {
 	file     *os.File
-	at, size int64 // where it begins in file, in bytes, and how long it is
-	shared   bool  // file is open for others, too
+	at, size int64           // where it begins in file, in bytes, and how long it is
+	shared   bool            // file is open for others, too
+	ctx      context.Context // ends the reading; nil: nothing does
 }
 
 // ReadAt implements io.ReaderAt.
 func (s *stored) ReadAt(b []byte, off int64) (int, error) {
+	if s.ctx != nil && s.ctx.Err() != nil {
+		return 0, s.ctx.Err()
+	}
 	if off >= s.size {
 		return 0, io.EOF
 	}

@@ -31,10 +31,10 @@ type stream struct {
 }
 
 // CreateStream starts an image that is written to out as a stream. It takes as much
-// room in the directory spool as the image has. Commit writes it; it ends when ctx
-// does, though it may wait for a reader.
-func CreateStream(ctx context.Context, out io.Writer, spool string, o Options) (*Writer, error) {
-	return newWriter(&stream{ctx: ctx, out: out, spool: spool, files: map[string]*os.File{}, small: map[string][]byte{}}, o)
+// room in the directory spool as the image has. Commit writes it; it ends when
+// o.Context does, though it may wait for a reader.
+func CreateStream(out io.Writer, spool string, o Options) (*Writer, error) {
+	return newWriter(&stream{ctx: o.context(), out: out, spool: spool, files: map[string]*os.File{}, small: map[string][]byte{}}, o)
 }
 
 func (s *stream) create(name string) (*os.File, error) {

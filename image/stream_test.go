@@ -3,7 +3,6 @@ package image
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -18,7 +17,7 @@ import (
 func streamed(t testing.TB, o Options) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := CreateStream(context.Background(), &out, t.TempDir(), o)
+	w, err := CreateStream(&out, t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,16 +158,16 @@ type brokenPipe struct{}
 func (brokenPipe) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
 func TestStreamThatNobodyTakes(t *testing.T) {
-	w, err := CreateStream(t.Context(), brokenPipe{}, t.TempDir(), Options{})
+	w, err := CreateStream(brokenPipe{}, t.TempDir(), Options{})
 	check(t, err)
 	if err := w.Commit(&Manifest{}); err == nil || !strings.Contains(err.Error(), "write the stream") {
 		t.Errorf("error %v", err)
 	}
 	check(t, w.Abort())
-	if _, err := CreateStream(t.Context(), brokenPipe{}, t.TempDir(), Options{Parent: open(t, memory(t, 'b'))}); !errors.Is(err, failure.ErrUsage) {
+	if _, err := CreateStream(brokenPipe{}, t.TempDir(), Options{Parent: open(t, memory(t, 'b'))}); !errors.Is(err, failure.ErrUsage) {
 		t.Errorf("with a parent: %v", err)
 	}
-	w, err = CreateStream(t.Context(), brokenPipe{}, "/nowhere", Options{})
+	w, err = CreateStream(brokenPipe{}, "/nowhere", Options{})
 	check(t, err)
 	if _, err := w.Pages("2"); err == nil || len(failure.Hints(err)) == 0 {
 		t.Errorf("no place for it: %v", err)

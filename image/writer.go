@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ const flushAt = 1 << 20
 // Writer writes an image. Its methods may be called from
 // several goroutines at once.
 type Writer struct {
-	to target
+	to  target
+	ctx context.Context
 
 	mu     sync.Mutex
 	lists  map[string]*list        // files of entries
@@ -54,6 +56,16 @@ type Options struct {
 	Encrypt []age.Recipient
 	// Sign is the key by which the image is signed; nil: it is not.
 	Sign ed25519.PrivateKey
+	// Context ends the writing: once it has ended, everything fails that writes or
+	// reads much. nil: nothing ends it.
+	Context context.Context
+}
+
+func (o Options) context() context.Context {
+	if o.Context == nil {
+		return context.Background()
+	}
+	return o.Context
 }
 
 // Create starts an image that will stand at dir, which must be absent or an
@@ -72,10 +84,11 @@ func Create(dir string, o Options) (*Writer, error) {
 }
 
 func newWriter(to target, o Options) (*Writer, error) {
-	w := &Writer{to: to, lists: map[string]*list{}, raw: map[string]*outFile{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain || len(o.Encrypt) > 0), recipients: o.Encrypt, signKey: o.Sign}
+	w := &Writer{to: to, ctx: o.context(), lists: map[string]*list{}, raw: map[string]*outFile{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain || len(o.Encrypt) > 0), recipients: o.Encrypt, signKey: o.Sign}
 	var err error
 	w.compression, err = newCompression(o.Compress)
 	if err == nil && o.Parent != nil {
+		o.Parent.Until(w.ctx)
 		if err = o.Parent.checkHeir(); err == nil {
 			w.parentPath, err = to.pathOfParent(o.Parent)
 		}

@@ -29,6 +29,7 @@ func Check(ctx context.Context, o Options) (refused []error, m *image.Manifest, 
 		return nil, nil, err
 	}
 	defer in.Close()
+	in.Until(ctx)
 	s := &session{o: o, checks: true, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, files: map[uint32]*file{}}
 	if o.Log == nil {
 		s.o.Log = discard

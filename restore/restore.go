@@ -77,6 +77,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer in.Close()
+	in.Until(ctx)
 	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, born: map[pidns.VPID]pidns.Chain{}, ended: map[pidns.VPID]bool{},
 		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}, spaces: map[space]*os.File{}, mounters: map[uint32]*inner{},
 		executed: map[pidns.VPID]bool{}, heirs: map[pidns.VPID]pidns.VPID{}, bequeathed: map[pidns.VPID]bool{},
@@ -133,9 +134,12 @@ func verify(ctx context.Context, in *image.Reader) error {
 
 // damaged tells of the first damaged part; there may be thousands.
 func (s *session) damaged(err error) error {
-	hint := "nothing was started; ckpt verify " + failure.Quote(s.o.Dir) + " lists every damaged part"
-	if s.o.Stream != nil {
+	hint := "ckpt verify " + failure.Quote(s.o.Dir) + " lists every damaged part"
+	switch {
+	case s.o.Stream != nil:
 		hint = "nothing was started: take another copy of the stream"
+	case !s.checks:
+		hint = "nothing was started; " + hint
 	}
 	return failure.WithHint(fmt.Errorf("%s: %w", s.o.Dir, failure.All(err)[0]), hint)
 }
@@ -198,9 +202,23 @@ type undo struct {
 
 // build makes everything but lets nothing run.
 func (s *session) build(ctx context.Context) error {
-	for _, step := range []func() error{
-		s.checked, s.create, s.enter, s.namespaces, s.tree, s.execute, s.openPIDMax, s.makeSpaces, s.goOn, s.fillBorn, s.processes, s.verify, s.setPIDMax, s.finish,
-	} {
+	if err := inTurn(ctx, s.checked, s.create); err != nil {
+		return err
+	}
+	lives, err := s.dieWith(ctx)
+	if err != nil {
+		return err
+	}
+	err = inTurn(ctx, s.enter, s.namespaces, s.tree, s.execute, s.openPIDMax, s.makeSpaces, s.goOn, s.fillBorn, s.processes, s.verify, s.setPIDMax, s.finish)
+	if !lives() && err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// inTurn takes steps until one fails, or ctx ends.
+func inTurn(ctx context.Context, steps ...func() error) error {
+	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -199,7 +199,7 @@ func checkSource(ctx context.Context, a *app, src dump.Source, o dump.Options, a
 	o.Log = log
 	refusals, unseen, err := dump.Check(ctx, src, o)
 	if err != nil {
-		return err
+		return interrupted(ctx, "check "+src.Name, err)
 	}
 	if asJSON {
 		return tellRefusals(a, checkResult{Name: src.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals), Unseen: append([]string{}, unseen...)}, "", refusals)
@@ -224,7 +224,7 @@ func checkImage(ctx context.Context, a *app, o restore.Options, asJSON bool) err
 	o.Log = log
 	refusals, m, err := restore.Check(ctx, o)
 	if err != nil {
-		return err
+		return interrupted(ctx, "check "+o.Dir, err)
 	}
 	if asJSON {
 		return tellRefusals(a, imageCheckResult{Image: o.Dir, Name: imageName(m), Restores: len(refusals) == 0, Refusals: refusalsJSON(refusals)}, "", refusals)

@@ -49,7 +49,7 @@ found is not taken back.`,
 }
 
 func runCore(ctx context.Context, a *app, keys keyFlags, dir string, vpid uint32, to string) error {
-	r, err := keys.open(a, "core", dir)
+	r, err := keys.open(ctx, a, "core", dir)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func writeCore(ctx context.Context, a *app, r *image.Reader, dir string, vpid ui
 	}
 	lacks, err := core.Write(ctx, r, vpid, out)
 	switch {
-	case errors.Is(err, context.Canceled):
+	case err != nil && ctx.Err() != nil:
 		return failure.Mark(failure.ErrInterrupted, errors.New("core: interrupted; nothing was written"))
 	case errors.Is(err, core.ErrNoProcess):
 		return usage(fmt.Errorf("core %s: %w", dir, err))

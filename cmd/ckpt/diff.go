@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -44,7 +43,7 @@ same checksum is not read.`,
 func runDiff(ctx context.Context, a *app, keys keyFlags, before, after string, asJSON, exitCode bool) error {
 	var rs [2]*image.Reader
 	for i, dir := range []string{before, after} {
-		r, err := keys.open(a, "diff", dir)
+		r, err := keys.open(ctx, a, "diff", dir)
 		if err != nil {
 			return err
 		}
@@ -52,11 +51,8 @@ func runDiff(ctx context.Context, a *app, keys keyFlags, before, after string, a
 		rs[i] = r
 	}
 	report, err := diff.Compare(ctx, rs[0], rs[1])
-	switch {
-	case errors.Is(err, context.Canceled):
-		return failure.Mark(failure.ErrInterrupted, errors.New("diff: interrupted"))
-	case err != nil:
-		return fmt.Errorf("diff: %w", err)
+	if err != nil {
+		return interrupted(ctx, "diff", fmt.Errorf("diff: %w", err))
 	}
 	if asJSON {
 		err = a.printJSON(report)

@@ -201,7 +201,7 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if err != nil {
 		return nil, err
 	}
-	parent, err := openParent(a, o.keys, string(o.parent))
+	parent, err := openParent(ctx, a, o.keys, string(o.parent))
 	if err != nil {
 		return nil, err
 	}
@@ -255,11 +255,11 @@ func dumped(a *app, o dumpOptions, name, to string, res *dump.Result) error {
 }
 
 // openParent opens the image that the new one is to be made after; nil for none.
-func openParent(a *app, keys keyFlags, dir string) (*image.Reader, error) {
+func openParent(ctx context.Context, a *app, keys keyFlags, dir string) (*image.Reader, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	r, err := keys.open(a, "dump --parent", dir)
+	r, err := keys.open(ctx, a, "dump --parent", dir)
 	switch {
 	case dir == stdio:
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -24,15 +25,17 @@ or an image that criu has made.
 On a terminal, lines are cut to its width. --json has everything, and the fields that
 it has today it will have in later versions.`,
 		Args: args("", "DIR"),
-		RunE: func(_ *cobra.Command, args []string) error { return runInspect(a, keys, args[0], asJSON) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return interrupted(cmd.Context(), "inspect "+args[0], runInspect(cmd.Context(), a, keys, args[0], asJSON))
+		},
 	}
 	keys.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func runInspect(a *app, keys keyFlags, dir string, asJSON bool) error {
-	r, err := keys.open(a, "inspect", dir)
+func runInspect(ctx context.Context, a *app, keys keyFlags, dir string, asJSON bool) error {
+	r, err := keys.open(ctx, a, "inspect", dir)
 	if err != nil {
 		return err
 	}

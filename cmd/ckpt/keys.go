@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func parseKeys(texts container.ImageKeys) (k image.Keys, err error) {
 }
 
 // open opens the image in a directory or file that a command names.
-func (k *keyFlags) open(a *app, command, path string) (*image.Reader, error) {
+func (k *keyFlags) open(ctx context.Context, a *app, command, path string) (*image.Reader, error) {
 	if path == stdio {
 		return nil, notFromInput(command)
 	}
@@ -78,6 +79,9 @@ func (k *keyFlags) open(a *app, command, path string) (*image.Reader, error) {
 	r, err := keys.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		err = a.meantContainer("inspect", err, path)
+	}
+	if err == nil {
+		r.Until(ctx)
 	}
 	return r, err
 }

@@ -135,6 +135,15 @@ func usage(err error, hints ...string) error {
 	return failure.WithHint(failure.Mark(failure.ErrUsage, err), hints...)
 }
 
+// interrupted is err, told in its own words if it comes of ctx having ended: what a
+// command was at then failed in any of many ways. It is for commands that change nothing.
+func interrupted(ctx context.Context, doing string, err error) error {
+	if _, ok := errors.AsType[programStatus](err); ok || err == nil || ctx.Err() == nil {
+		return err
+	}
+	return failure.Mark(failure.ErrInterrupted, fmt.Errorf("%s: interrupted", doing))
+}
+
 // notYet refuses what the command line has a place for and ckpt cannot do.
 func notYet(what string, hints ...string) error {
 	return failure.WithHint(failure.Unsupportedf("%s is not supported yet", what), hints...)

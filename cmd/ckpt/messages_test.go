@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/checkpoint-restore/go-criu/v7/crit/images/pstree"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
@@ -262,22 +263,35 @@ func TestRefusalText(t *testing.T) {
 	}
 }
 
-func TestVerifyInterrupted(t *testing.T) {
+// TestInterrupted: commands that read an image say so in their own words, and write
+// nothing.
+func TestInterrupted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
 	w, err := image.Create(dir, image.Options{})
 	if err == nil {
-		err = w.Commit(&image.Manifest{})
+		err = errors.Join(w.Add(image.PSTree, "", &pstree.PstreeEntry{Pid: new(uint32(2)), Ppid: new(uint32(1)), Pgid: new(uint32(2)), Sid: new(uint32(2))}), w.Commit(&image.Manifest{}))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, asJSON := range []bool{false, true} {
-		var out bytes.Buffer
-		err = runVerify(ctx, &app{out: &out, err: &out}, keyFlags{}, dir, asJSON)
-		if failure.Code(err) != failure.CodeInterrupted || err.Error() != "verify "+dir+": interrupted" || out.Len() > 0 {
-			t.Errorf("%v, %s", err, &out)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"verify", dir}, "verify " + dir + ": interrupted"},
+		{[]string{"verify", dir, "--json"}, "verify " + dir + ": interrupted"},
+		{[]string{"inspect", dir}, "inspect " + dir + ": interrupted"},
+		{[]string{"inspect", dir, "--json"}, "inspect " + dir + ": interrupted"},
+		{[]string{"diff", dir, dir}, "diff: interrupted"},
+		{[]string{"core", dir, "2", "-"}, "core: interrupted; nothing was written"},
+		{[]string{"check", dir}, "check " + dir + ": interrupted"},
+	} {
+		var out, stderr bytes.Buffer
+		a := &app{out: &out, err: &stderr, getenv: func(string) string { return "" }}
+		if code := a.run(ctx, c.args); code != failure.CodeInterrupted || stderr.String() != "ckpt: error: "+c.want+"\n" || out.Len() > 0 {
+			t.Errorf("%v: code %d, %q, %q", c.args, code, &stderr, &out)
 		}
 	}
 }

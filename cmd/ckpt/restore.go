@@ -84,7 +84,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
-	in, err := openImage(keys, dir)
+	in, err := openImage(ctx, keys, dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return a.meantContainer("restore", err, dir)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/dump"
+	"ckpt/failure"
 	"ckpt/image"
 )
 
@@ -55,7 +57,7 @@ func isNull(fd int) bool {
 }
 
 // openImage opens the image in a directory or file, or on standard input.
-func openImage(k image.Keys, path string) (*image.Reader, error) {
+func openImage(ctx context.Context, k image.Keys, path string) (*image.Reader, error) {
 	if path != stdio {
 		return k.Open(path)
 	}
@@ -70,5 +72,22 @@ func openImage(k image.Keys, path string) (*image.Reader, error) {
 	case err == nil && st.Mode().IsRegular():
 		return k.OpenStream(in, in.Name())
 	}
-	return k.ReceiveStream(in, spool(), in.Name())
+	return received(ctx, k, in)
+}
+
+// received reads a stream to its end, or until ctx ends: whoever writes it may not go on.
+func received(ctx context.Context, k image.Keys, in *os.File) (*image.Reader, error) {
+	var r *image.Reader
+	var err error
+	done := make(chan struct{})
+	go func() {
+		r, err = k.ReceiveStream(in, spool(), in.Name())
+		close(done)
+	}()
+	select {
+	case <-done:
+		return r, err
+	case <-ctx.Done():
+		return nil, failure.Mark(failure.ErrInterrupted, errors.New("restore: interrupted; nothing was started"))
+	}
 }

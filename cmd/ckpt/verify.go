@@ -34,13 +34,13 @@ that was signed (ckpt dump --sign).`,
 }
 
 func runVerify(ctx context.Context, a *app, keys keyFlags, dir string, asJSON bool) error {
-	r, err := keys.open(a, "verify", dir)
+	r, err := keys.open(ctx, a, "verify", dir)
 	if err == nil {
 		defer r.Close()
 		err = ofImage(dir, r.Verify(ctx))
 	}
-	if errors.Is(err, context.Canceled) {
-		return failure.Mark(failure.ErrInterrupted, fmt.Errorf("verify %s: interrupted", dir))
+	if err != nil && ctx.Err() != nil {
+		return interrupted(ctx, "verify "+dir, err)
 	}
 	if asJSON && (err == nil || errors.Is(err, failure.ErrDamaged)) {
 		return errors.Join(a.printJSON(verified(r, dir, keys.verify != "", err)), err)
