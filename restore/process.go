@@ -243,24 +243,13 @@ func (s *session) compile(t *kind.Target) error {
 }
 
 // dropEnds takes from a process what helpers and zombies have told it by
-// ending: SIGCHLD, and of zombies whatever else they were born to tell it.
-// What it had before comes with the pending signals.
+// ending: SIGCHLD, and whatever else they were born to tell it, one each, since
+// real-time signals do not merge. What it had before comes with the pending
+// signals.
 func (s *session) dropEnds(t *kind.Target) {
-	ends := []uint32{uint32(unix.SIGCHLD)}
-	for _, z := range s.r.Targets {
-		if sig := z.Extra.GetExitSignal(); (z.Zombie || s.byHelper(z)) && z.Entry.GetPpid() == uint32(t.VPID) && sig != uint32(unix.SIGCHLD) && sig != 0 {
-			ends = append(ends, sig) // one each: real-time signals do not merge
-		}
+	for _, sig := range append([]unix.Signal{unix.SIGCHLD}, s.told[t.VPID]...) {
+		takeSignal(t.Main, uint32(sig))
 	}
-	for _, sig := range ends {
-		takeSignal(t.Main, sig)
-	}
-}
-
-// byHelper tells whether a helper has given birth to a process in its parent's
-// place (tree.Enter), and told that by ending with the same signal.
-func (s *session) byHelper(t *kind.Target) bool {
-	return s.owners.owns[space{"pid", uint32(t.VPID)}] != 0
 }
 
 // takeSignal takes one signal from those that wait, if it is there (else EAGAIN).

@@ -16,6 +16,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/image"
@@ -175,6 +177,7 @@ type session struct {
 	// endings are the steps that come when those that are about to end have
 	// done what only they can.
 	endings    []tree.Step
+	told       map[pidns.VPID][]unix.Signal  // tree.Told
 	stubs      map[pidns.VPID]*tracee.Thread // bare children by the id inside
 	born       map[pidns.VPID]pidns.Chain    // their ids
 	ended      map[pidns.VPID]bool           // those of them that were told to end

@@ -45,6 +45,7 @@ func (s *session) tree() error {
 		return err
 	}
 	s.tellThreads(steps)
+	s.told = tree.Told(steps)
 	for _, t := range s.r.Targets {
 		stub := s.stubs[t.VPID]
 		if stub == nil && !t.Zombie {

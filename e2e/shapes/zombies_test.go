@@ -132,6 +132,26 @@ var zombies = []shape{
 		waited(p, "parent", "alive", exited(4), unix.WALL)
 		waited(p, "parent", "silent", exited(3), unix.WCLONE)
 	}},
+	{name: "dead session leaders whose end told something else", build: func(p *puppet) {
+		for _, parent := range []string{"free", "signalled"} {
+			p.fork("root", parent)
+			p.clone(parent, parent+" leader", 0, unix.SIGUSR1)
+			p.setsid(parent + " leader")
+			p.clone(parent+" leader", parent+" member", unix.CLONE_PARENT, 0)
+			p.exit(parent+" leader", 0)
+			p.wait(parent, parent+" leader", unix.WCLONE)
+			is(p, "told", p.do(parent, opTake, int(unix.SIGUSR1))[0], int(unix.SIGUSR1))
+		}
+		p.do("root", opKill, p.task("signalled").pid, int(unix.SIGUSR1))
+	}, after: func(p *puppet) {
+		is(p, "nothing waits", p.do("free", opTake, int(unix.SIGUSR1))[0], -int(unix.EAGAIN))
+		is(p, "what root sent", p.do("signalled", opTake, int(unix.SIGUSR1))[0], int(unix.SIGUSR1))
+		for _, parent := range []string{"free", "signalled"} {
+			p.exit(parent+" member", 2)
+			is(p, "told anew", p.do(parent, opTake, int(unix.SIGUSR1))[0], int(unix.SIGUSR1))
+			waited(p, parent, parent+" member", exited(2), unix.WCLONE)
+		}
+	}},
 	{name: "zombies of a parent that ignores ends by now", build: func(p *puppet) {
 		p.fork("root", "parent")
 		p.fork("parent", "zombie")

@@ -155,6 +155,12 @@ func rebuildOnce(rows []Row, o Options) ([]Row, error) {
 	if err := m.run(steps); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, list(steps))
 	}
+	told := Told(steps)
+	for _, t := range m.procs {
+		if d := cmp.Diff(t.told, told[t.pid]); !t.dead && d != "" {
+			return nil, fmt.Errorf("pid %d is told by ends: -model +Told:\n%s%s", t.pid, d, list(steps))
+		}
+	}
 	return m.rows(o.NoInit), nil
 }
 

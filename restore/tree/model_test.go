@@ -32,6 +32,7 @@ type task struct {
 	leader         bool // signal->leader
 	subreaper      bool
 	exitSignal     unix.Signal
+	told           []unix.Signal     // by children that ended, but for SIGCHLD
 	obj            map[uint64]uint64 // clone flag -> object
 }
 
@@ -225,6 +226,9 @@ func (m *model) exit(pid pidns.VPID, status unix.WaitStatus) error {
 		}
 	}
 	p.dead, p.status = true, status
+	if s := p.exitSignal; s != 0 && s != unix.SIGCHLD {
+		m.procs[p.parent].told = append(m.procs[p.parent].told, s)
+	}
 	return nil
 }
 
