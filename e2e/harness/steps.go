@@ -116,6 +116,9 @@ func (e *Env) steps(n int, do func(command, taker int) error, args []string) (ou
 		return out, err
 	}
 	t := &tracer{main: cmd.Process.Pid, n: n, do: do, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}, inside: map[int]bool{}}
+	if err := t.seize(); err != nil {
+		return out, fmt.Errorf("seize it: %w", err)
+	}
 	code, err := t.run()
 	if err != nil {
 		return out, err
@@ -141,6 +144,48 @@ type tracer struct {
 	hit     bool
 	seen    map[int]bool // threads that are set up
 	inside  map[int]bool // those in a system call
+}
+
+// seize takes a command that was started with PTRACE_TRACEME, and has executed ckpt,
+// by PTRACE_SEIZE instead: what a seized process brings forth begins without a
+// SIGSTOP. That would stop it for good if the tracer ended before it came (ptrace(2)).
+func (t *tracer) seize() error {
+	options := threads
+	if t.follow {
+		options = family
+	}
+	t.seen[t.main] = true
+	for _, do := range []func() error{
+		t.stops,
+		func() error { return unix.Kill(t.main, unix.SIGSTOP) },
+		func() error { return unix.PtraceDetach(t.main) },
+		t.stops,
+		func() error { return unix.PtraceSeize(t.main) },
+		t.stops,
+		func() error { return unix.PtraceSetOptions(t.main, options) },
+		func() error { return unix.Kill(t.main, unix.SIGCONT) },
+		func() error { return unix.PtraceSyscall(t.main, 0) },
+	} {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stops waits until the command has stopped.
+func (t *tracer) stops() error {
+	for {
+		var ws unix.WaitStatus
+		_, err := unix.Wait4(t.main, &ws, unix.WALL|unix.WUNTRACED, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && !ws.Stopped() {
+			err = fmt.Errorf("it has ended: %#x", ws)
+		}
+		return err
+	}
 }
 
 // run lets ckpt run until the command has ended, and gives its exit code, -1 when it
@@ -186,7 +231,7 @@ func (t *tracer) resume(tid, deliver int) error {
 func (t *tracer) stopped(tid int, ws unix.WaitStatus) (deliver unix.Signal, err error) {
 	sig := unix.Signal(ws.StopSignal())
 	switch {
-	case !t.seen[tid]: // born, or just executed
+	case !t.seen[tid]: // just born
 		t.seen[tid] = true
 		options := threads
 		if t.follow && unix.Tgkill(t.main, tid, 0) == nil { // a thread of the command's
