@@ -117,7 +117,8 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 	case err != nil:
 		werr := cmd.Wait()
 		err = fmt.Errorf("the supervisor of %s gave no answer (%s): %w", req.Name, how(werr), err)
-		return nil, errors.Join(err, NewStore(req.State).sweep(req.Name))
+		_, left := NewStore(req.State).Sweep(req.Name)
+		return nil, errors.Join(err, left)
 	case len(a.Failure) > 0:
 		cmd.Wait() // its name is free again when it has ended
 		return nil, fromWire(a.Failure)

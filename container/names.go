@@ -15,7 +15,7 @@ import (
 // Name is one that a restore is about to make in the file system: a socket, or that
 // of a deleted file for the instant until it is deleted again. Should ckpt be killed
 // meanwhile, whoever finds that out removes it: the command that waited for the
-// restore, the next that takes the container's name, or rm.
+// restore, the next that takes the container's name, or rm (Sweep).
 type Name struct {
 	Path string    `json:"path"`
 	Mode uint32    `json:"mode"` // as in stat(2)
@@ -128,24 +128,4 @@ func (n Name) undo() error {
 // own gives the file of that name its owner and its rights back.
 func (n Name) own() error {
 	return errors.Join(unix.Lchown(n.Path, int(n.UID), int(n.GID)), unix.Chmod(n.Path, n.Mode&0o7777))
-}
-
-// sweep removes what the supervisor of that name has left behind, which was killed
-// while it made the container.
-func (s *Store) sweep(name string) error {
-	return s.locked(func() error {
-		c := &Container{store: s, dir: filepath.Join(s.dir, name)}
-		if busy, err := lockedForWriting(c.file(lockFile)); err != nil || busy {
-			return err
-		}
-		if now, err := s.read(name); err != nil || now != nil {
-			if err != nil || now.damage != nil {
-				return err
-			}
-			if alive, err := now.alive(); err != nil || alive {
-				return err // it has come as far as that, and runs
-			}
-		}
-		return c.removeNames()
-	})
 }

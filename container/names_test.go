@@ -45,7 +45,9 @@ func TestNames(t *testing.T) {
 	write("other", "")
 	write("kept", "")
 	check(unix.Mknod(at("replaced"), unix.S_IFSOCK|0o600, 0))
-	check(s.sweep("a"))
+	if swept, err := s.Sweep("a"); err != nil || !swept {
+		t.Errorf("swept: %v, %v", swept, err)
+	}
 	ents, err := os.ReadDir(dir)
 	check(err)
 	var left []string
@@ -60,8 +62,11 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s is %v (%v)", name, st, err)
 		}
 	}
-	if _, err := os.Lstat(c.file(namesFile)); !os.IsNotExist(err) {
-		t.Errorf("the list is left (%v)", err)
+	if _, err := os.Lstat(c.dir); !os.IsNotExist(err) {
+		t.Errorf("its directory is left (%v)", err)
+	}
+	if swept, err := s.Sweep("a"); err != nil || swept {
+		t.Errorf("swept once more: %v, %v", swept, err)
 	}
 }
 

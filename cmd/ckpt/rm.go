@@ -1,6 +1,12 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"ckpt/failure"
+)
 
 func newRmCommand(a *app) *cobra.Command {
 	var force bool
@@ -16,6 +22,14 @@ are.`,
 				return err
 			}
 			c, err := s.Entry(args[0])
+			if errors.Is(err, failure.ErrNoContainer) {
+				swept, serr := s.Sweep(args[0])
+				if swept {
+					a.say("%s: removed what is left of a start or restore that was killed", args[0])
+					return nil
+				}
+				return errors.Join(err, serr)
+			}
 			if err != nil {
 				return err
 			}

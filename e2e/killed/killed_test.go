@@ -262,6 +262,9 @@ func TestRestore(t *testing.T) {
 						}
 						return nil
 					})
+					if _, err := os.Lstat(filepath.Join(e.State(), c.Name)); !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%s: its directory is left (%v)", what, err)
+					}
 					if now := files(t, e.Dir, e.State()); !there && now != before {
 						t.Errorf("%s: there was\n%s\nthere is\n%s", what, before, now)
 					}
