@@ -53,7 +53,7 @@ type Options struct {
 	// this machine until it is restored: an nftables table. May be nil.
 	Leave func(table string) error
 	// Commit is called once the image is whole and on disk, right before the
-	// container is ended. May be nil.
+	// container is ended. If it fails, so does the dump. May be nil.
 	Commit func(dir string) error
 }
 
@@ -107,7 +107,7 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	}
 	defer func() {
 		if err != nil {
-			out.Abort()
+			err = errors.Join(err, out.Abort())
 		}
 	}()
 
@@ -143,18 +143,17 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := out.Commit(manifest); err != nil {
+	var confirm func() error
+	if o.Commit != nil && !o.LeaveRunning {
+		confirm = func() error { return o.Commit(o.Dir) }
+	}
+	if err := out.CommitIf(manifest, confirm); err != nil {
 		return nil, err
 	}
 	res.Amounts = out.Amounts()
 	if o.LeaveRunning {
 		res.Total = time.Since(began)
 		return res, nil
-	}
-	if o.Commit != nil {
-		if err := o.Commit(o.Dir); err != nil {
-			return nil, err
-		}
 	}
 	s.aboutToEnd()
 	s.end()

@@ -140,6 +140,10 @@ func Hints(err error) []string {
 		out = []string{"raise the limit on file sizes (ulimit -f)"}
 	case errors.Is(err, syscall.ENFILE):
 		out = []string{"allow more open files on this machine (sysctl fs.file-max), or end programs that have many"}
+	default:
+		if h := hintOfPath(err); h != "" {
+			out = []string{h}
+		}
 	}
 	return out
 }

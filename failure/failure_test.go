@@ -3,6 +3,7 @@ package failure_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"testing"
@@ -52,6 +53,12 @@ func TestHintsOfErrno(t *testing.T) {
 		{failure.WithHint(failure.Mark(failure.ErrUnsupported, few), "wait"), []string{"wait"}},
 		{&failure.Error{Err: few}, []string{"allow ckpt more open files (ulimit -Hn)"}},
 		{syscall.EIO, nil},
+		{failure.OnDisk(syscall.EIO, "/my disk/image"), []string{"the disk of '/my disk/image' fails, or cannot be reached any more (dmesg tells more): use another one, and do not trust what is there"}},
+		{failure.OnDisk(syscall.EDQUOT, "/home/x"), []string{"remove something of yours from the file system of /home/x, have your quota there raised, or use another file system"}},
+		{failure.OnDisk(syscall.EPERM, "/home/x"), nil},
+		{&fs.PathError{Op: "write", Path: "/run/ckpt/a/log", Err: syscall.ENOSPC}, []string{"make room on the file system of /run/ckpt/a, or use another one"}},
+		{&os.LinkError{Op: "rename", Old: "/run/ckpt/a/new", New: "/run/ckpt/a/state", Err: syscall.EIO}, []string{"the disk of /run/ckpt/a fails, or cannot be reached any more (dmesg tells more): use another one, and do not trust what is there"}},
+		{&fs.PathError{Op: "read", Path: "/proc/1/mem", Err: syscall.EIO}, nil},
 	} {
 		if d := cmp.Diff(c.want, failure.Hints(c.err)); d != "" {
 			t.Errorf("%v:\n%s", c.err, d)

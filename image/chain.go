@@ -45,7 +45,7 @@ func (r *Reader) openParent(line []*Reader) error {
 	case r.manifest == nil && errors.Is(err, unix.ENOENT):
 		return nil
 	case err != nil:
-		return secret(brokenChain(r, was, err))
+		return unread(brokenChain(r, was, err))
 	}
 	if to, err := os.Readlink(filepath.Join(r.store.path(), link)); err == nil {
 		path = to
@@ -81,12 +81,12 @@ func checkLine(d *os.File, line []*Reader) error {
 	}
 	var st, other unix.Stat_t
 	if err := unix.Fstat(int(d.Fd()), &st); err != nil {
-		return fmt.Errorf("stat %s: %w", d.Name(), err)
+		return unread(fmt.Errorf("stat %s: %w", d.Name(), failure.WithoutPath(err)))
 	}
 	for _, r := range line {
 		in := r.store.(*directory)
 		if err := unix.Fstat(int(in.dir.Fd()), &other); err != nil {
-			return fmt.Errorf("stat %s: %w", r.store.path(), err)
+			return unread(fmt.Errorf("stat %s: %w", r.store.path(), failure.WithoutPath(err)))
 		}
 		if st.Dev == other.Dev && st.Ino == other.Ino {
 			return failure.Damagedf("%s is its own parent", d.Name())
@@ -115,7 +115,11 @@ func brokenChain(r *Reader, was *Ancestor, err error) error {
 	if where == "" {
 		where = parentLink
 	}
-	return failure.WithHint(failure.Damagedf("the image is incremental, and its parent %s cannot be opened: %w", where, err),
+	err = fmt.Errorf("the image is incremental, and its parent %s cannot be opened: %w", where, err)
+	if diskFails(err) {
+		return err
+	}
+	return failure.WithHint(failure.Mark(failure.ErrDamaged, err),
 		"put that image back where it was, or let the link lead to it: "+relink(r))
 }
 

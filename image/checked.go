@@ -34,7 +34,7 @@ func (c *checked) at(off int64) ([]byte, error) {
 			if errors.Is(err, io.EOF) {
 				return nil, c.damaged(from+int64(k), "it is cut off")
 			}
-			return nil, fmt.Errorf("read %s: %w", c.name, err)
+			return nil, err
 		}
 		if c.sums != nil && !c.sums.right(index, c.buf) {
 			return nil, c.damaged(from, "checksum")

@@ -16,7 +16,11 @@ import (
 // Commit writes what is left and then the manifest, whose Format and Sums it
 // sets, makes all of it durable and gives DIR its name. After an error the
 // caller calls Abort.
-func (w *Writer) Commit(manifest *Manifest) error {
+func (w *Writer) Commit(manifest *Manifest) error { return w.CommitIf(manifest, nil) }
+
+// CommitIf is Commit for an image that is to be only if confirm, which is called when
+// DIR has its name, gives no error. nil: it always is.
+func (w *Writer) CommitIf(manifest *Manifest, confirm func() error) error {
 	w.mu.Lock()
 	pages := slices.Collect(maps.Values(w.pages))
 	w.mu.Unlock()
@@ -60,6 +64,11 @@ func (w *Writer) Commit(manifest *Manifest) error {
 	}
 	if err := w.to.finish(append(names, w.storedName(manifestFormat.Name("")))); err != nil {
 		return err
+	}
+	if confirm != nil {
+		if err := confirm(); err != nil {
+			return errors.Join(err, w.to.retract())
+		}
 	}
 	w.done = true
 	w.to.close()

@@ -110,6 +110,8 @@ func noWrite(path string, err error) error {
 		hint = "give a shorter name" // that of the unfinished image is longer by its ending
 	case errors.Is(err, unix.EROFS):
 		hint = "give a name on another file system: this one is mounted read-only"
+	case failure.OnDisk(err, path) != err:
+		return failure.OnDisk(fmt.Errorf("an image cannot be put at %s: %w", path, err), path)
 	}
 	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %w", path, err), hint)
 }
@@ -127,6 +129,9 @@ func (p *place) makePartial() (*os.File, error) {
 		stale := err != nil
 		d, err := p.lockPartial(name)
 		if err != nil {
+			if !stale {
+				_ = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+			}
 			return nil, err
 		}
 		if d == nil { // removed in between by another dump: it is that one's now
@@ -155,7 +160,7 @@ func (p *place) lockPartial(name string) (*os.File, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", p.path+partial, err)
+		return nil, failure.OnDisk(fmt.Errorf("open %s: %w", p.path+partial, err), p.path)
 	}
 	d := os.NewFile(uintptr(fd), p.path+partial)
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -164,12 +169,12 @@ func (p *place) lockPartial(name string) (*os.File, error) {
 			return nil, failure.WithHint(fmt.Errorf("another dump is writing %s", p.path+partial),
 				"wait for it, or give another name")
 		}
-		return nil, fmt.Errorf("lock %s: %w", p.path+partial, err)
+		return nil, failure.OnDisk(fmt.Errorf("lock %s: %w", p.path+partial, err), p.path)
 	}
 	var held, there unix.Stat_t
 	if err := unix.Fstat(fd, &held); err != nil {
 		_ = d.Close()
-		return nil, fmt.Errorf("stat %s: %w", p.path+partial, err)
+		return nil, failure.OnDisk(fmt.Errorf("stat %s: %w", p.path+partial, err), p.path)
 	}
 	err = unix.Fstatat(int(p.parent.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil || held.Ino != there.Ino || held.Dev != there.Dev {
@@ -223,12 +228,23 @@ func (p *place) finish() error {
 		err = unix.Renameat(fd, p.name+partial, fd, p.name)
 	}
 	if err != nil {
-		return fmt.Errorf("rename %s to %s: %w", p.path+partial, p.path, err)
+		return failure.OnDisk(fmt.Errorf("rename %s to %s: %w", p.path+partial, p.path, err), p.path)
 	}
 	if err := unix.Fsync(fd); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: fsync(2) means nothing there
-		// Not saved: take the name back, so that Abort finds it.
-		_ = unix.Renameat2(fd, p.name, fd, p.name+partial, unix.RENAME_NOREPLACE)
-		return fmt.Errorf("sync the directory of %s: %w", p.path, err)
+		return errors.Join(failure.OnDisk(fmt.Errorf("sync the directory of %s: %w", p.path, err), p.path), p.retract())
+	}
+	return nil
+}
+
+// retract renames NAME to NAME.partial, for what is not to be an image after all.
+func (p *place) retract() error {
+	fd := int(p.parent.Fd())
+	err := unix.Renameat2(fd, p.name, fd, p.name+partial, unix.RENAME_NOREPLACE)
+	if err != nil { // the file system knows no flags; nothing is there, since the directory is locked
+		err = unix.Renameat(fd, p.name, fd, p.name+partial)
+	}
+	if err != nil {
+		return failure.WithHint(fmt.Errorf("rename %s back to %s: %w", p.path, p.path+partial, err), "do not rely on that image: remove it: rm -r "+failure.Quote(p.path))
 	}
 	return nil
 }

@@ -203,10 +203,7 @@ func (f *frames) read(b []byte, at int64) error {
 	if errors.Is(err, io.EOF) {
 		return f.damaged("it is cut off")
 	}
-	if errors.Is(err, failure.ErrDamaged) {
-		return err
-	}
-	return fmt.Errorf("read %s: %w", f.name, err)
+	return err
 }
 
 // ReadAt decodes (io.ReaderAt).

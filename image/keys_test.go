@@ -238,3 +238,21 @@ func TestEncryptedAndSigned(t *testing.T) {
 		t.Errorf("signed by %x (%v)", by, err)
 	}
 }
+
+// What the end of an encrypted file could not write is told by the commit, also where
+// whoever closed it has not looked.
+func TestUnfinishedFileIsNotCommitted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "img")
+	w, err := Create(dir, Options{Encrypt: []age.Recipient{newIdentity(t).Recipient()}})
+	check(t, err)
+	f, err := w.File("extra-1.img")
+	check(t, err)
+	_, err = f.Write([]byte("secret"))
+	check(t, err)
+	check(t, f.(*outFile).file.Close()) // as if the disk failed from now on
+	_ = f.Close()
+	if err := w.Commit(&Manifest{}); err == nil || !strings.Contains(err.Error(), "write extra-1.img.age") {
+		t.Errorf("error %v", err)
+	}
+	check(t, w.Abort())
+}

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type outFile struct {
 	sum    *summer        // nil: it is summed by reading it back
 	sealed io.WriteCloser // encrypts; nil: plain
 	ended  bool
+	failed error // the first that went wrong: it must not come to a commit, whoever was told
 }
 
 // make makes a file. summed: its sums are made as it is written.
@@ -63,17 +65,18 @@ func (f *outFile) Write(b []byte) (int, error) {
 	return f.sealed.Write(b)
 }
 
-// Close ends the file. To close it twice does no harm.
+// Close ends the file, and tells, each time that it is called, whether all of it was
+// written.
 func (f *outFile) Close() error {
 	if f.ended {
-		return nil
+		return f.failed
 	}
 	f.ended = true
-	var err error
 	if f.sealed != nil {
-		err = f.sealed.Close()
+		f.failed = cmp.Or(f.failed, f.sealed.Close())
 	}
-	return errors.Join(err, f.w.to.ended(f.file))
+	f.failed = cmp.Or(f.failed, f.w.to.ended(f.file))
+	return f.failed
 }
 
 // direct writes what is stored.
@@ -88,7 +91,8 @@ func (d direct) Write(b []byte) (int, error) {
 	}
 	n, err := d.f.file.Write(b)
 	if err != nil {
-		err = writeError(d.f.name, err)
+		err = writeError(d.f.name, d.f.w.to.where(), err)
+		d.f.failed = cmp.Or(d.f.failed, err)
 	}
 	return n, err
 }
@@ -156,8 +160,8 @@ func unsealError(name string, err error) error {
 	if errors.Is(err, failure.ErrDamaged) {
 		return err
 	}
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		return fmt.Errorf("read %s: %w", name, pe.Err)
+	if re, ok := errors.AsType[*readError](err); ok {
+		return re
 	}
 	return failure.Damagedf("%s is damaged: it does not decrypt: %w", name, err)
 }

@@ -65,7 +65,7 @@ func (k Keys) Open(path string) (*Reader, error) {
 	}
 	if err != nil {
 		_ = f.Close()
-		return nil, err
+		return nil, unread(err)
 	}
 	return named(k.openIn(&directory{dir: f}, nil))
 }
@@ -110,7 +110,7 @@ func notOpened(dir string, err error) error {
 	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ELOOP):
 		return failure.WithHint(fmt.Errorf("read the image %s: %w", dir, failure.WithoutPath(err)), giveImage)
 	}
-	return secret(fmt.Errorf("read the image %s: %w", dir, failure.WithoutPath(err)))
+	return unread(fmt.Errorf("read the image %s: %w", dir, failure.WithoutPath(err)))
 }
 
 const giveImage = "give the directory that `ckpt dump` has written"
@@ -119,15 +119,6 @@ const giveImage = "give the directory that `ckpt dump` has written"
 func neither(path string) error {
 	return failure.WithHint(fmt.Errorf("read the image %s: it is neither a directory nor a file", path),
 		giveImage+", or a file with a stream", "a stream is read as it comes from standard input: ckpt restore -")
-}
-
-// secret adds to a refusal of the file system what to do about it: an image is
-// its maker's alone (mode 0700).
-func secret(err error) error {
-	if !errors.Is(err, unix.EACCES) {
-		return err
-	}
-	return failure.WithHint(err, "an image can be read by who made it: run ckpt as that user, or as root")
 }
 
 func unfinished(path string) error {
@@ -251,7 +242,7 @@ func (r *Reader) openManifest() (*Decoder, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, f.size))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, err
 	}
 	id := sha256.Sum256(b)
 	r.id = id[:]

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"ckpt/failure"
 )
 
 // Pages that are the same in several address spaces are written once, and so that
@@ -75,7 +77,7 @@ func (p *PagesWriter) foresee(vaddr uint64, n int) error {
 // readBack reads pages that were written, from the one of a number on.
 func (p *PagesWriter) readBack(index uint64, b []byte) error {
 	if _, err := p.file.file.ReadAt(b, int64(index*PageSize)); err != nil {
-		return fmt.Errorf("read %s back: %w", pagesName(p.num), err)
+		return failure.OnDisk(fmt.Errorf("read %s back: %w", pagesName(p.num), failure.WithoutPath(err)), p.w.to.where())
 	}
 	return nil
 }

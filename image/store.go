@@ -2,12 +2,15 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // store is where the files of an image are: a directory, or a stream in one file.
@@ -43,10 +46,31 @@ func (s *stored) ReadAt(b []byte, off int64) (int, error) {
 		b = b[:s.size-off]
 	}
 	n, err := s.file.ReadAt(b, s.at+off)
-	if err == nil && short {
+	switch {
+	case err == nil && short:
 		err = io.EOF
+	case err != nil && err != io.EOF:
+		err = &readError{unread(fmt.Errorf("read %s: %w", s.file.Name(), failure.WithoutPath(err)))}
 	}
 	return n, err
+}
+
+// readError is that of a file which could not be read, whatever is in it. It says
+// which.
+type readError struct{ error }
+
+func (e *readError) Unwrap() error { return e.error }
+
+// unread adds to an error of the file system what to do about it: an image is its
+// maker's alone (mode 0700), and disks fail.
+func unread(err error) error {
+	switch {
+	case errors.Is(err, unix.EACCES):
+		return failure.WithHint(err, "an image can be read by who made it: run ckpt as that user, or as root")
+	case diskFails(err):
+		return failure.WithHint(err, "its disk fails, or cannot be reached any more (dmesg tells more): take another copy of the image")
+	}
+	return err
 }
 
 func (s *stored) Close() error {
@@ -55,6 +79,9 @@ func (s *stored) Close() error {
 	}
 	return s.file.Close()
 }
+
+// diskFails tells whether a device, or the server of a network file system, does.
+func diskFails(err error) bool { return errors.Is(err, unix.EIO) || errors.Is(err, unix.ESTALE) }
 
 // directory is an image as CRIU has it. It is held open and no path is named
 // again, so it can be read when the thread's mount namespace has changed.
@@ -78,12 +105,12 @@ func (d *directory) list() (sizes map[string]int64, odd string, err error) {
 func (d *directory) listIn(dir *os.File, in string) (odd string, err error) {
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return "", fmt.Errorf("read the directory: %w", err)
+		return "", unread(fmt.Errorf("read the directory: %w", failure.WithoutPath(err)))
 	}
 	for _, n := range names {
 		var st unix.Stat_t
 		if err := unix.Fstatat(int(dir.Fd()), n, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return "", secret(fmt.Errorf("stat %s: %w", in+n, err))
+			return "", unread(fmt.Errorf("stat %s: %w", in+n, err))
 		}
 		sort := st.Mode & unix.S_IFMT
 		switch {
@@ -105,7 +132,7 @@ func (d *directory) listIn(dir *os.File, in string) (odd string, err error) {
 func (d *directory) listLevel(name string) (odd string, err error) {
 	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", secret(fmt.Errorf("open %s: %w", name, err))
+		return "", unread(fmt.Errorf("open %s: %w", name, err))
 	}
 	dir := os.NewFile(uintptr(fd), name)
 	defer dir.Close()
@@ -119,7 +146,7 @@ func (d *directory) open(name string) (*stored, error) {
 	// O_NONBLOCK: were it a FIFO by now, open(2) would wait for ever.
 	fd, err := unix.Openat(int(d.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, secret(fmt.Errorf("open %s: %w", name, err))
+		return nil, unread(fmt.Errorf("open %s: %w", name, err))
 	}
 	return &stored{file: os.NewFile(uintptr(fd), name), size: d.all[name]}, nil
 }

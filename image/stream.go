@@ -64,6 +64,8 @@ func unnamed(dir string) (*os.File, error) {
 	return nil, failure.WithHint(fmt.Errorf("keep the stream in %s: %w", dir, err), "name another directory for it: TMPDIR=DIR ckpt ...")
 }
 
+func (s *stream) where() string { return s.spool }
+
 func (s *stream) ended(*os.File) error { return nil }
 
 func (s *stream) put(name string, b []byte) error {
@@ -116,12 +118,12 @@ func (s *stream) write(names []string) error {
 	now := time.Now().Truncate(time.Second)
 	for _, d := range s.dirs {
 		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d + "/", Mode: 0o700, ModTime: now}); err != nil {
-			return streamError(err)
+			return s.failed(err)
 		}
 	}
 	for _, l := range s.links {
 		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: l[1], Linkname: l[0], Mode: 0o777, ModTime: now}); err != nil {
-			return streamError(err)
+			return s.failed(err)
 		}
 	}
 	buf := make([]byte, 1<<20)
@@ -136,34 +138,41 @@ func (s *stream) write(names []string) error {
 			size = from.size
 		}
 		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600, ModTime: now}); err != nil {
-			return streamError(err)
+			return s.failed(err)
 		}
 		if from == nil {
 			if _, err := t.Write(s.small[name]); err != nil {
-				return streamError(err)
+				return s.failed(err)
 			}
 		} else if _, err := io.CopyBuffer(t, io.NewSectionReader(from, 0, size), buf); err != nil {
-			return streamError(err)
+			return s.failed(err)
 		}
 	}
 	if err := t.Close(); err != nil {
-		return streamError(err)
+		return s.failed(err)
 	}
 	if f, ok := s.out.(*os.File); ok {
 		if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: a pipe, a socket
-			return streamError(err)
+			return s.failed(err)
 		}
 	}
 	return nil
 }
 
-func streamError(err error) error {
+func (s *stream) failed(err error) error {
 	err = fmt.Errorf("write the stream: %w", failure.WithoutPath(err))
 	if errors.Is(err, unix.EPIPE) {
 		return failure.WithHint(err, "whoever was to read it has ended: look at what it says")
 	}
+	if f, ok := s.out.(*os.File); ok {
+		if to, lerr := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); lerr == nil {
+			return failure.OnDisk(err, to)
+		}
+	}
 	return err
 }
+
+func (s *stream) retract() error { return nil }
 
 func (s *stream) abort() error { return nil }
 
@@ -241,7 +250,7 @@ func (a *archive) receive(in io.Reader) error {
 		return fmt.Errorf("read the stream: %w", err)
 	}
 	if err := kept.Flush(); err != nil {
-		return writeError("the stream to "+a.file.Name(), err)
+		return writeError("the stream to "+a.file.Name(), a.file.Name(), err)
 	}
 	return nil
 }
@@ -275,7 +284,7 @@ func (a *archive) index(r io.Reader, at func() (int64, error)) error {
 		case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrFieldTooLong):
 			return failure.WithHint(failure.Damagedf("it is no image: neither a directory nor a stream"), "give what `ckpt dump NAME -` has written, or a directory")
 		case err != nil:
-			return fmt.Errorf("read the stream: %w", err)
+			return unread(fmt.Errorf("read the stream: %w", failure.WithoutPath(err)))
 		case n == mostMembers:
 			return failure.Damagedf("the stream has more than %d files", mostMembers)
 		}

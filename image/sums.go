@@ -148,9 +148,9 @@ func sumPart(open func(string) (*stored, error), p part, buf []byte, strong bool
 		n, err := f.ReadAt(buf[:min(len(buf), p.size-at)], p.offset()+int64(at))
 		if n == 0 && err != nil {
 			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
+				err = fmt.Errorf("read %s: %w", p.name, io.ErrUnexpectedEOF)
 			}
-			return nil, fmt.Errorf("read %s: %w", p.name, err)
+			return nil, err
 		}
 		sum.add(buf[:n])
 		at += n

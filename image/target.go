@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"ckpt/failure"
 )
 
 // target is where an image is written to: a directory, or a stream.
@@ -23,9 +25,13 @@ type target interface {
 	link(to, name string) error
 	// pathOfParent is the way to an image's directory from that of this one.
 	pathOfParent(*Reader) (string, error)
+	// where is the file or directory that is written to, as the user knows it.
+	where() string
 	// finish makes the image durable, and gives it its place: before, there is
 	// none. names are all files, the manifest last.
 	finish(names []string) error
+	// retract takes that back, so that abort finds it, where it can be.
+	retract() error
 	// abort leaves nothing, unless finish has succeeded. close comes after either.
 	abort() error
 	close()
@@ -38,17 +44,19 @@ type folder struct {
 	levels []string // directories in it
 }
 
+func (f *folder) where() string { return f.path }
+
 func (f *folder) create(name string) (*os.File, error) {
 	fd, err := unix.Openat(int(f.dir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, writeError(name, err)
+		return nil, writeError(name, f.path, err)
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }
 
 func (f *folder) ended(file *os.File) error {
 	if err := file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return writeError(file.Name(), err)
+		return writeError(file.Name(), f.path, err)
 	}
 	return nil
 }
@@ -60,7 +68,7 @@ func (f *folder) put(name string, b []byte) error {
 	}
 	defer file.Close()
 	if _, err := file.Write(b); err != nil {
-		return writeError(name, err)
+		return writeError(name, f.path, err)
 	}
 	return f.ended(file)
 }
@@ -68,20 +76,20 @@ func (f *folder) put(name string, b []byte) error {
 func (f *folder) reopen(name string) (*stored, error) {
 	fd, err := unix.Openat(int(f.dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, failure.OnDisk(fmt.Errorf("open %s: %w", name, err), f.path)
 	}
 	file := os.NewFile(uintptr(fd), name)
 	st, err := file.Stat()
 	if err != nil {
 		_ = file.Close()
-		return nil, fmt.Errorf("stat %s: %w", name, err)
+		return nil, failure.OnDisk(fmt.Errorf("stat %s: %w", name, err), f.path)
 	}
 	return &stored{file: file, size: st.Size()}, nil
 }
 
 func (f *folder) mkdir(name string) error {
 	if err := unix.Mkdirat(int(f.dir.Fd()), name, 0o700); err != nil {
-		return writeError(name, err)
+		return writeError(name, f.path, err)
 	}
 	f.levels = append(f.levels, name)
 	return nil
@@ -89,7 +97,7 @@ func (f *folder) mkdir(name string) error {
 
 func (f *folder) link(to, name string) error {
 	if err := unix.Symlinkat(to, int(f.dir.Fd()), name); err != nil {
-		return writeError(name, err)
+		return writeError(name, f.path, err)
 	}
 	return nil
 }
@@ -107,7 +115,7 @@ func (f *folder) sync(names []string) error {
 	fd := int(f.dir.Fd())
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {
-		return fmt.Errorf("statfs %s: %w", f.dir.Name(), err)
+		return failure.OnDisk(fmt.Errorf("statfs %s: %w", f.dir.Name(), err), f.path)
 	}
 	switch uint32(st.Type) {
 	case unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC:
@@ -119,11 +127,11 @@ func (f *folder) sync(names []string) error {
 		}
 	default:
 		if err := unix.Syncfs(fd); err != nil {
-			return writeError("the image to disk", err)
+			return writeError("the image to disk", f.path, err)
 		}
 	}
 	if err := unix.Fsync(fd); err != nil && !errors.Is(err, unix.EINVAL) {
-		return writeError(f.dir.Name(), err)
+		return writeError(f.dir.Name(), f.path, err)
 	}
 	return nil
 }
@@ -136,22 +144,24 @@ func (f *folder) syncOne(name string) error {
 	err = s.file.Sync()
 	_ = s.Close()
 	if err != nil {
-		return writeError(name, err)
+		return writeError(name, f.path, err)
 	}
 	return nil
 }
 
 func (f *folder) abort() error {
-	if _, err := f.dir.Seek(0, 0); err != nil {
-		return fmt.Errorf("read %s: %w", f.dir.Name(), err)
+	_, err := f.dir.Seek(0, 0)
+	if err == nil {
+		err = removeImage(f.dir)
 	}
-	if err := removeImage(f.dir); err != nil {
-		return fmt.Errorf("remove %s: %w", f.dir.Name(), err)
+	if err == nil {
+		err = unix.Unlinkat(int(f.parent.Fd()), f.name+partial, unix.AT_REMOVEDIR)
 	}
-	if err := unix.Unlinkat(int(f.parent.Fd()), f.name+partial, unix.AT_REMOVEDIR); err != nil {
-		return fmt.Errorf("remove %s: %w", f.dir.Name(), err)
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
 	}
-	return nil
+	return failure.WithHint(fmt.Errorf("remove %s: %w", f.dir.Name(), failure.WithoutPath(err)),
+		"it is no image: remove it, or dump to that name again: rm -r "+failure.Quote(f.dir.Name()))
 }
 
 func (f *folder) close() {

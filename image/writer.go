@@ -205,16 +205,13 @@ func (w *Writer) flush(name string, l *list) error {
 	return nil
 }
 
-// writeError says which file could not be written.
-func writeError(name string, err error) error {
+// writeError says which file could not be written, at or below which path.
+func writeError(name, at string, err error) error {
 	err = fmt.Errorf("write %s: %w", name, failure.WithoutPath(err))
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return failure.WithHint(err, "make room there, or put the image on another file system")
-	case errors.Is(err, unix.EFBIG):
+	if errors.Is(err, unix.EFBIG) {
 		return failure.WithHint(err, "raise the limit on file sizes (ulimit -f)")
 	}
-	return err
+	return failure.OnDisk(err, at)
 }
 
 // end writes the rest of l.

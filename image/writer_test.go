@@ -119,6 +119,27 @@ func TestCommitReplacesNothing(t *testing.T) {
 	}
 }
 
+// An image that is not to be after all leaves nothing.
+func TestCommitIsTakenBack(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "img")
+	w := create(t, dir)
+	no := errors.New("no")
+	err := w.CommitIf(&Manifest{}, func() error {
+		if _, err := os.Stat(filepath.Join(dir, "ckpt.img")); err != nil {
+			t.Error(err)
+		}
+		return no
+	})
+	if !errors.Is(err, no) {
+		t.Errorf("error %v", err)
+	}
+	check(t, w.Abort())
+	if left := names(t, parent); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestStalePartial(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "img")
 	held := create(t, dir)

@@ -140,13 +140,10 @@ func (f *coreFile) Skip(n uint64) error {
 }
 
 func (f *coreFile) failed(err error) error {
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return failure.WithHint(err, "make room there, or write it to another file system")
-	case errors.Is(err, unix.EFBIG):
+	if errors.Is(err, unix.EFBIG) {
 		return failure.WithHint(err, "raise the limit on file sizes (ulimit -f), or write it to a file system that takes larger files")
 	}
-	return err
+	return failure.OnDisk(err, f.name)
 }
 
 // finish makes the file durable and gives it its name. size is in bytes, holes

@@ -57,8 +57,9 @@ func (s syscallEntry) changes() bool {
 // Stepped is how a command of ckpt went whose steps were counted.
 type Stepped struct {
 	Result
-	Steps int  // that it took
-	Hit   bool // it came to the step
+	Steps int    // that it took
+	Hit   bool   // it came to the step
+	What  string // which that was, if it was to fail: "fsync /tmp/image.partial"
 }
 
 // AtStep runs ckpt and sends it a signal when it, or the supervisor that it starts,
@@ -82,13 +83,20 @@ func (e *Env) AtStep(n int, sig unix.Signal, args ...string) Stepped {
 // pid of the command, and that of the thread which is about to take the step.
 func (e *Env) BeforeStep(n int, do func(command, taker int) error, args ...string) Stepped {
 	e.T.Helper()
+	t := newTracer(n, args)
+	t.do = func(tid int, _ syscallEntry) error { return do(t.main, tid) }
+	return e.trace(t, args)
+}
+
+func (e *Env) trace(t *tracer, args []string) Stepped {
+	e.T.Helper()
 	done := make(chan error, 1)
 	var out Stepped
 	go func() {
 		done <- kernel.OnThread(func() (err error) {
 			// Whatever of ckpt goes on running, a supervisor, is let go by the end of
 			// this thread (exit_ptrace() in kernel/ptrace.c).
-			out, err = e.steps(n, do, args)
+			out, err = e.steps(t, args)
 			return err
 		})
 	}()
@@ -103,7 +111,7 @@ func (e *Env) BeforeStep(n int, do func(command, taker int) error, args ...strin
 	return out
 }
 
-func (e *Env) steps(n int, do func(command, taker int) error, args []string) (out Stepped, err error) {
+func (e *Env) steps(t *tracer, args []string) (out Stepped, err error) {
 	cmd := e.Command(context.Background(), Ckpt(), args...)
 	var said, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &errs
@@ -115,7 +123,7 @@ func (e *Env) steps(n int, do func(command, taker int) error, args []string) (ou
 	if err := cmd.Start(); err != nil {
 		return out, err
 	}
-	t := &tracer{main: cmd.Process.Pid, n: n, do: do, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}, inside: map[int]bool{}}
+	t.main = cmd.Process.Pid
 	if err := t.seize(); err != nil {
 		return out, fmt.Errorf("seize it: %w", err)
 	}
@@ -125,7 +133,7 @@ func (e *Env) steps(n int, do func(command, taker int) error, args []string) (ou
 	}
 	// The tracer has reaped it: Wait waits for what it has written only.
 	_ = cmd.Wait()
-	out.Steps, out.Hit = t.count, t.hit
+	out.Steps, out.Hit, out.What = t.count, t.hit, t.what
 	out.Result = Result{Args: args, Code: code, Out: said.String(), Err: errs.String(), Took: time.Since(begin)}
 	return out, nil
 }
@@ -139,11 +147,29 @@ const (
 type tracer struct {
 	main, n int
 	follow  bool
-	do      func(command, taker int) error
+	step    func(tid int, s syscallEntry) string // what a step is called; "": it is none
+	do      func(tid int, s syscallEntry) error  // comes before step n
+	end     func(tid int) error                  // at the end of each call
+	stays   bool                                 // so do all steps behind it
+	goesOn  bool                                 // calls behind it are looked at, too
 	count   int
 	hit     bool
+	what    string
 	seen    map[int]bool // threads that are set up
 	inside  map[int]bool // those in a system call
+}
+
+func newTracer(n int, args []string) *tracer {
+	return &tracer{
+		n: n, follow: args[0] == "restore" || args[0] == "start", seen: map[int]bool{}, inside: map[int]bool{},
+		step: func(_ int, s syscallEntry) string {
+			if s.changes() {
+				return "step"
+			}
+			return ""
+		},
+		end: func(int) error { return nil },
+	}
 }
 
 // seize takes a command that was started with PTRACE_TRACEME, and has executed ckpt,
@@ -221,7 +247,7 @@ func (t *tracer) run() (int, error) {
 
 // resume lets a stopped thread go on: to its next system call, as long as any counts.
 func (t *tracer) resume(tid, deliver int) error {
-	if t.hit {
+	if t.hit && !t.goesOn {
 		return unix.PtraceCont(tid, deliver)
 	}
 	return unix.PtraceSyscall(tid, deliver)
@@ -249,18 +275,23 @@ func (t *tracer) stopped(tid int, ws unix.WaitStatus) (deliver unix.Signal, err 
 // call is at the entry of a system call, or at its end: by turns.
 func (t *tracer) call(tid int) error {
 	if t.inside[tid] = !t.inside[tid]; !t.inside[tid] {
-		return nil
+		return t.end(tid)
 	}
 	s, err := entryOf(tid)
-	if err != nil || !s.changes() {
+	if err != nil {
 		return err
 	}
-	t.count++
-	if t.count != t.n {
+	what := t.step(tid, s)
+	if what == "" {
 		return nil
 	}
-	t.hit = true
-	return t.do(t.main, tid)
+	if t.count++; t.count != t.n && !(t.hit && t.stays) {
+		return nil
+	}
+	if !t.hit {
+		t.hit, t.what = true, what
+	}
+	return t.do(tid, s)
 }
 
 // entryOf reads the call that a stopped thread is about to make: a number, and six

@@ -93,7 +93,7 @@ func TestFull(t *testing.T) {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
-		if r.Code != 1 || !strings.Contains(r.Err, "no space left on device") || !strings.Contains(r.Err, "ckpt: hint: make room there") {
+		if r.Code != 1 || !strings.Contains(r.Err, "no space left on device") || !strings.Contains(r.Err, "ckpt: hint: make room on the file system of "+image+"") {
 			t.Errorf("%s: want exit code 1 and what to do: %v", what, r)
 		}
 		d.empty(what)
