@@ -39,8 +39,12 @@ func (r *Reader) openParent(line []*Reader) error {
 	if !ok {
 		return failure.Damagedf("the image is incremental, and a stream has no parent")
 	}
-	path := filepath.Join(r.store.path(), was.GetPath())
+	path := filepath.Join(r.store.path(), link) // the image itself, in a copy that has followed the link
 	fd, err := unix.Openat(int(in.dir.Fd()), link, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil && was.GetPath() != "" && in.lost(link) {
+		path = filepath.Join(r.store.path(), was.GetPath())
+		fd, err = unix.Openat(int(in.dir.Fd()), was.GetPath(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
 	switch {
 	case r.manifest == nil && errors.Is(err, unix.ENOENT):
 		return nil
@@ -71,6 +75,14 @@ func (r *Reader) openParent(line []*Reader) error {
 	}
 	r.parent = p
 	return nil
+}
+
+// lost tells whether a symbolic link is not there, or is a file with its text, as where
+// a copy has gone through a file system without links.
+func (d *directory) lost(link string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(d.dir.Fd()), link, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return errors.Is(err, unix.ENOENT) || err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // checkLine refuses a chain of images that is too long, or that leads back into

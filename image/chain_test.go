@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -53,6 +54,88 @@ func TestOnlyWhatChangedIsWritten(t *testing.T) {
 	want(t, open(t, filepath.Join(moved, "img2")), "2", "a@10 x@11 c@12 d@13 e@20")
 }
 
+// A copy whose links were followed, or lost, has all that the image has.
+func TestCopiesWithoutLinks(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		copied func(from, to string) *exec.Cmd
+		parent bool // has to be where it was
+	}{
+		{"followed", func(from, to string) *exec.Cmd { return exec.Command("cp", "-rL", from+"/child", to) }, false},
+		{"left out", func(from, to string) *exec.Cmd {
+			return exec.Command("sh", "-c", `cp -a "$1" "$2" && find "$2" -type l -delete`, "sh", from, to)
+		}, true},
+		{"as text", func(from, to string) *exec.Cmd {
+			return exec.Command("sh", "-c", `cp -a "$1" "$2" && find "$2" -type l | while read -r l; do t=$(readlink "$l") && rm "$l" && printf %s "$t" >"$l"; done`, "sh", from, to)
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			from, to := filepath.Join(t.TempDir(), "from"), filepath.Join(t.TempDir(), "to")
+			check(t, os.Mkdir(from, 0o700))
+			after(t, "", filepath.Join(from, "parent"), "a@10 b@11 c@12")
+			w, err := Create(filepath.Join(from, "child"), Options{Parent: open(t, filepath.Join(from, "parent"))})
+			check(t, err)
+			write(t, w, "2", "a@10 b@11 x@12")
+			write(t, w, "3", "x@12 c@13")
+			write(t, w, "4", "a@10 c@13 y@14")
+			check(t, w.Commit(&Manifest{}))
+			size := open(t, filepath.Join(from, "child")).Size()
+			if out, err := tt.copied(from, to).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			check(t, os.RemoveAll(from))
+			if tt.parent {
+				to = filepath.Join(to, "child")
+			}
+			r := open(t, to)
+			want(t, r, "2", "a@10 b@11 x@12")
+			want(t, r, "3", "x@12 c@13")
+			want(t, r, "4", "a@10 c@13 y@14")
+			check(t, r.Verify(t.Context()))
+			if r.levels() == 0 || r.Size() != size {
+				t.Errorf("%d levels, %d bytes, want %d", r.levels(), r.Size(), size)
+			}
+			if !tt.parent {
+				return
+			}
+			check(t, os.RemoveAll(filepath.Join(filepath.Dir(to), "parent")))
+			if _, err := Open(to); !errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), "its parent ../parent cannot be opened") {
+				t.Errorf("without a parent: %v", err)
+			}
+		})
+	}
+}
+
+func TestStreamWithLinksFollowed(t *testing.T) {
+	dir, stream := filepath.Join(t.TempDir(), "img"), filepath.Join(t.TempDir(), "stream")
+	w := create(t, dir)
+	for i, s := range []string{"a@10", "a@10 b@11", "b@4 a@20"} {
+		write(t, w, fmt.Sprint(i+2), s)
+	}
+	check(t, w.Commit(&Manifest{}))
+	check(t, exec.Command("tar", "-h", "--hard-dereference", "-C", dir, "-cf", stream, ".").Run())
+	r := open(t, stream)
+	if want(t, r, "4", "b@4 a@20"); r.levels() < 2 || r.Size() != open(t, dir).Size() {
+		t.Errorf("%d levels, %d bytes", r.levels(), r.Size())
+	}
+}
+
+// Nothing else may stand beside what is of the image.
+func TestStrangersInLevels(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "img")
+	w := create(t, dir)
+	write(t, w, "2", "a@10 b@11")
+	write(t, w, "3", "a@10 b@11")
+	check(t, w.Commit(&Manifest{}))
+	for _, name := range []string{"same-1/pages-9.img", "same-1/core-2.img", "pages-9.img"} {
+		check(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+		if _, err := Open(dir); !errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), name+" does not belong to the image") {
+			t.Errorf("%s: %v", name, err)
+		}
+		check(t, os.Remove(filepath.Join(dir, name)))
+	}
+}
+
 // What two processes have in common, and have had in the parent, is looked for
 // through the levels.
 func TestLevelsBeforeTheParent(t *testing.T) {
@@ -86,7 +169,10 @@ func TestBrokenChainIsNamed(t *testing.T) {
 		want  string
 	}{
 		{"gone", func(t *testing.T, tmp string) { check(t, os.RemoveAll(filepath.Join(tmp, "a"))) }, "its parent ../a cannot be opened: no such file"},
-		{"link gone", func(t *testing.T, tmp string) { check(t, os.Remove(filepath.Join(tmp, "b", "parent"))) }, "its parent ../a cannot be opened: no such file"},
+		{"and the link", func(t *testing.T, tmp string) {
+			check(t, os.RemoveAll(filepath.Join(tmp, "a")))
+			check(t, os.Remove(filepath.Join(tmp, "b", "parent")))
+		}, "its parent ../a cannot be opened: no such file"},
 		{"another", func(t *testing.T, tmp string) {
 			check(t, os.RemoveAll(filepath.Join(tmp, "a")))
 			after(t, "", filepath.Join(tmp, "a"), "z@10")

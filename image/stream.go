@@ -302,8 +302,10 @@ func (a *archive) index(r io.Reader, at func() (int64, error)) error {
 func (a *archive) add(h *tar.Header, at int64) error {
 	name := path.Clean(h.Name)
 	switch {
-	case h.Typeflag == tar.TypeDir, h.Typeflag == tar.TypeSymlink, !isFile(name):
+	case h.Typeflag == tar.TypeDir, h.Typeflag == tar.TypeSymlink, !isFile(name), inParentLink(name):
 		return nil
+	case h.Typeflag == tar.TypeLink:
+		return failure.WithHint(failure.Damagedf("%s is stored as a link to %s", h.Name, h.Linkname), "pack the image without -h (--dereference)")
 	case isSparse(h):
 		return failure.WithHint(failure.Damagedf("%s is stored with holes", h.Name), "pack the image without -S (--sparse)")
 	case h.Typeflag != tar.TypeReg:
@@ -316,6 +318,15 @@ func (a *archive) add(h *tar.Header, at int64) error {
 	}
 	a.members[name] = member{at, h.Size}
 	return nil
+}
+
+// inParentLink: it is of what a link to a parent image leads to, which a directory has
+// in the link's place then.
+func inParentLink(name string) bool {
+	if in, rest, found := strings.Cut(name, "/"); found && isLevel(in) {
+		name = rest
+	}
+	return strings.HasPrefix(name, parentLink+"/")
 }
 
 // isSparse: contents do not stand there as they are.

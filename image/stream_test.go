@@ -125,6 +125,7 @@ func TestStreamsAreChecked(t *testing.T) {
 		{"elsewhere", pack(tar.Header{Name: "../a.img"}), `"../a.img" is no name`},
 		{"absolute", pack(tar.Header{Name: "/a.img"}), `"/a.img" is no name`},
 		{"below", pack(tar.Header{Name: "same-x/a.img"}), `is no name`},
+		{"followed links", pack(tar.Header{Name: "same-1/pages-1.img", Typeflag: tar.TypeLink, Linkname: "pages-1.img"}), "same-1/pages-1.img is stored as a link to pages-1.img"},
 		{"device", pack(tar.Header{Name: "a.img", Typeflag: tar.TypeBlock}), "a.img is not a regular file"},
 		{"holes", sparse(t, "pax"), "stored with holes"},
 		{"holes as of old", sparse(t, "gnu"), "stored with holes"},
