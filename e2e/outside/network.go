@@ -10,12 +10,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ckpt/kernel"
 )
 
 // place is where the other end is.
@@ -35,19 +36,20 @@ func thisHost() place {
 // the test.
 func anotherHost(t *testing.T, six bool) place {
 	t.Helper()
+	asRoot(t, "lay a cable between two networks")
 	n := byte(os.Getpid() % 251)
 	p := place{here: netip.AddrFrom4([4]byte{198, 18, n, 1}), there: netip.AddrFrom4([4]byte{198, 18, n, 2}), wire: fmt.Sprintf("ckthere%d", os.Getpid())}
 	if six {
 		p.here, p.there = netip.AddrFrom16([16]byte{0: 0xfd, 1: n, 15: 1}), netip.AddrFrom16([16]byte{0: 0xfd, 1: n, 15: 2})
 	}
-	onThread(t, func() error {
+	must(t, kernel.OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return err
 		}
 		var err error
 		p.ns, err = os.Open("/proc/thread-self/ns/net")
 		return err
-	})
+	}))
 	t.Cleanup(func() { p.ns.Close() })
 	mine := fmt.Sprintf("ckhere%d", os.Getpid())
 	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: mine}, PeerName: p.wire, PeerNamespace: netlink.NsFd(p.ns.Fd())}
@@ -80,28 +82,25 @@ func address(a netip.Addr) *netlink.Addr {
 	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}, Flags: unix.IFA_F_NODAD}
 }
 
-// onThread runs f on a thread that ends with it.
-func onThread(t *testing.T, f func() error) {
+// asRoot ends a test of an ordinary user, who may not do that.
+func asRoot(t *testing.T, what string) {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- f()
-	}()
-	must(t, <-done)
+	if os.Geteuid() != 0 {
+		t.Skip("only root may " + what)
+	}
 }
 
 // do runs f there.
 func (p place) do(t *testing.T, f func() error) {
 	t.Helper()
-	onThread(t, func() error {
+	must(t, kernel.OnThread(func() error {
 		if p.ns != nil {
 			if err := unix.Setns(int(p.ns.Fd()), unix.CLONE_NEWNET); err != nil {
 				return err
 			}
 		}
 		return f()
-	})
+	}))
 }
 
 func must(t *testing.T, err error) {
@@ -124,6 +123,7 @@ type watch struct {
 // listenTo begins to watch a port of this side; 0: any.
 func (p place) listenTo(t *testing.T, port uint16) *watch {
 	t.Helper()
+	asRoot(t, "see what comes by the wire")
 	w := &watch{from: netip.AddrPortFrom(p.here, port), done: make(chan struct{})}
 	p.do(t, func() (err error) {
 		const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // in network order

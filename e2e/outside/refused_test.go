@@ -175,6 +175,7 @@ func TestKeptAsUser(t *testing.T) {
 // TestNoInterface: a socket that is bound to a network interface comes back where
 // there is one of that name.
 func TestNoInterface(t *testing.T) {
+	asRoot(t, "make interfaces")
 	const gone = "a socket bound to a network interface that is gone (SO_BINDTODEVICE)"
 	for how, gone := range map[string]string{"udp": gone, "tcp": gone, "unix": gone, "netlink": gone, "packet": "a packet socket of a network interface that is gone"} {
 		t.Run(how, func(t *testing.T) {
@@ -208,6 +209,7 @@ func TestNoInterface(t *testing.T) {
 // TestOwnInterface: of a network that is the container's own, a restore makes the
 // loopback interface.
 func TestOwnInterface(t *testing.T) {
+	asRoot(t, "make interfaces in the network of a container")
 	for _, how := range []string{"udp", "tcp", "unix", "netlink"} {
 		t.Run(how, func(t *testing.T) {
 			e := harness.New(t, "")
