@@ -44,7 +44,7 @@ const name = "resource limits"
 // threads set. In the tables of kinds each comes after all others that add to
 // Target.Late or TargetThread.Last what its limits could hinder.
 func New() (all kind.Process, signals kind.Thread) {
-	l := limits{}
+	l := &limits{signals: map[*kind.Target]procfs.Limit{}}
 	all = kind.Process{
 		Name:    name,
 		Saves:   "soft and hard limits of all sorts",
@@ -56,9 +56,53 @@ func New() (all kind.Process, signals kind.Thread) {
 	return all, kind.Thread{Name: name, Restore: l.restoreThread}
 }
 
-// limits is how many signals and timers the user of a process being rebuilt
-// may have waiting.
-type limits map[*kind.Target]procfs.Limit
+// limits are those of the processes of a restore.
+type limits struct {
+	// signals is how many signals and timers the user of a process being rebuilt
+	// may have waiting.
+	signals map[*kind.Target]procfs.Limit
+	kept    []*kept
+}
+
+// kept is a hard limit that was not raised, for one process or for several.
+type kept struct {
+	res         int
+	wants, have uint64
+	first       pidns.VPID
+	others      int
+	err         error // of the first one
+}
+
+// keep notes one. A container's processes mostly have the same limits.
+func (l *limits) keep(k kept) {
+	for _, o := range l.kept {
+		if o.res == k.res && o.wants == k.wants && o.have == k.have {
+			o.others++
+			return
+		}
+	}
+	l.kept = append(l.kept, &k)
+}
+
+// tell warns of all, once the last process is being rebuilt.
+func (l *limits) tell(r *kind.Restore, t *kind.Target) {
+	for _, o := range slices.Backward(r.Targets) {
+		if o == t {
+			break
+		}
+		if !o.Zombie {
+			return
+		}
+	}
+	for _, k := range l.kept {
+		attrs := []any{"vpid", k.first, "limit", procfs.LimitName(k.res), "wanted", show(k.wants), "stays", show(k.have), "err", k.err}
+		if k.others > 0 {
+			attrs = append(attrs, "others", k.others)
+		}
+		r.Log.Warn("limit not raised", attrs...)
+	}
+	l.kept = nil
+}
 
 func observe(_ *kind.Dump, p *kind.Proc) error {
 	all, err := p.FS.Limits()
@@ -78,7 +122,7 @@ func observe(_ *kind.Dump, p *kind.Proc) error {
 // of what is restored next (RLIMIT_MEMLOCK, RLIMIT_SIGPENDING). The rest is done
 // in the last script, where a small limit no longer does: it only lowers, which
 // needs no right.
-func (l limits) restore(r *kind.Restore, t *kind.Target) error {
+func (l *limits) restore(r *kind.Restore, t *kind.Target) error {
 	p, err := procfs.OpenAt(r.HostProc, t.Host.String())
 	if err != nil {
 		return err
@@ -95,8 +139,7 @@ func (l limits) restore(r *kind.Restore, t *kind.Target) error {
 		want := procfs.Limit{Soft: e.GetCur(), Hard: e.GetMax()}
 		if want.Hard > have[res].Hard {
 			if err := raise(t.Host, res, procfs.Limit{Soft: max(have[res].Soft, want.Soft), Hard: want.Hard}); err != nil {
-				r.Log.Warn("limit not raised", "vpid", t.VPID, "limit", procfs.LimitName(res),
-					"wanted", show(want.Hard), "stays", show(have[res].Hard), "err", err)
+				l.keep(kept{res: res, wants: want.Hard, have: have[res].Hard, first: t.VPID, err: err})
 				want = lowered(want, have[res].Hard)
 			} else if res == unix.RLIMIT_NOFILE {
 				// The driver's own call, earlier in the script, set the limit
@@ -110,18 +153,19 @@ func (l limits) restore(r *kind.Restore, t *kind.Target) error {
 			}
 		}
 		if res == unix.RLIMIT_SIGPENDING {
-			l[t] = want
+			l.signals[t] = want
 			continue
 		}
 		set(t.Late, res, want)
 	}
+	l.tell(r, t)
 	return nil
 }
 
 // restoreThread lets the last thread set the limit: all have queued their
 // signals by then.
-func (l limits) restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
-	want, ok := l[t]
+func (l *limits) restoreThread(_ *kind.Restore, t *kind.Target, tt *kind.TargetThread) error {
+	want, ok := l.signals[t]
 	after := t.Threads[slices.Index(t.Threads, tt)+1:]
 	if ok && !slices.ContainsFunc(after, func(o *kind.TargetThread) bool { return !o.Extra.GetDead() }) {
 		set(tt.Last, unix.RLIMIT_SIGPENDING, want)

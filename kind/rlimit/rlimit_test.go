@@ -100,7 +100,7 @@ func TestRestore(t *testing.T) {
 	}
 	first, last, dead := thread(false), thread(false), thread(true)
 	tgt.Threads = []*kind.TargetThread{first, last, dead}
-	l := limits{}
+	l := &limits{signals: map[*kind.Target]procfs.Limit{}}
 	if err := errors.Join(l.restore(r, tgt), l.restoreThread(r, tgt, first), l.restoreThread(r, tgt, last)); err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +121,32 @@ func TestRestore(t *testing.T) {
 	}
 	if after, err := fs.Limits(); err != nil || after != have {
 		t.Errorf("changed before the last script: %v %v", after, err)
+	}
+}
+
+// TestKeptOfMany: what is kept from many is told once, with how many they are, when the
+// last that lives is rebuilt.
+func TestKeptOfMany(t *testing.T) {
+	var log bytes.Buffer
+	r := &kind.Restore{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	l := &limits{}
+	for vpid := range pidns.VPID(5) {
+		r.Targets = append(r.Targets, &kind.Target{VPID: vpid + 2, Zombie: vpid == 4})
+	}
+	for _, tgt := range r.Targets[:4] {
+		l.keep(kept{res: unix.RLIMIT_NOFILE, wants: 1000, have: 100, first: tgt.VPID, err: unix.EPERM})
+		if tgt.VPID == 3 {
+			l.keep(kept{res: unix.RLIMIT_NOFILE, wants: 2000, have: 100, first: tgt.VPID, err: unix.EPERM})
+		}
+		l.tell(r, tgt)
+		if tgt.VPID < 5 && log.Len() > 0 {
+			t.Errorf("told when %d is rebuilt: %s", tgt.VPID, &log)
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.HasSuffix(lines[0], `vpid=2 limit="Max open files" wanted=1000 stays=100 err="operation not permitted" others=3`) ||
+		!strings.HasSuffix(lines[1], `vpid=3 limit="Max open files" wanted=2000 stays=100 err="operation not permitted"`) {
+		t.Errorf("log:\n%s", &log)
 	}
 }
 
