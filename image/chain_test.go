@@ -200,6 +200,22 @@ func TestBrokenChainIsNamed(t *testing.T) {
 	}
 }
 
+// A parent that is removed while an image is in use is named.
+func TestParentRemovedMeanwhile(t *testing.T) {
+	tmp := t.TempDir()
+	first, second := filepath.Join(tmp, "a"), filepath.Join(tmp, "b")
+	after(t, "", first, "a@10 b@11")
+	after(t, first, second, "a@10 x@11")
+	r := open(t, second)
+	check(t, os.RemoveAll(first))
+	_, err := r.Contents("2")
+	for _, err := range []error{err, r.Verify(t.Context())} {
+		if !errors.Is(err, failure.ErrDamaged) || !strings.Contains(err.Error(), "parent image "+filepath.Join(second, "../a")+": pagemap-2.img was removed after the image had been opened") {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
 // A page that a pagemap says to be in the parent, which has none there.
 func TestPageMissingInTheParent(t *testing.T) {
 	tmp := t.TempDir()

@@ -362,10 +362,25 @@ func (r *Reader) open(name string) (*stored, error) {
 		name = from
 	}
 	s, err := r.store.open(name)
-	if err == nil {
-		s.ctx = r.ctx
+	if err != nil {
+		return nil, r.removed(name, err)
 	}
-	return s, err
+	s.ctx = r.ctx
+	return s, nil
+}
+
+// removed tells of a file that was there when the image was opened, and in which one
+// it was.
+func (r *Reader) removed(name string, err error) error {
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	err = failure.WithHint(failure.Damagedf("%s was removed after the image had been opened", name),
+		"keep an image, and those that it was made after, until ckpt is done with it")
+	if r.vouched {
+		return inParent(r, err)
+	}
+	return err
 }
 
 // Until has all reading of the image, and of its parents, fail once ctx has ended.
