@@ -139,6 +139,19 @@ func cutLines(text string, n int) string {
 	return b.String()
 }
 
+// depths is how deep each process stands in a tree that is listed parents first.
+type depths[ID comparable] map[ID]int
+
+// of gives that of the next one in the list.
+func (d depths[ID]) of(id, parent ID) int {
+	n, listed := d[parent]
+	if listed {
+		n++
+	}
+	d[id] = n
+	return n
+}
+
 // branch indents a process at depth d of a tree.
 func branch(d int) string {
 	if d == 0 {

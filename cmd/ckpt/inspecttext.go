@@ -209,14 +209,10 @@ func pagesText(s *image.Summary) string {
 func treeText(ps []image.Process) string {
 	cols := []column{{"VPID", true}, {"PPID", true}, {"PGID", true}, {"SID", true}, {"THREADS", true},
 		{"STATE", false}, {"MEMORY", true}, {"COMMAND", false}}
-	depth := map[uint32]int{}
+	depth := depths[uint32]{}
 	var rows [][]string
 	for _, p := range ps {
-		d, listed := depth[p.VPPID]
-		if listed {
-			d++
-		}
-		depth[p.VPID] = d
+		d := depth.of(p.VPID, p.VPPID)
 		ppid := parentShown(p.VPID, p.VPPID)
 		cmd := commandText(p.Command)
 		if cmd == "" {

@@ -151,14 +151,10 @@ func containerTable(vs []containerView, now time.Time) string {
 func processTable(ps []container.Process) string {
 	cols := []column{{"VPID", true}, {"PID", true}, {"PPID", true}, {"PGID", true}, {"SID", true},
 		{"THREADS", true}, {"STATE", false}, {"COMMAND", false}}
-	depth := map[pidns.VPID]int{}
+	depth := depths[pidns.VPID]{}
 	var rows [][]string
 	for _, p := range ps {
-		d, listed := depth[p.VPPID]
-		if listed {
-			d++
-		}
-		depth[p.VPID] = d
+		d := depth.of(p.VPID, p.VPPID)
 		rows = append(rows, []string{p.VPID.String(), p.PID.String(), p.VPPID.String(), p.VPGID.String(), p.VSID.String(),
 			strconv.Itoa(len(p.Threads)), string(p.State), branch(d) + runs(p)})
 	}
