@@ -16,31 +16,20 @@ import (
 // ghosts are the deleted files that the image has the contents of. One of them is
 // open at a time.
 type ghosts struct {
-	in  *image.Reader
-	of  map[uint32]uint64 // id of ghost-file-ID.img, by that in files.img
-	id  uint64            // of now
-	now *image.Decoder    // nil: none is open
+	in *image.Reader
+	of map[uint32]uint64 // id of ghost-file-ID.img, by that in files.img
+	last[*image.Decoder]
 }
 
 func (g *ghosts) open(id uint64) (*image.Decoder, error) {
-	if g.now != nil && g.id == id {
-		return g.now, nil
-	}
-	g.close()
-	name := image.GhostFile.ID(id)
-	d, err := g.in.Decode(image.GhostFile, name)
-	if err == nil && d == nil {
-		err = failure.Damagedf("%s is missing", image.GhostFile.Name(name))
-	}
-	g.id, g.now = id, d
-	return d, err
-}
-
-func (g *ghosts) close() {
-	if g.now != nil {
-		g.now.Close()
-	}
-	g.now = nil
+	return g.get(id, func() (*image.Decoder, error) {
+		name := image.GhostFile.ID(id)
+		d, err := g.in.Decode(image.GhostFile, name)
+		if err == nil && d == nil {
+			err = failure.Damagedf("%s is missing", image.GhostFile.Name(name))
+		}
+		return d, err
+	})
 }
 
 // ghost is one of them.

@@ -105,27 +105,12 @@ func checkMappings(vmas []*vma.VmaEntry) error {
 
 // sharedMemory reads pieces of shared memory, of which it has one open.
 type sharedMemory struct {
-	in  *image.Reader
-	id  uint64
-	now *image.Contents
+	in *image.Reader
+	last[*image.Contents]
 }
 
 func (m *sharedMemory) open(id uint64) (*image.Contents, error) {
-	if m.now != nil && m.id == id {
-		return m.now, nil
-	}
-	m.close()
-	var err error
-	m.now, err = m.in.Contents(fmt.Sprintf("shmem-%d", id))
-	m.id = id
-	return m.now, err
-}
-
-func (m *sharedMemory) close() {
-	if m.now != nil {
-		m.now.Close()
-	}
-	m.now = nil
+	return m.get(id, func() (*image.Contents, error) { return m.in.Contents(fmt.Sprintf("shmem-%d", id)) })
 }
 
 // object is one piece of it.
