@@ -16,7 +16,7 @@ import (
 
 // A deleted file that has another name is opened by that, and is no deleted one.
 func TestLinked(t *testing.T) {
-	dir := golden(t, tree)
+	dir := unpacked(t, tree)
 	orig := uint32(0)
 	alter(t, dir, image.RemapFpath, "", func(e *remap_file_path.RemapFilePathEntry) {
 		orig = e.GetOrigId()
@@ -50,7 +50,7 @@ func TestLinked(t *testing.T) {
 // What did not change since criu pre-dump stands in the image that the link
 // leads to.
 func TestChain(t *testing.T) {
-	dir, before := golden(t, tree), t.TempDir()
+	dir, before := unpacked(t, tree), t.TempDir()
 	for _, name := range []string{"pagemap-10322.img", "pages-5.img"} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err == nil {

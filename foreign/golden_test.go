@@ -1,12 +1,7 @@
 package foreign
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -18,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"ckpt/e2e/unpack"
 	"ckpt/image"
 )
 
@@ -28,43 +24,17 @@ const (
 	pid1 = "init"
 )
 
-// golden unpacks one.
-func golden(t testing.TB, name string) (dir string) {
+// unpacked unpacks one.
+func unpacked(t testing.TB, name string) (dir string) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name+".tar.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir = t.TempDir()
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return dir
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		b, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(h.Name)), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	unpack.File(t, filepath.Join("testdata", name+".tar.gz"), dir)
+	return dir
 }
 
 func translated(t *testing.T, name string) *image.Reader {
 	t.Helper()
-	r, err := image.Open(golden(t, name))
+	r, err := image.Open(unpacked(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}

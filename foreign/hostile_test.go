@@ -32,7 +32,7 @@ func try(t *testing.T, dir string) error {
 // Each file is cut off, flipped, and taken away.
 func TestHostile(t *testing.T) {
 	for _, name := range []string{tree, pid1} {
-		dir := golden(t, name)
+		dir := unpacked(t, name)
 		all, err := os.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +86,7 @@ func TestHostile(t *testing.T) {
 
 // FuzzTranslate puts any bytes in the place of a file.
 func FuzzTranslate(f *testing.F) {
-	dir := golden(f, tree)
+	dir := unpacked(f, tree)
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), "pages-") {
 			return err

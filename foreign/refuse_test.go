@@ -176,7 +176,7 @@ func TestRefuses(t *testing.T) {
 		}, "pstree.img: pid 10322 is the first, and has a parent"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			dir := golden(t, tree)
+			dir := unpacked(t, tree)
 			c.change(t, dir)
 			r, err := image.Open(dir)
 			if err != nil {

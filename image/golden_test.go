@@ -1,19 +1,17 @@
 package image
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"ckpt/e2e/unpack"
 )
 
 // golden are images that released versions of ckpt wrote (testdata/golden.c), and
@@ -26,7 +24,7 @@ func TestGolden(t *testing.T) {
 	for _, name := range golden {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			unpacked(t, filepath.Join("testdata", name+".tar.gz"), dir)
+			unpack.File(t, filepath.Join("testdata", name+".tar.gz"), dir)
 			b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 			check(t, err)
 			var want map[string]any
@@ -111,40 +109,6 @@ func TestMissing(t *testing.T) {
 	} {
 		if d := missing("", want, got); len(d) != 1 {
 			t.Errorf("%v: %q", got, d)
-		}
-	}
-}
-
-// unpacked opens a compressed archive and unpacks it.
-func unpacked(t *testing.T, archive, dir string) {
-	t.Helper()
-	f, err := os.Open(archive)
-	check(t, err)
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	check(t, err)
-	unpack(t, z, dir)
-}
-
-// unpack unpacks an archive of directories, files and symbolic links.
-func unpack(t *testing.T, archive io.Reader, dir string) {
-	t.Helper()
-	for r := tar.NewReader(archive); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		check(t, err)
-		path := filepath.Join(dir, h.Name)
-		switch h.Typeflag {
-		case tar.TypeDir:
-			check(t, os.Mkdir(path, 0o700))
-		case tar.TypeSymlink:
-			check(t, os.Symlink(h.Linkname, path))
-		default:
-			b, err := io.ReadAll(r)
-			check(t, err)
-			check(t, os.WriteFile(path, b, 0o600))
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"ckpt/e2e/unpack"
 	"ckpt/failure"
 )
 
@@ -77,7 +78,7 @@ func TestStream(t *testing.T) {
 		// Unpacked, it is the directory.
 		dir := filepath.Join(t.TempDir(), "img")
 		check(t, os.Mkdir(dir, 0o700))
-		unpack(t, bytes.NewReader(b), dir)
+		unpack.Archive(t, bytes.NewReader(b), dir)
 		r := open(t, dir)
 		want(t, r, "3", "a@10 x@11 c@12 y@13")
 		check(t, r.Verify(t.Context()))

@@ -1,10 +1,6 @@
 package restore
 
 import (
-	"archive/tar"
-	"compress/gzip"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,45 +9,8 @@ import (
 	"time"
 
 	"ckpt/e2e/imagetest"
+	"ckpt/e2e/unpack"
 )
-
-// golden unpacks an image that a ckpt of old has written, and gives its directory.
-func golden(f *testing.F) string {
-	f.Helper()
-	file, err := os.Open("../image/testdata/format-1.tar.gz")
-	if err != nil {
-		f.Fatal(err)
-	}
-	defer file.Close()
-	z, err := gzip.NewReader(file)
-	if err != nil {
-		f.Fatal(err)
-	}
-	dir := f.TempDir()
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return dir
-		}
-		if err != nil {
-			f.Fatal(err)
-		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		path := filepath.Join(dir, h.Name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			f.Fatal(err)
-		}
-		b, err := io.ReadAll(r)
-		if err == nil {
-			err = os.WriteFile(path, b, 0o600)
-		}
-		if err != nil {
-			f.Fatal(err)
-		}
-	}
-}
 
 // slow is much more than a plan takes.
 const slow = 10 * time.Second
@@ -60,7 +19,9 @@ const slow = 10 * time.Second
 // right again, and has its restore planned: an image is refused or would be
 // restored, and ckpt never breaks down.
 func FuzzPlan(f *testing.F) {
-	manifests, err := filepath.Glob(filepath.Join(golden(f), "*", imagetest.Manifest))
+	images := f.TempDir()
+	unpack.File(f, "../image/testdata/format-1.tar.gz", images)
+	manifests, err := filepath.Glob(filepath.Join(images, "*", imagetest.Manifest))
 	if err != nil || len(manifests) == 0 {
 		f.Fatalf("no image (%v)", err)
 	}
