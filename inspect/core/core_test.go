@@ -213,7 +213,7 @@ func TestXState(t *testing.T) {
 		{"without XSAVE", of(nil, nil), fxSize, 0},
 	} {
 		x, err := xstate(tt.t)
-		if err != nil || len(x) != tt.size || x[fxST] != 1 || x[fxXMM] != 2 || binary.LittleEndian.Uint64(x[fxReserved:]) != tt.have {
+		if err != nil || len(x) != tt.size || x[32] != 1 || x[160] != 2 || binary.LittleEndian.Uint64(x[fxReserved:]) != tt.have {
 			t.Errorf("%s: %d bytes, XCR0 %#x (%v)", tt.name, len(x), binary.LittleEndian.Uint64(x[fxReserved:]), err)
 		} else if tt.size > xfirst && x[xfirst] != 3 {
 			t.Errorf("%s: AVX begins with %d", tt.name, x[xfirst])

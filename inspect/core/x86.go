@@ -53,11 +53,10 @@ func userRegs(e *core_x86.UserX86RegsEntry, x *image.Thread) ([]byte, error) {
 // debuggers guess them by the size and XCR0, and this is what all guess right
 // (gdb 13 knows no other; i387_guess_xsave_layout of later ones).
 const (
-	fxST, fxXMM = 32, 160
-	fxReserved  = 464 // the kernel writes XCR0 there
-	fxSize      = 512
-	xheader     = fxSize // begins with the set of components in use
-	xfirst      = 576
+	fxReserved = 464 // the kernel writes XCR0 there
+	fxSize     = 512
+	xheader    = fxSize // begins with the set of components in use
+	xfirst     = 576
 )
 
 // component is one of those that CRIU's message has fields for.
@@ -85,16 +84,8 @@ func xstate(t *inspect.Thread) ([]byte, error) {
 	le := binary.LittleEndian
 	last := components[len(components)-1]
 	x := make([]byte, last.at+last.size)
-	le.PutUint16(x, uint16(e.GetCwd()))
-	le.PutUint16(x[2:], uint16(e.GetSwd()))
-	le.PutUint16(x[4:], uint16(e.GetTwd()))
-	le.PutUint16(x[6:], uint16(e.GetFop()))
-	le.PutUint64(x[8:], e.GetRip())
-	le.PutUint64(x[16:], e.GetRdp())
-	le.PutUint32(x[24:], e.GetMxcsr())
-	le.PutUint32(x[28:], e.GetMxcsrMask())
-	if !fill(x[fxST:fxXMM], e.GetStSpace(), nil) || !fill(x[fxXMM:fxXMM+256], e.GetXmmSpace(), nil) {
-		return nil, failure.Damagedf("its extended registers are more than there are")
+	if err := image.PutFXSave(x, e); err != nil {
+		return nil, err
 	}
 	s := e.GetXsave()
 	if s == nil {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/tracee"
 )
 
@@ -74,16 +75,10 @@ func decodeXState(e *core_x86.UserX86FpregsEntry, now []byte, at layout) ([]byte
 		return nil, fmt.Errorf("an extended state of %d bytes", len(x))
 	}
 	copy(x[fxReserved:xheader], now[fxReserved:xheader])
-	le.PutUint16(x, uint16(e.GetCwd()))
-	le.PutUint16(x[2:], uint16(e.GetSwd()))
-	le.PutUint16(x[4:], uint16(e.GetTwd()))
-	le.PutUint16(x[6:], uint16(e.GetFop()))
-	le.PutUint64(x[8:], e.GetRip())
-	le.PutUint64(x[16:], e.GetRdp())
-	le.PutUint32(x[24:], e.GetMxcsr())
+	if err := image.PutFXSave(x, e); err != nil {
+		return nil, err
+	}
 	le.PutUint32(x[28:], le.Uint32(now[28:])) // what this processor's MXCSR has
-	put32(x[fxST:fxXMM], e.GetStSpace())
-	put32(x[fxXMM:fxXMM+256], e.GetXmmSpace())
 	if len(x) < xstateFirst {
 		return x, nil
 	}
