@@ -41,8 +41,13 @@ static void asked(const char *name, int cmd, int start)
 	fact(name, "type %d at %ld by pid %d", l.l_type, (long)l.l_start, l.l_pid);
 }
 
+static int somebody_waits(void) { return strstr(contents("/proc/locks"), "->") != NULL; }
+
 static void look(void)
 {
+	/* Whoever was stopped while he waited begins anew (signal(7)), which takes him a moment. */
+	for (int ms = 0; !somebody_waits() && ms < 20000; ms++)
+		usleep(1000);
 	asked("write lock", F_GETLK, 10);
 	asked("read lock", F_GETLK, 30);
 	asked("lock of a description", F_GETLK, 50);
@@ -105,7 +110,7 @@ int main(void)
 	ofd_holder = other(ofd_act);
 	waiter = other(waiter_act);
 	waiter->order = 1; /* which it does not finish */
-	while (!strstr(contents("/proc/locks"), "->"))
+	while (!somebody_waits())
 		usleep(1000);
 	serve(look, finish);
 }
