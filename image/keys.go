@@ -97,6 +97,12 @@ func (r *Reader) find(name string) (stored string, sealed, ok bool) {
 	return name + aged, true, ok
 }
 
+// Encrypted tells whether the files of the image are encrypted.
+func (r *Reader) Encrypted() bool {
+	_, sealed, _ := r.find(manifestFormat.Name(""))
+	return sealed
+}
+
 // openPlain opens a file of the image by its name; nil if there is none.
 func (r *Reader) openPlain(name string) (*plainFile, error) {
 	stored, sealed, ok := r.find(name)

@@ -212,6 +212,9 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if opts.Image.Encrypt, opts.Image.Sign, err = o.seal.keys(); err != nil {
 		return nil, err
 	}
+	if parent != nil && parent.Encrypted() && len(opts.Image.Encrypt) == 0 {
+		log.Warn("the image will not be encrypted, as its parent is: it shows what has changed since (--encrypt)", "parent", string(o.parent))
+	}
 	table := ""
 	opts.Leave = func(name string) error {
 		table = name

@@ -48,6 +48,9 @@ func TestEncrypted(t *testing.T) {
 			if out := e.Run("inspect", dir, "--identity", "key"); !strings.Contains(out, "\nstored     encrypted\n") {
 				t.Errorf("inspect: %s", out)
 			}
+			if r := e.Try("dump", s.Name, e.Join("shown"), "--leave-running", "--parent", dir, "--identity", "key"); r.Code != 0 || !strings.Contains(r.Err, "the image will not be encrypted, as its parent is") {
+				t.Errorf("%v", r)
+			}
 			dump(s, e.Join("b"), "--parent", dir, "--identity", "key", "--encrypt", "recipient", "--compress")
 			e.Restore(e.Join("b"), "", "--identity", "key")
 			s.Look()
