@@ -11,10 +11,15 @@
 #define MOST 40	   /* processes that are ever made */
 #define DEEPEST 5  /* generations */
 #define FILE_PAGES 80
-#define ANSWERS 20 /* where a program that was executed finds them */
+#define ANSWERS 20 /* where a program that was executed finds its pipes: */
+#define BIRTHS 22
 
 static char *self, *seed;
-static int answers[2]; /* a pipe that all have: a byte, once one is there or has done what it was told */
+/*
+ * Pipes that all have, with a byte once one has done what it was told, and once
+ * one is there. Only who told, and who bore, waits for it: both at a time.
+ */
+static int answers[2], births[2];
 static struct {
 	int made;
 	pid_t pid[MOST]; /* 0: it has ended */
@@ -28,16 +33,16 @@ enum { ACT = 1, LOOK };
 
 static void live(void) __attribute__((noreturn));
 
-static void answer(void)
+static void answer(int where)
 {
 	char c = judge->bad != 0;
-	check(write(answers[1], &c, 1) == 1, "write");
+	check(write(where, &c, 1) == 1, "write");
 }
 
-static int answered(void)
+static int answered(int where)
 {
 	char c;
-	check(read(answers[0], &c, 1) == 1, "read");
+	check(read(where, &c, 1) == 1, "read");
 	return c;
 }
 
@@ -59,7 +64,7 @@ static void bear(int who)
 	if (pid == 0) {
 		generation++;
 		be(who);
-		answer();
+		answer(births[1]);
 		live();
 	}
 }
@@ -70,7 +75,7 @@ static void bear_one(void)
 	if (who < 0)
 		return;
 	bear(who);
-	check(!answered(), "process %d", who);
+	check(!answered(births[0]), "process %d", who);
 }
 
 static void *bear_and_stay(void *who)
@@ -87,14 +92,16 @@ static void bear_in_thread(void)
 	pthread_t t;
 	int who = next();
 	check(pthread_create(&t, NULL, bear_and_stay, who < 0 ? NULL : &who) == 0, "pthread_create");
-	check(who < 0 || !answered(), "process %d", who);
+	check(who < 0 || !answered(births[0]), "process %d", who);
 }
 
-static void execute(int who)
+/* Once it is there, it says so in that pipe. */
+static void execute(int who, int where)
 {
-	char number[16];
+	char number[16], pipe[16];
 	sprintf(number, "%d", who);
-	execl(self, self, seed, number, NULL);
+	sprintf(pipe, "%d", where);
+	execl(self, self, seed, number, pipe, NULL);
 	_exit(72);
 }
 
@@ -104,8 +111,8 @@ static void bear_program(void)
 	if (who < 0)
 		return;
 	if (vfork() == 0)
-		execute(who);
-	check(!answered(), "process %d", who);
+		execute(who, births[1]);
+	check(!answered(births[0]), "process %d", who);
 }
 
 /* From here on it lives with so much more of its stack. */
@@ -119,7 +126,7 @@ static void go_deeper(void)
 	struct region *r = add((void *)(((uintptr_t)stack + PAGE - 1) & -PAGE), n);
 	r->still = 1;
 	fill(r, 0, n);
-	answer();
+	answer(answers[1]);
 	live();
 }
 
@@ -175,11 +182,11 @@ static void act(void)
 		case 31:
 			if (me > 0 && below(4) == 0) {
 				family->pid[me] = 0;
-				answer();
+				answer(answers[1]);
 				_exit(0);
 			}
 			if (me > 0 && below(3) == 0)
-				execute(me);
+				execute(me, answers[1]);
 		}
 }
 
@@ -197,7 +204,7 @@ static void live(void)
 				go_deeper();
 		}
 		look_at_all();
-		answer();
+		answer(answers[1]);
 	}
 }
 
@@ -208,7 +215,7 @@ static void tell(int what)
 		if (family->pid[i] == 0)
 			continue;
 		check(sigqueue(family->pid[i], SIGUSR1, (union sigval){ .sival_int = what }) == 0, "sigqueue to process %d", i);
-		expect(!answered(), "process %d finds faults", i);
+		expect(!answered(answers[0]), "process %d finds faults", i);
 	}
 }
 
@@ -243,6 +250,12 @@ static void open_files(int create)
 	close(fd);
 }
 
+/* A pipe that programs executed later find. */
+static void make_pipe(int ends[2], int at)
+{
+	check(pipe(ends) == 0 && dup2(ends[0], at) == at && dup2(ends[1], at + 1) == at + 1, "pipe");
+}
+
 int main(int argc, char **argv)
 {
 	check(argc > 1, "usage: heirs SEED");
@@ -262,14 +275,15 @@ int main(int argc, char **argv)
 	for (unsigned long i = 0; i < sizeof(data) / PAGE; i++)
 		fill(&regions[1], i, 1);
 	if (argc > 2) {
-		answers[0] = ANSWERS, answers[1] = ANSWERS + 1;
+		answers[0] = ANSWERS, answers[1] = ANSWERS + 1, births[0] = BIRTHS, births[1] = BIRTHS + 1;
 		generation = 2;
 		be(atoi(argv[2]));
 		judge->noting = 0;
-		answer();
+		answer(atoi(argv[3]));
 		live();
 	}
-	check(pipe(answers) == 0 && dup2(answers[0], ANSWERS) == ANSWERS && dup2(answers[1], ANSWERS + 1) == ANSWERS + 1, "pipe");
+	make_pipe(answers, ANSWERS);
+	make_pipe(births, BIRTHS);
 	family->made = 1;
 	be(0);
 	judge->noting = 0;
