@@ -109,6 +109,9 @@ func (t *translation) loadFiles() error {
 			continue
 		}
 		t.refuse(checkFile(e))
+		if e.GetTfd() != nil {
+			goOn(e.GetTfd())
+		}
 	}
 	return nil
 }

@@ -217,7 +217,7 @@ static void look_inet(void)
 }
 
 /* --- timers and events --- */
-static int event, ep, sfd, tfd;
+static int event, ep, sfd, tfd, unread;
 static timer_t posix;
 static volatile int ticks;
 static void tick(int sig) { ticks++; }
@@ -236,6 +236,9 @@ static void make_events(void)
 	tfd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
 	struct itimerspec far = { { 0, 0 }, { 5000, 0 } };
 	check(timerfd_settime(tfd, 0, &far, NULL) == 0, "timerfd");
+	unread = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	struct itimerspec soon = { { 0, 5000000 }, { 0, 1 } };
+	check(timerfd_settime(unread, 0, &soon, NULL) == 0, "timerfd");
 	struct sigevent se = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 5 };
 	signal(SIGRTMIN + 5, tick);
 	signal(SIGALRM, tick);
@@ -256,6 +259,15 @@ static void look_events(void)
 	struct itimerspec left;
 	works(timerfd_gettime(tfd, &left), "timerfd");
 	expect(left.it_value.tv_sec > 4900, "timerfd: %ld s are left", (long)left.it_value.tv_sec);
+	for (int again = 0, t = 0; again < 3; t++) {
+		if (read(unread, &n, sizeof n) == sizeof n && n > 0)
+			again++;
+		else if (t == 500) {
+			wrong("periodic timerfd does not go on");
+			break;
+		}
+		usleep(10000);
+	}
 	for (int was = ticks, t = 0; ticks < was + 5; t++) {
 		if (t == 500) {
 			wrong("timers do not go on");
