@@ -155,6 +155,9 @@ func (w *Writer) sizeOf(name string) (*FileSum, error) {
 	return s, nil
 }
 
+// writeback is how much the kernel is asked to write at a time, in bytes.
+const writeback = 32 << 20
+
 // startWriteback asks the kernel to begin writing (sync_file_range(2)): the
 // disk works while the sums are made. Failures show in the end.
 func (w *Writer) startWriteback(files []*FileSum) {
@@ -162,10 +165,15 @@ func (w *Writer) startWriteback(files []*FileSum) {
 		if s.Size < chunk {
 			continue
 		}
-		if f, err := w.to.reopen(s.Name); err == nil {
-			_ = unix.SyncFileRange(int(f.file.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
-			_ = f.Close()
+		f, err := w.to.reopen(s.Name)
+		if err != nil {
+			continue
 		}
+		// In pieces: the call waits where the disk's queue is full.
+		for at := int64(0); at < f.size && w.ctx.Err() == nil; at += writeback {
+			_ = unix.SyncFileRange(int(f.file.Fd()), at, writeback, unix.SYNC_FILE_RANGE_WRITE)
+		}
+		_ = f.Close()
 	}
 }
 
