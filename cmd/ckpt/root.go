@@ -41,8 +41,14 @@ id the processes ever saw unchanged.`,
 		if strings.Contains(cmd.Use, " -- ") {
 			hints = append(hints, "those of the command to run stand after --, with it: "+cmd.UseLine())
 		}
-		if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() != "" && strings.Contains(cmd.Use, "DIR") {
-			hints = append(hints, "a path that begins with a dash is told from them so: ./-"+failure.Quote(e.GetSpecifiedShortnames()))
+		if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
+			short := e.GetSpecifiedShortnames()
+			if near := nearFlags(cmd, e.GetSpecifiedName()); short == "" && len(near) > 0 {
+				hints = []string{"did you mean " + strings.Join(near, " or ") + "?"}
+			}
+			if short != "" && strings.Contains(cmd.Use, "DIR") {
+				hints = append(hints, "a path that begins with a dash is told from them so: ./-"+failure.Quote(short))
+			}
 		}
 		return usage(err, hints...)
 	})
@@ -64,7 +70,22 @@ id the processes ever saw unchanged.`,
 	if help, _, err := root.Find([]string{"help"}); err == nil {
 		help.Run, help.RunE = nil, helpOn
 	}
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args, completion.RunE = cobra.ArbitraryArgs, root.RunE
+	}
 	return root
+}
+
+// nearFlags are those that begin as name does, or the other way round, dashes aside.
+func nearFlags(cmd *cobra.Command, name string) (near []string) {
+	plain := func(s string) string { return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s)) }
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if a, b := plain(f.Name), plain(name); b != "" && !f.Hidden && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a)) {
+			near = append(near, "--"+f.Name)
+		}
+	})
+	return near
 }
 
 // helpOn is `ckpt help COMMAND`. cobra's own takes a command that there is not for none.
@@ -86,10 +107,10 @@ damaged or incompatible; 5 no such container, or name taken; 130 interrupted.
 wait and exec pass on the program's own.
 `
 
-func unknownCommand(root *cobra.Command, name string) error {
-	hint := "`ckpt --help` lists the commands"
-	root.SuggestionsMinimumDistance = 2
-	if s := root.SuggestionsFor(name); len(s) > 0 {
+func unknownCommand(cmd *cobra.Command, name string) error {
+	hint := "`" + cmd.CommandPath() + " --help` lists the commands"
+	cmd.SuggestionsMinimumDistance = 2
+	if s := cmd.SuggestionsFor(name); len(s) > 0 {
 		hint = "did you mean " + strings.Join(s, " or ") + "?"
 	}
 	return usage(fmt.Errorf("there is no command %q", name), hint)
