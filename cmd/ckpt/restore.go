@@ -92,9 +92,10 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 		return err
 	}
 	defer in.Close()
+	in.Until(ctx)
 	name, tasks, err := nameFor(o.name, dir, in)
 	if err != nil {
-		return err
+		return interrupted(ctx, "restore "+dir, err)
 	}
 	req := container.RestoreRequest{AnyCPU: o.anyCPU, Keys: texts}
 	var stream *os.File
