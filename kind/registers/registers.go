@@ -57,7 +57,7 @@ func Kind() kind.Thread {
 		Resume:  k.resume,
 		Final:   final,
 		End:     end,
-		Limits:  "the time limit that a socket's own SO_RCVTIMEO or SO_SNDTIMEO sets starts anew for a call that was waiting; leave to use all ports of devices (iopl(2)) is not seen, and lost",
+		Limits:  "the time limit that a socket's own SO_RCVTIMEO or SO_SNDTIMEO sets starts anew for a call that was waiting; one that waits with a part of its data moved, as write(2) to a full pipe, returns with that part, as after a stop signal; leave to use all ports of devices (iopl(2)) is not seen, and lost",
 	}
 }
 
