@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -203,9 +204,12 @@ func (k Keys) OpenStream(f *os.File, name string) (*Reader, error) {
 	a := &archive{file: f, name: name, members: map[string]member{}}
 	// The package reads no further than it has to, and seeks over contents.
 	at := func() (int64, error) { return f.Seek(0, io.SeekCurrent) }
-	var err error
-	if a.begin, err = at(); err == nil {
-		err = a.index(f, at)
+	st, err := f.Stat()
+	if err == nil {
+		a.begin, err = at()
+	}
+	if err == nil {
+		err = a.index(f, at, st.Size())
 	}
 	if err != nil {
 		return named(nil, a, err)
@@ -243,7 +247,7 @@ func (r *Reader) Rewind() (*os.File, error) {
 func (a *archive) receive(in io.Reader) error {
 	kept := bufio.NewWriterSize(a.file, 1<<20)
 	c := &counted{r: io.TeeReader(bufio.NewReaderSize(in, 1<<20), kept)}
-	if err := a.index(c, func() (int64, error) { return c.n, nil }); err != nil {
+	if err := a.index(c, func() (int64, error) { return c.n, nil }, math.MaxInt64); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil { // who writes must not be told that nobody reads
@@ -267,8 +271,12 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// index finds the members of a stream; at tells how far r has been read.
-func (a *archive) index(r io.Reader, at func() (int64, error)) error {
+// index finds the members of a stream, of at most size bytes; at tells how far r has
+// been read.
+func (a *archive) index(r io.Reader, at func() (int64, error), size int64) error {
+	cutOff := func() error {
+		return failure.WithHint(failure.Damagedf("the stream is cut off"), "the dump that was to write it has failed: look at what it says")
+	}
 	t := tar.NewReader(r)
 	for n := 0; ; n++ {
 		h, err := t.Next()
@@ -280,7 +288,9 @@ func (a *archive) index(r io.Reader, at func() (int64, error)) error {
 		case errors.Is(err, io.ErrUnexpectedEOF) && n == 0:
 			return failure.WithHint(failure.Damagedf("it is no image, or a stream that is cut off where it begins"), "give what `ckpt dump NAME -` has written, or a directory")
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return failure.WithHint(failure.Damagedf("the stream is cut off"), "the dump that was to write it has failed: look at what it says")
+			return cutOff()
+		case n > 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong)):
+			return failure.Damagedf("the stream is damaged behind %d files", n)
 		case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrFieldTooLong):
 			return failure.WithHint(failure.Damagedf("it is no image: neither a directory nor a stream"), "give what `ckpt dump NAME -` has written, or a directory")
 		case err != nil:
@@ -291,6 +301,9 @@ func (a *archive) index(r io.Reader, at func() (int64, error)) error {
 		begins, err := at()
 		if err != nil {
 			return fmt.Errorf("read the stream: %w", err)
+		}
+		if h.Size > size-begins && !isSparse(h) { // lseek(2) would go there, or refuse to
+			return cutOff()
 		}
 		if err := a.add(h, begins); err != nil {
 			return err

@@ -137,6 +137,7 @@ type Result struct {
 	Code     int
 	Out, Err string
 	Took     time.Duration
+	Memory   int64 // that it had resident at most, in bytes (of Try)
 }
 
 func (r Result) String() string {
@@ -162,6 +163,9 @@ func (e *Env) Try(args ...string) Result {
 		e.T.Fatalf("ckpt %s: %v", strings.Join(args, " "), err)
 	}
 	r.Code = cmd.ProcessState.ExitCode()
+	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		r.Memory = u.Maxrss << 10
+	}
 	if ctx.Err() != nil {
 		e.T.Fatalf("does not end: %v", r)
 	}

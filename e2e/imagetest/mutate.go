@@ -18,8 +18,8 @@ type Mutation struct {
 }
 
 // Mutations are all changes of i that this package knows: each file removed;
-// each entry removed, doubled and swapped with the next; each byte string behind
-// an entry cut; each field of each entry, at any depth, taken out and set to
+// each entry removed, doubled and swapped with the next; files that have no entries
+// changed in their bytes; each byte string behind an entry cut; each field of each entry, at any depth, taken out and set to
 // values that are as hostile as its type allows, and to those that the same field
 // has elsewhere.
 func (i *Image) Mutations() []Mutation {
@@ -43,6 +43,9 @@ func (i *Image) Mutations() []Mutation {
 }
 
 func (f *File) mutations(name string) []Mutation {
+	if f.From != "" {
+		return f.rawMutations(name)
+	}
 	var out []Mutation
 	for n, e := range f.Entries {
 		at := fmt.Sprintf("%s[%d]", name, n)
