@@ -73,7 +73,7 @@ func Create(spec Spec) (_ *Root, err error) {
 	if spec.OwnNet {
 		flags |= unix.CLONE_NEWNET
 	}
-	suspend, err := kernel.Privileged()
+	suspend, err := kernel.SuspendsSeccomp()
 	if err != nil {
 		status.Close()
 		return nil, err

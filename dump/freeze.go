@@ -169,7 +169,7 @@ func (s *session) seize(p *kind.Proc, tid int) (*kind.Task, error) {
 	}
 	t := &kind.Task{Host: pidns.HostPID(tid), FS: fs}
 	t.Before = before(fs)
-	t.Traced, err = tracee.Seize(tid, tracee.Options{SuspendSeccomp: s.d.Privileged})
+	t.Traced, err = tracee.Seize(tid, tracee.Options{SuspendSeccomp: s.d.SuspendsSeccomp})
 	if err == nil {
 		err = t.Traced.Interrupt()
 	}

@@ -71,6 +71,11 @@ func newSession(src Source, o Options, out *image.Writer) (*session, error) {
 		self.Close()
 		return nil, err
 	}
+	suspends, err := kernel.SuspendsSeccomp()
+	if err != nil {
+		self.Close()
+		return nil, err
+	}
 	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{},
 		// System V segments go by their own, small numbers; others begin above.
@@ -86,7 +91,7 @@ func newSession(src Source, o Options, out *image.Writer) (*session, error) {
 	}
 	s.level = level
 	s.d = &kind.Dump{
-		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Main: src.MainVPID, Privileged: privileged, SessionKeyring: src.SessionKeyring,
+		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Main: src.MainVPID, Privileged: privileged, SuspendsSeccomp: suspends, SessionKeyring: src.SessionKeyring,
 		Outside: o.Outside, External: externals(o.External), Table: fmt.Sprintf("ckpt-%s-%08x", src.Name, rand.Uint32()), Leave: o.Leave, Over: s.over,
 		FileID: s.fileID, AddFile: s.addFile, RefuseFile: s.refuseFile,
 		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,

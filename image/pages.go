@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"ckpt/failure"
 )
 
@@ -66,6 +68,14 @@ func (f *PagesFile) Raw() (file *os.File, at int64) {
 		return nil, 0
 	}
 	return f.file.file, f.file.at
+}
+
+// Unread says of the file that its disk fails, and what to do; nil: it is another error.
+func (f *PagesFile) Unread(errno unix.Errno) error {
+	if !diskFails(errno) {
+		return nil
+	}
+	return unread(fmt.Errorf("read %s: %w", f.name, errno))
 }
 
 // holds is how much there is to be read, in bytes.

@@ -64,12 +64,12 @@ func tryRseq() error {
 }
 
 // trySuspendSeccomp: commit 13c4a90119d2. It wants CAP_SYS_ADMIN in the first
-// user namespace.
+// user namespace, and that ckpt is under no filter itself.
 func trySuspendSeccomp() error {
 	return withTraced(func(pid int) error {
 		err := unix.PtraceSetOptions(pid, unix.PTRACE_O_SUSPEND_SECCOMP)
 		if err == unix.EPERM {
-			return failure.Unsupportedf("PTRACE_O_SUSPEND_SECCOMP is only for root")
+			return failure.Unsupportedf("PTRACE_O_SUSPEND_SECCOMP is only for root that is under no seccomp filter")
 		}
 		return absent("PTRACE_O_SUSPEND_SECCOMP", err, unix.EINVAL)
 	})

@@ -65,6 +65,9 @@ type Dump struct {
 	OwnNet bool
 	// Privileged: ckpt is root in the first user namespace.
 	Privileged bool
+	// SuspendsSeccomp: and it is under no seccomp filter, so that it may read and
+	// suspend those of others.
+	SuspendsSeccomp bool
 	// SessionKeyring is the serial number of the session keyring that the
 	// processes were given, if known.
 	SessionKeyring int

@@ -37,6 +37,9 @@ type Restore struct {
 	Chain func(pidns.VPID) pidns.Chain
 	// Privileged: ckpt is root in the first user namespace.
 	Privileged bool
+	// SuspendsSeccomp: and it is under no seccomp filter, so that it may read and
+	// suspend those of others.
+	SuspendsSeccomp bool
 	// Bear makes a thread that is not there yet, as none but the leading ones
 	// are while files are made: for what refers to a thread itself (a pidfd).
 	// A process is there. May be nil.

@@ -35,12 +35,16 @@ func (s *session) load() error {
 			return err
 		}
 	}
+	suspends, err := kernel.SuspendsSeccomp()
+	if err != nil {
+		return err
+	}
 	privileged, err := kernel.Privileged()
 	if err != nil {
 		return err
 	}
 	s.r = &kind.Restore{
-		Log: s.o.Log, In: s.in, Manifest: s.in.Manifest(), LogFile: s.o.LogFile, Privileged: privileged, Groups: s.o.Groups, Names: s.o.Names,
+		Log: s.o.Log, In: s.in, Manifest: s.in.Manifest(), LogFile: s.o.LogFile, Privileged: privileged, SuspendsSeccomp: suspends, Groups: s.o.Groups, Names: s.o.Names,
 		Entries: map[uint32]*fdinfo.FileEntry{}, Extras: map[uint32]*image.FileExtra{},
 		HostPID: s.hostPID, Bear: s.bear, AllowChanged: s.allowChanged, File: s.file, Reserve: s.reserve,
 		Undo: func(what string, fn func() error) { s.undos = append(s.undos, undo{what, fn}) },

@@ -73,10 +73,10 @@ func NewBare(t testing.TB) *Bare {
 	b := &Bare{t: t, Thread: th, host: pidns.HostPID(th.PID), files: 4}
 	log := slog.New(slog.DiscardHandler)
 	known := func(id int32) bool { return id == int32(b.host) }
-	b.Dump = &kind.Dump{Log: log, Home: b.host, Privileged: os.Geteuid() == 0,
+	b.Dump = &kind.Dump{Log: log, Home: b.host, Privileged: os.Geteuid() == 0, SuspendsSeccomp: os.Geteuid() == 0,
 		HostPID: func(v pidns.VPID) (pidns.HostPID, bool) { return pidns.HostPID(v), known(int32(v)) },
 		VPID:    func(h pidns.HostPID) (pidns.VPID, bool) { return pidns.VPID(h), known(int32(h)) }}
-	b.Restore = &kind.Restore{Log: log, Names: unnoted{}, HostProc: proc, Privileged: os.Geteuid() == 0, HostPID: b.Dump.HostPID}
+	b.Restore = &kind.Restore{Log: log, Names: unnoted{}, HostProc: proc, Privileged: os.Geteuid() == 0, SuspendsSeccomp: os.Geteuid() == 0, HostPID: b.Dump.HostPID}
 	if b.area, err = th.Syscall(stub, unix.SYS_MMAP, 0, bareArea, unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0); err != nil {
 		t.Fatal(err)

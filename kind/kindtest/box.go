@@ -104,7 +104,7 @@ func (b *Box) newRun(out *image.Writer) (*run, error) {
 		r.kinds = append(r.kinds, k())
 	}
 	r.d = &kind.Dump{
-		Log: slog.New(slog.DiscardHandler), Out: out, Procs: []*kind.Proc{p}, Home: host, Privileged: os.Geteuid() == 0,
+		Log: slog.New(slog.DiscardHandler), Out: out, Procs: []*kind.Proc{p}, Home: host, Privileged: os.Geteuid() == 0, SuspendsSeccomp: os.Geteuid() == 0,
 		HostPID: func(v pidns.VPID) (pidns.HostPID, bool) { return host, v == VPID },
 		VPID:    func(h pidns.HostPID) (pidns.VPID, bool) { return VPID, h == host },
 		NewID:   func(what string) uint32 { r.ids[what]++; return r.ids[what] },

@@ -78,7 +78,7 @@ func (b *Box) prepare(x *restoring, in *image.Reader, proc *os.File) error {
 	host := pidns.HostPID(os.Getpid())
 	x.r = &kind.Restore{
 		Names: unnoted{},
-		Log:   slog.New(slog.DiscardHandler), In: in, Manifest: in.Manifest(), HostProc: proc, Privileged: os.Geteuid() == 0,
+		Log:   slog.New(slog.DiscardHandler), In: in, Manifest: in.Manifest(), HostProc: proc, Privileged: os.Geteuid() == 0, SuspendsSeccomp: os.Geteuid() == 0,
 		Entries: map[uint32]*fdinfo.FileEntry{}, Extras: map[uint32]*image.FileExtra{},
 		Targets:      []*kind.Target{{VPID: VPID, Host: host, OwnsVM: true, OwnsFiles: true, OwnsFS: true, OwnsSighand: true}},
 		HostPID:      func(v pidns.VPID) (pidns.HostPID, bool) { return host, v == VPID },

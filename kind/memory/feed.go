@@ -77,6 +77,7 @@ func (s *source) next(sc *tracee.Script, fd uint64) (step tracee.Step, total uin
 	at, n := sc.Data(vec), uint64(len(vec)/16)
 	if s.sent == nil {
 		step = sc.Must(unix.SYS_PREADV, fd, at, n, uint64(s.at+s.runs[0].Offset), 0)
+		sc.Explain(step, s.runs[0].File.Unread)
 	} else {
 		// struct msghdr, whose vector is all that it has.
 		head := binary.LittleEndian.AppendUint64(make([]byte, 16), at)

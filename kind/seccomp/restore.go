@@ -34,8 +34,11 @@ func (m *maker) load(r *kind.Restore) error {
 
 // rootOnly refuses a thread to an ordinary user.
 func rootOnly(r *kind.Restore, _ *kind.Target, tt *kind.TargetThread) error {
-	if tt.Core.GetThreadCore().GetSeccompMode() == criu_core.SeccompMode_disabled || r.Privileged {
+	if tt.Core.GetThreadCore().GetSeccompMode() == criu_core.SeccompMode_disabled || r.SuspendsSeccomp {
 		return nil
+	}
+	if r.Privileged {
+		return failure.WithHint(failure.Unsupportedf("it was under seccomp, which can be restored only by root that is under no filter itself"), outOfFilter)
 	}
 	return failure.WithHint(failure.Unsupportedf("it was under seccomp, which only root can restore"), "restore as root")
 }

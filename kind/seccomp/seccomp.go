@@ -50,7 +50,7 @@ func Kind() kind.Thread {
 		Name:    "seccomp",
 		Saves:   "strict mode and filters, in their order, also shared ones, and whether each logs",
 		Refuses: "a filter that hands calls to a supervisor (SECCOMP_RET_USER_NOTIF)",
-		Needs:   "root, for dump and restore",
+		Needs:   "root that is under no filter itself, for dump and restore",
 		Observe: s.observe,
 		Late:    s.write,
 		Restore: m.restore,
@@ -82,13 +82,20 @@ type saver struct {
 	written bool
 }
 
+// outOfFilter is what root can do who is under seccomp.
+const outOfFilter = "run ckpt, and what it starts, where there is none: docker run --security-opt seccomp=unconfined"
+
 func (s *saver) observe(d *kind.Dump, _ *kind.Proc, t *kind.Task) error {
 	mode := t.Status.Seccomp
 	switch mode {
 	case -1, unix.SECCOMP_MODE_DISABLED:
 		return nil
 	case unix.SECCOMP_MODE_STRICT, unix.SECCOMP_MODE_FILTER:
-		if !d.Privileged {
+		switch {
+		case d.SuspendsSeccomp:
+		case d.Privileged:
+			return failure.WithHint(failure.Unsupportedf("it is under seccomp, which can be saved only by root that is under no filter itself"), outOfFilter)
+		default:
 			return failure.WithHint(failure.Unsupportedf("it is under seccomp, which only root can save"), "dump as root")
 		}
 	default:

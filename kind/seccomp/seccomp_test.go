@@ -158,11 +158,14 @@ func TestCheck(t *testing.T) {
 func TestRefuse(t *testing.T) {
 	s := &saver{ids: map[link]uint32{}}
 	for _, c := range []struct {
-		mode       int
-		privileged bool
-		ok         bool
-	}{{-1, false, true}, {0, false, true}, {1, false, false}, {2, false, false}, {2, true, true}, {3, true, false}} {
-		err := s.observe(&kind.Dump{Privileged: c.privileged}, nil, &kind.Task{Status: &procfs.Status{Seccomp: c.mode}})
+		mode                 int
+		privileged, suspends bool
+		ok                   bool
+	}{
+		{-1, false, false, true}, {0, false, false, true}, {1, false, false, false}, {2, false, false, false},
+		{2, true, false, false}, {2, true, true, true}, {3, true, true, false},
+	} {
+		err := s.observe(&kind.Dump{Privileged: c.privileged, SuspendsSeccomp: c.suspends}, nil, &kind.Task{Status: &procfs.Status{Seccomp: c.mode}})
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, failure.ErrUnsupported) {
 			t.Errorf("mode %d: %v", c.mode, err)
 		}
