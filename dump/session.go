@@ -42,6 +42,7 @@ type session struct {
 
 	files    []*kind.Desc // one a saved open file description
 	byObject map[objectKey][]*kind.Desc
+	ordered  map[objectKey][]*kind.Desc // those of processes, as kcmp(2) orders them
 	ids      map[string]uint32
 	bytes    uint64
 	counters counters
@@ -78,6 +79,7 @@ func newSession(src Source, o Options, out *image.Writer) (*session, error) {
 	}
 	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{},
+		ordered:  map[objectKey][]*kind.Desc{},
 		// System V segments go by their own, small numbers; others begin above.
 		ids: map[string]uint32{"shmem": 1 << 31}}
 	if src.LogPath != "" {
