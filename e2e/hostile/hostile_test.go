@@ -31,25 +31,26 @@ var subjects = []struct {
 	name    string
 	command []string
 	says    string // in its log, when it may be saved
+	root    bool   // it does what only root may
 }{
-	{"family", []string{"family.c", "DIR"}, `"who":"sysv","n":2,`},
-	{"sockets", []string{"sockets.c"}, "ready"},
-	{"queues", []string{"queues.c"}, "ready"},
-	{"ipc", []string{"ipc.c"}, "ready"},
-	{"names", []string{"names.c"}, "ready"},
-	{"pty", []string{"pty.c"}, "ready"},
-	{"spaces", []string{"spaces.c"}, "ready"},
-	{"mqueue", []string{"boundary/mqueue.c", "notify"}, "ready"},
-	{"datagrams", []string{"datagrams.c"}, "ready"},
-	{"netlink", []string{"netlink.c"}, "ready"},
-	{"nsfiles", []string{"nsfiles.c"}, "ready"},
-	{"watching", []string{"watching.c"}, "ready"},
-	{"pidfd", []string{"boundary/pidfd.c"}, "ready"},
-	{"filelocks", []string{"boundary/filelocks.c"}, "ready"},
-	{"seccomp", []string{"seccomp.c"}, "ready"},
-	{"timers", []string{"timers.c"}, "ready"},
-	{"events", []string{"events.c"}, "ready"},
-	{"files", []string{"files.c"}, "ready"},
+	{name: "family", command: []string{"family.c", "DIR"}, says: `"who":"sysv","n":2,`},
+	{name: "sockets", command: []string{"sockets.c"}, says: "ready"},
+	{name: "queues", command: []string{"queues.c"}, says: "ready"},
+	{name: "ipc", command: []string{"ipc.c"}, says: "ready"},
+	{name: "names", command: []string{"names.c"}, says: "ready"},
+	{name: "pty", command: []string{"pty.c"}, says: "ready"},
+	{name: "spaces", command: []string{"spaces.c"}, says: "ready", root: true},
+	{name: "mqueue", command: []string{"boundary/mqueue.c", "notify"}, says: "ready"},
+	{name: "datagrams", command: []string{"datagrams.c"}, says: "ready"},
+	{name: "netlink", command: []string{"netlink.c"}, says: "ready"},
+	{name: "nsfiles", command: []string{"nsfiles.c"}, says: "ready"},
+	{name: "watching", command: []string{"watching.c"}, says: "ready"},
+	{name: "pidfd", command: []string{"boundary/pidfd.c"}, says: "ready"},
+	{name: "filelocks", command: []string{"boundary/filelocks.c"}, says: "ready"},
+	{name: "seccomp", command: []string{"seccomp.c"}, says: "ready", root: true},
+	{name: "timers", command: []string{"timers.c"}, says: "ready"},
+	{name: "events", command: []string{"events.c"}, says: "ready"},
+	{name: "files", command: []string{"files.c"}, says: "ready"},
 }
 
 // slow is more than any command takes with an image that it refuses.
@@ -117,6 +118,9 @@ func TestMutations(t *testing.T) {
 	plans, restores, seed := number(t, "CKPT_PLANS", 60), number(t, "CKPT_MUTATIONS", 8), number(t, "CKPT_SEED", 1)
 	for _, s := range subjects {
 		t.Run(s.name, func(t *testing.T) {
+			if s.root && !harness.AsRoot("") {
+				t.Skip("only root may do what this program does")
+			}
 			e := harness.New(t, "")
 			whole := saved(t, e, s.name, s.command, s.says)
 			planned, done := map[int]int{}, map[int]int{}
