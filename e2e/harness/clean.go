@@ -35,8 +35,15 @@ func (e *Env) clean() {
 			}
 		}
 	}
-	if err := os.RemoveAll(e.Dir); err != nil {
-		e.T.Errorf("clean up: %v", err)
+	// Programs that were killed leave these, of which each begins with the test's name.
+	shared, err := filepath.Glob("/dev/shm/*" + filepath.Base(e.Dir) + ".*")
+	if err != nil {
+		e.T.Error(err)
+	}
+	for _, path := range append(shared, e.Dir) {
+		if err := os.RemoveAll(path); err != nil {
+			e.T.Errorf("clean up: %v", err)
+		}
 	}
 }
 

@@ -209,25 +209,25 @@ static void finish_sysv(void)
 }
 
 /* --- POSIX --- */
-static char shm_name[64], sem_name[64];
+static char shm_name[96], sem_name[96];
 static char *posix, *posix_gone;
 static sem_t *named, *anonymous;
 static int posix_fd, gone_fd;
 static void posix_objects(void)
 {
 	long long unique = now(CLOCK_REALTIME);
-	sprintf(shm_name, "/ckpt-state-%lld", unique);
+	snprintf(shm_name, sizeof(shm_name), "/%s.%lld", test_name(), unique);
 	posix_fd = shm_open(shm_name, O_CREAT | O_EXCL | O_RDWR, 0600);
 	check(posix_fd >= 0 && ftruncate(posix_fd, 4 * P) == 0, "shm_open");
 	posix = mmap(NULL, 4 * P, PROT_READ | PROT_WRITE, MAP_SHARED, posix_fd, 0);
 	fill(posix, 4 * P, 5);
-	char name[80];
-	sprintf(name, "%s-gone", shm_name);
+	char name[104];
+	snprintf(name, sizeof(name), "%s-gone", shm_name);
 	gone_fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600);
 	check(gone_fd >= 0 && ftruncate(gone_fd, 6 * P) == 0 && shm_unlink(name) == 0, "shm_open");
 	posix_gone = mmap(NULL, 4 * P, PROT_READ | PROT_WRITE, MAP_SHARED, gone_fd, P);
 	fill(posix_gone, 4 * P, 6);
-	sprintf(sem_name, "/ckpt-state-%lld", unique);
+	strcpy(sem_name, shm_name);
 	named = sem_open(sem_name, O_CREAT | O_EXCL, 0600, 2);
 	check(named != SEM_FAILED, "sem_open");
 	anonymous = shared(P);

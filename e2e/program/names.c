@@ -15,7 +15,7 @@ static int tmp_writer, linked, linked_far, linked_fifo, moved, sparse, beyond, l
 static char *mapped_far, *mapped_gone, *own_gone;
 static pid_t child;
 static DIR *dir;
-static char shm[64];
+static char shm[96];
 
 static int make(const char *path, const char *text, int flags)
 {
@@ -201,7 +201,7 @@ static void make_directories(void)
 		for (;;)
 			pause();
 	check(chdir("../../..") == 0 && unlink("a/b/file") == 0 && rmdir("a/b/c") == 0 && rmdir("a/b") == 0 && rmdir("a") == 0, "rmdir");
-	sprintf(shm, "/dev/shm/ckpt-e2e-%lld", (long long)now(CLOCK_REALTIME));
+	snprintf(shm, sizeof(shm), "/dev/shm/%s.%lld", test_name(), (long long)now(CLOCK_REALTIME));
 	check(mkdir(shm, 0700) == 0, "mkdir %s", shm);
 	for (int i = 0; i < 300; i++) {
 		sprintf(path, "%s/number %d", shm, i);

@@ -17,6 +17,13 @@ static inline int64_t now(clockid_t clock)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
+/* The name of the test: what it leaves below /dev/shm as NAME.* goes with it. */
+static inline const char *test_name(void)
+{
+	const char *dir = getenv("CKPT_E2E");
+	return dir && strrchr(dir, '/') ? strrchr(dir, '/') + 1 : "ckpt-e2e-alone";
+}
+
 /* Writes one line at one stroke. */
 static inline void say(const char *format, ...)
 {

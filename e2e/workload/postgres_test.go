@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -93,6 +94,34 @@ func (p *postgresServer) Ready(c *harness.Container) {
 		p.e.T.Fatalf("postgres answers %q", got)
 	}
 	p.quiet(c)
+	p.forget(c)
+}
+
+// forget has the server's shared memory go with the test, in which it is killed: only
+// a server that is told to stop removes it.
+func (p *postgresServer) forget(c *harness.Container) {
+	p.e.T.Helper()
+	named := regexp.MustCompile(`/dev/shm/PostgreSQL\.[0-9]+`)
+	seen := map[string]bool{}
+	for _, q := range c.Ps().Processes {
+		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", q.PID))
+		if err != nil {
+			p.e.T.Fatal(err)
+		}
+		for _, path := range named.FindAllString(string(maps), -1) {
+			seen[path] = true
+		}
+	}
+	if len(seen) == 0 {
+		p.e.T.Fatal("postgres has no shared memory")
+	}
+	p.e.T.Cleanup(func() {
+		for path := range seen {
+			if err := os.Remove(path); err != nil {
+				p.e.T.Error(err)
+			}
+		}
+	})
 }
 
 // quiet waits until only the server's own processes and the session are

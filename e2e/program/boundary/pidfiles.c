@@ -6,7 +6,7 @@
 #include "other.h"
 
 static struct other *it;
-static char pid_file[64], shm[64];
+static char pid_file[64], shm[128];
 static pid_t *memory;
 
 static void act(struct other *o, int order)
@@ -21,10 +21,10 @@ static void look(void)
 {
 	int pid = atoi(contents("daemon.pid"));
 	expect(pid == it->pid && kill(pid, 0) == 0, "the file says pid %d", pid);
-	char path[64];
+	char path[128];
 	sprintf(path, "lock.%d", getpid());
 	expect(access(path, F_OK) == 0 && strcmp(path, pid_file) == 0, "%s: its own lock file is %s", path, pid_file);
-	sprintf(path, "/dev/shm/ckpt-boundary.%d.", getpid());
+	snprintf(path, sizeof(path), "/dev/shm/%s.%d.", test_name(), getpid());
 	expect(access(shm, F_OK) == 0 && strncmp(shm, path, strlen(path)) == 0, "%s: its own shared memory is %s", path, shm);
 	expect(memory[0] == getpid(), "shared memory says pid %d", memory[0]);
 	does(it, 1);
@@ -50,7 +50,7 @@ static void write_pid(const char *path, pid_t pid)
 int main(void)
 {
 	begin();
-	snprintf(shm, sizeof(shm), "/dev/shm/ckpt-boundary.%d.%lld", getpid(), (long long)now(CLOCK_REALTIME));
+	snprintf(shm, sizeof(shm), "/dev/shm/%s.%d.%lld", test_name(), getpid(), (long long)now(CLOCK_REALTIME));
 	int fd = open(shm, O_CREAT | O_EXCL | O_RDWR, 0600);
 	check(fd >= 0 && ftruncate(fd, 4096) == 0, "shared memory");
 	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
