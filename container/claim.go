@@ -167,7 +167,11 @@ func (cl *claim) undoLocked() error {
 	}
 	switch {
 	case cl.fresh:
-		err = errors.Join(err, os.RemoveAll(cl.c.dir))
+		err = errors.Join(err, cl.c.forget())
+	case cl.old == nil && cl.lock != nil: // in what one that was killed has left
+		err = errors.Join(err, remove(cl.c.file(recordFile)))
+		_, left := cl.c.removeClaim()
+		err = errors.Join(err, left)
 	case cl.done && cl.old != nil:
 		err = errors.Join(err, writeJSON(cl.c.file(recordFile), cl.old))
 		if cl.mark != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -120,6 +121,9 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 	if alive {
 		// The processes of a dump are traced; see untilMade.
 		lock, err := c.notDumping()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // another command has removed it
+		}
 		if err != nil {
 			return &failure.Error{Doing: "remove " + c.Name, Err: err}
 		}
@@ -140,8 +144,31 @@ func (c *Container) Remove(ctx context.Context, force bool) error {
 		if alive, err := now.alive(); err != nil || alive {
 			return errors.Join(err, taken(c.Name, "was started meanwhile"))
 		}
-		return errors.Join(c.removeNames(), c.liftTables(), c.forgetInside(), os.RemoveAll(c.dir))
+		return errors.Join(c.removeNames(), c.liftTables(), c.forgetInside(), c.forget())
 	})
+}
+
+// forget removes the directory of c. For others, who lock files in it and make them for
+// that, it is gone at one stroke. Preconditions: Store.locked.
+func (c *Container) forget() error {
+	gone := filepath.Join(c.store.dir, ".gone-"+filepath.Base(c.dir))
+	if err := os.RemoveAll(gone); err != nil { // of one that was killed over it
+		return err
+	}
+	err := os.Rename(c.dir, gone)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for range 10 {
+		// Who had found the directory before may still make a file in it.
+		if err = os.RemoveAll(gone); !errors.Is(err, unix.ENOTEMPTY) {
+			break
+		}
+	}
+	return err
 }
 
 // forgetInside removes what ckpt inside has remembered in the same state

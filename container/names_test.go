@@ -23,7 +23,7 @@ func TestNames(t *testing.T) {
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	write := func(name, text string) { check(os.WriteFile(at(name), []byte(text), 0o600)) }
-	check(os.Mkdir(c.dir, 0o700))
+	put(t, c.dir, lockFile)
 	n, err := s.NoteNames("a")
 	check(err)
 	for name, mode := range map[string]uint32{"dir": unix.S_IFDIR, "full": unix.S_IFDIR, "ghost": unix.S_IFREG, "written": unix.S_IFREG, "socket": unix.S_IFSOCK,

@@ -110,6 +110,7 @@ const (
 	makingFile = "making.lock"
 	dumpLock   = "dump.lock"
 	execPrefix = "exec-"
+	newPrefix  = ".new-" // of a file that is being written
 )
 
 // readJSON reads a file that may not exist: then ok is false.
@@ -135,7 +136,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	f, err := os.CreateTemp(filepath.Dir(path), newPrefix)
 	if err != nil {
 		return err
 	}

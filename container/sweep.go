@@ -2,10 +2,10 @@ package container
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"strings"
 )
 
 // Sweep removes what the supervisor of that name has left behind, if it was killed
@@ -43,21 +43,37 @@ func (s *Store) Sweep(name string) (swept bool, err error) {
 }
 
 // removeClaim removes the directory of a name that was claimed and is no container.
-// What is none of ckpt's stays there, and so does it.
+// One that holds anything else is somebody's, and stays as it is.
 func (c *Container) removeClaim() (bool, error) {
-	errs := []error{c.removeNames()}
-	for _, name := range []string{logFile, newLog, makingFile, lockFile} {
-		errs = append(errs, remove(c.file(name)))
+	ents, err := os.ReadDir(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // another command has removed it
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return false, err
 	}
-	switch err := unix.Rmdir(c.dir); err {
-	case nil:
-		return true, nil
-	case unix.ENOTEMPTY, unix.EEXIST:
+	locked := false // the first file that is made
+	for _, e := range ents {
+		if !ofClaim(e) {
+			return false, nil
+		}
+		locked = locked || e.Name() == lockFile
+	}
+	if len(ents) > 0 && !locked {
 		return false, nil
+	}
+	if err := errors.Join(c.removeNames(), c.forget()); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// ofClaim tells whether a claim makes such a file before it is a container.
+func ofClaim(e fs.DirEntry) bool {
+	switch name := e.Name(); name {
+	case lockFile, makingFile, logFile, newLog, namesFile, imagesFile:
+		return e.Type().IsRegular()
 	default:
-		return false, &os.PathError{Op: "rmdir", Path: c.dir, Err: err}
+		return e.Type().IsRegular() && strings.HasPrefix(name, newPrefix)
 	}
 }
