@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"ckpt/container"
 	"ckpt/dump"
@@ -168,7 +167,7 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 // back any more: an interruption that came too late is none, but one that comes
 // now ends the waiting.
 func waitEnd(ctx context.Context, c *container.Container) error {
-	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), unix.SIGINT, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), interruptions()...)
 	defer stop()
 	return c.WaitEnd(ctx)
 }
