@@ -157,7 +157,7 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 	}
 	if !o.leaveRunning {
 		if err := waitEnd(ctx, c); err != nil {
-			return &failure.Error{Doing: "dump " + name, Err: fmt.Errorf("the image in %s is whole, but not all of %s has ended: %w", to, name, err)}
+			return notEnded(err, name, to)
 		}
 	}
 	return dumped(a, o, src.Name, to, res)
@@ -170,6 +170,15 @@ func waitEnd(ctx context.Context, c *container.Container) error {
 	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), interruptions()...)
 	defer stop()
 	return c.WaitEnd(ctx)
+}
+
+// notEnded tells of a container that was saved, and not seen to end. It is no
+// interruption to a script (exit code 130), upon which all is as it was.
+func notEnded(err error, name, to string) error {
+	if errors.Is(err, failure.ErrInterrupted) {
+		err = failure.WithHint(errors.New("interrupted"), "look whether it has: ckpt ps "+name)
+	}
+	return &failure.Error{Doing: "dump " + name, Err: fmt.Errorf("the image in %s is whole, but not all of %s has ended: %w", to, name, err)}
 }
 
 // dumpTree saves processes that are in no container.
