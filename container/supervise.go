@@ -142,10 +142,7 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 		})
 	})
 	if err != nil {
-		if ctx.Err() != nil {
-			err = failure.Mark(failure.ErrInterrupted, err)
-		}
-		return nil, errors.Join(err, cl.undo())
+		return nil, errors.Join(failure.Interrupted(ctx, err), cl.undo())
 	}
 	return &supervised{cl, made}, cl.running()
 }

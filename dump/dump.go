@@ -93,10 +93,7 @@ func Run(ctx context.Context, src Source, o Options) (*Result, error) {
 		res, err = run(ctx, src, o)
 		return err
 	})
-	if err != nil && ctx.Err() != nil {
-		err = failure.Mark(failure.ErrInterrupted, err)
-	}
-	return res, err
+	return res, failure.Interrupted(ctx, err)
 }
 
 func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
@@ -107,7 +104,7 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, out.Abort())
+			err = errors.Join(failure.Interrupted(ctx, err), out.Abort())
 		}
 	}()
 
@@ -122,7 +119,7 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 	}
 	if s != nil {
 		defer s.close()
-		defer func() { err = errors.Join(err, s.thaw()) }() // does nothing once the container has ended
+		defer func() { err = errors.Join(failure.Interrupted(ctx, err), s.thaw()) }() // does nothing once the container has ended
 	}
 	if err != nil {
 		return nil, err

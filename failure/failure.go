@@ -4,6 +4,7 @@
 package failure
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -107,6 +108,15 @@ type marked struct {
 }
 
 func (m *marked) Unwrap() []error { return []error{m.error, m.sentinel} }
+
+// Interrupted is err, marked as ErrInterrupted where it comes of ctx having ended. What
+// fails while the work is undone is joined to it after that, and told beside it.
+func Interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, ErrInterrupted) {
+		return err
+	}
+	return Mark(ErrInterrupted, err)
+}
 
 // Mark makes errors.Is(err, sentinel) true and leaves the message alone.
 func Mark(sentinel, err error) error {

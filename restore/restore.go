@@ -87,10 +87,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	defer func() {
 		s.close()
 		if err != nil {
-			err = errors.Join(err, s.undo())
-			if ctx.Err() != nil {
-				err = failure.Mark(failure.ErrInterrupted, err)
-			}
+			err = errors.Join(failure.Interrupted(ctx, err), s.undo())
 		}
 	}()
 	if err := s.load(); err != nil {

@@ -293,7 +293,7 @@ type dumpJSON struct {
 // dumpFailed adds what the user wants to know first after a dump that failed.
 func dumpFailed(err error, name string) error {
 	if errors.Is(err, failure.ErrInterrupted) {
-		return failure.Mark(failure.ErrInterrupted, fmt.Errorf("dump %s: interrupted; it goes on as it was", name))
+		return undone(err, "dump "+name, "it goes on as it was")
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -142,6 +143,15 @@ func interrupted(ctx context.Context, doing string, err error) error {
 		return err
 	}
 	return failure.Mark(failure.ErrInterrupted, fmt.Errorf("%s: interrupted", doing))
+}
+
+// undone tells of an interruption, and that all was undone, or what could not be.
+func undone(err error, doing, all string) error {
+	left := slices.DeleteFunc(failure.All(err), func(e error) bool { return errors.Is(e, failure.ErrInterrupted) })
+	if len(left) > 0 {
+		return errors.Join(failure.Mark(failure.ErrInterrupted, fmt.Errorf("%s: interrupted", doing)), errors.Join(left...))
+	}
+	return failure.Mark(failure.ErrInterrupted, fmt.Errorf("%s: interrupted; %s", doing, all))
 }
 
 // notYet refuses what the command line has a place for and ckpt cannot do.

@@ -47,6 +47,8 @@ ckpt: hint: or end that one: ckpt rm -f train
 			"ckpt: error: restore train: interrupted; nothing was left behind\n", 130},
 		{dumpFailed(failure.Mark(failure.ErrInterrupted, errors.New("x")), "train"),
 			"ckpt: error: dump train: interrupted; it goes on as it was\n", 130},
+		{dumpFailed(errors.Join(failure.Mark(failure.ErrInterrupted, errors.New("x")), errors.New("remove img.partial: input/output error")), "train"),
+			"ckpt: error: dump train: interrupted\nckpt: error: remove img.partial: input/output error\n", 130},
 		{notEnded(failure.Mark(failure.ErrInterrupted, errors.New("x")), "train", "img"), `ckpt: error: dump train: the image in img is whole, but not all of train has ended: interrupted
 ckpt: hint: look whether it has: ckpt ps train
 `, 1},

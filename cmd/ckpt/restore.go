@@ -212,7 +212,7 @@ func imageName(m *image.Manifest) string {
 func restoreFailed(err error, name, dir string) error {
 	switch {
 	case errors.Is(err, failure.ErrInterrupted):
-		return failure.Mark(failure.ErrInterrupted, fmt.Errorf("restore %s: interrupted; nothing was left behind", name))
+		return undone(err, "restore "+name, "nothing was left behind")
 	case errors.Is(err, failure.ErrNameTaken):
 		return failure.WithHint(failure.Mark(failure.ErrNameTaken, fmt.Errorf("restore: %s", err.Error())),
 			fmt.Sprintf("give this one another name: ckpt restore %s --name %s2", failure.Quote(dir), name),
