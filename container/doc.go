@@ -13,6 +13,13 @@
 //	dumped       Marker: the image that holds it, written before a dump ends it
 //	tables       nftables tables that a dump has left, until it is back
 //	exec-VPID    the exit status of a process of `ckpt exec`
+//	images       paths of the images that were made of it, or it of them
+//	names        paths that a restore makes or removes, until the container runs (Name)
+//	log.new      the log of a start, until its process is there
+//	.new-*       one of these that is being written
+//
+// One that is being removed is called .gone-NAME first; what a removal that was killed
+// leaves of it, the next of that name takes away.
 //
 // What a container does now is computed from its processes every time
 // (Container.State) and never read from a file, so that a crash of the
