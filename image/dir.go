@@ -104,16 +104,17 @@ func noWrite(path string, err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = fmt.Errorf("%s: %w", pe.Path, pe.Err)
 	}
-	hint := fmt.Sprintf("give a name in a directory that uid %d may read and write", os.Geteuid())
+	err = fmt.Errorf("an image cannot be put at %s: %w", path, err)
 	switch {
 	case errors.Is(err, unix.ENAMETOOLONG):
-		hint = "give a shorter name" // that of the unfinished image is longer by its ending
+		return failure.WithHint(err, "give a shorter name") // that of the unfinished image is longer by its ending
 	case errors.Is(err, unix.EROFS):
-		hint = "give a name on another file system: this one is mounted read-only"
-	case failure.OnDisk(err, path) != err:
-		return failure.OnDisk(fmt.Errorf("an image cannot be put at %s: %w", path, err), path)
+		return failure.WithHint(err, "give a name on another file system: this one is mounted read-only")
 	}
-	return failure.WithHint(fmt.Errorf("an image cannot be put at %s: %w", path, err), hint)
+	if onDisk := failure.OnDisk(err, path); onDisk != err {
+		return onDisk
+	}
+	return failure.WithHint(err, fmt.Sprintf("give a name in a directory that uid %d may read and write", os.Geteuid()))
 }
 
 // makePartial makes and locks the directory NAME.partial. One left behind by
