@@ -20,26 +20,8 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // counts waits until each of who has taken three more steps, and reads what
 // was told so far: nothing may have been lost.
 func counts(c *harness.Container, j *harness.Journal, who ...string) {
-	t := c.Env.T
-	t.Helper()
-	var from map[string]int
-	harness.Eventually(t, "it goes on counting", func() error {
-		if err := j.Read(c.Log()); err != nil {
-			return harness.Final{Err: err}
-		}
-		if from == nil {
-			from = map[string]int{}
-			for _, w := range who {
-				from[w] = j.Last(w).N
-			}
-		}
-		for _, w := range who {
-			if n := j.Last(w).N; n < from[w]+3 {
-				return errors.Join(fmt.Errorf("%s stands at step %d", w, n), c.Alive())
-			}
-		}
-		return nil
-	})
+	c.Env.T.Helper()
+	harness.GoesOn(c.Env.T, c, j, who...)
 }
 
 // read takes in what was told up to a dump.

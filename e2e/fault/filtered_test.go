@@ -27,16 +27,22 @@ func underFilter(t *testing.T, e *harness.Env, call int, errno unix.Errno, args 
 	return harness.Result{Args: args, Code: cmd.ProcessState.ExitCode(), Out: out.String(), Err: errs.String()}
 }
 
+// family starts a family that counts; image is where it may be saved.
+func family(e *harness.Env) (c *harness.Container, j *harness.Journal, image string) {
+	e.T.Helper()
+	c = e.Start("counts", nil, harness.Program(e.T, "family.c"), e.Mkdir("family"))
+	j = new(harness.Journal)
+	counts(c, j, "main")
+	return c, j, e.Join("image")
+}
+
 // TestUnderFilter: ckpt works under a seccomp filter, as in a container of Docker; but
 // it cannot save what is under one, too, and says so.
 func TestUnderFilter(t *testing.T) {
 	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
-			c := e.Start("counts", nil, harness.Program(t, "family.c"), e.Mkdir("family"))
-			j := new(harness.Journal)
-			counts(c, j, "main")
-			image := e.Join("image")
+			c, j, image := family(e)
 			if r := underFilter(t, e, unix.SYS_KEXEC_LOAD, unix.EPERM, "dump", c.Name, image); r.Code != 0 {
 				t.Fatal(r)
 			}
@@ -62,10 +68,7 @@ func TestUnreadablePages(t *testing.T) {
 	for _, user := range harness.Users() {
 		t.Run("as "+user, func(t *testing.T) {
 			e := harness.New(t, user)
-			c := e.Start("counts", nil, harness.Program(t, "family.c"), e.Mkdir("family"))
-			j := new(harness.Journal)
-			counts(c, j, "main")
-			image := e.Join("image")
+			c, j, image := family(e)
 			c.Dump(image)
 			r := underFilter(t, e, unix.SYS_PREADV, unix.EIO, "restore", image)
 			if r.Code != 1 || !strings.Contains(r.Err, ": read pages-") || !strings.Contains(r.Err, "input/output error\nckpt: hint: its disk fails") {
