@@ -4,8 +4,9 @@
  * has but read, or guards what is there. Each knows what it must find, and counts
  * the pages that are not its alone.
  *
- * usage: forked shared|private|apart  (whether they share other memory, too, and
- * apart: a child does that its parent has not, who may then be on its own)
+ * usage: forked shared|private|apart|beside  (whether they share other memory, too;
+ * apart: a child does that its parent has not, who may then be on its own; beside:
+ * the two mappings lie below the others, and the second is one with these)
  */
 #include "state.h"
 
@@ -204,8 +205,11 @@ int main(int argc, char **argv)
 	else
 		begin_in(malloc(sizeof(*judge)));
 	apart = argc > 1 && strcmp(argv[1], "apart") == 0;
-	area = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	check(area != MAP_FAILED && madvise(area, PAGES * PAGE, MADV_NOHUGEPAGE) == 0, "mmap");
+	int beside = argc > 1 && strcmp(argv[1], "beside") == 0;
+	area = mmap(NULL, (PAIR + PAGES) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(area != MAP_FAILED && (beside ? munmap(area, PAIR * PAGE) : mprotect(area, PAIR * PAGE, PROT_NONE)) == 0, "mmap");
+	area += PAIR * PAGE;
+	check(madvise(area, PAGES * PAGE, MADV_NOHUGEPAGE) == 0, "mmap");
 	for (int i = 0; i < PAGES; i++)
 		put(i, 1 + i % 90);
 	heap = (void *)(((uintptr_t)sbrk((GROWN + 1) * PAGE) + PAGE - 1) & -PAGE);
@@ -214,7 +218,7 @@ int main(int argc, char **argv)
 	empty = mmap(NULL, EMPTY * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(empty != MAP_FAILED && *(volatile char *)empty == 0, "mmap");
 	guarded = madvise(empty + 2 * PAGE, 2 * PAGE, GUARD_INSTALL) == 0 ? 2 : 0;
-	pair = mmap(NULL, PAIR * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pair = mmap(beside ? area - PAIR * PAGE : NULL, PAIR * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | (beside ? MAP_FIXED_NOREPLACE : 0), -1, 0);
 	check(pair != MAP_FAILED && madvise(pair + PAIR / 2 * PAGE, PAIR / 2 * PAGE, MADV_NOHUGEPAGE) == 0, "mmap");
 	memset(pair, 6, PAIR * PAGE);
 	tiles = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -13,7 +13,7 @@ import (
 // with memory of its own, before that one was born.
 func TestForked(t *testing.T) {
 	for _, user := range harness.Users() {
-		for _, how := range []string{"private", "shared", "apart"} {
+		for _, how := range []string{"private", "shared", "apart", "beside"} {
 			t.Run(how+" as "+user, func(t *testing.T) {
 				e := harness.New(t, user)
 				s := e.Watch("forked", nil, harness.Program(t, "forked.c"), how)

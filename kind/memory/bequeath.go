@@ -37,7 +37,7 @@ func (m *maker) bequeath(r *kind.Restore, t *kind.Target) (func(tracee.Runner) e
 	}
 	return func(run tracee.Runner) error {
 		e := m.estateOf(t.Heir)
-		if err := e.makeAreas(run, r, in.first[t.VPID], files); err != nil {
+		if err := e.make(run, r, in.first[t.VPID], files); err != nil {
 			return err
 		}
 		m.estates[t.VPID] = e
@@ -68,7 +68,7 @@ func isReady(r *kind.Restore, file uint32) bool {
 func (m *maker) estateOf(v pidns.VPID) *estate {
 	e := &estate{}
 	if from := m.estates[v]; from != nil {
-		e.areas, e.pages = slices.Clone(from.areas), slices.Clone(from.pages)
+		e.pieces, e.pages = slices.Clone(from.pieces), slices.Clone(from.pages)
 	}
 	return e
 }
@@ -77,32 +77,32 @@ func (m *maker) estateOf(v pidns.VPID) *estate {
 // which has little room.
 const atOnce = 64
 
-// makeAreas maps areas, in the place of others that it has. One where the bare
-// child itself, or what it needs, is mapped is left out, and so is one whose file
-// is missing, or for which there is no room (vm.max_map_count): nobody inherits
-// that.
-func (e *estate) makeAreas(run tracee.Runner, r *kind.Restore, areas []*area, files map[uint64]*os.File) error {
-	if err := e.drop(run, areas); err != nil {
+// make maps pieces of areas, in the place of what it has there of others. One where
+// the bare child itself, or what it needs, is mapped is left out, and so is one
+// whose file is missing, or for which there is no room (vm.max_map_count): nobody
+// inherits that.
+func (e *estate) make(run tracee.Runner, r *kind.Restore, pieces []piece, files map[uint64]*os.File) error {
+	if err := e.drop(run, pieces); err != nil {
 		return err
 	}
 	most, err := mostMappings()
 	if err != nil {
 		return err
 	}
-	areas = areas[:min(len(areas), max(most-2*spare-len(e.areas), 0))]
-	for some := range slices.Chunk(areas, atOnce) {
-		made := map[*area]tracee.Step{}
+	pieces = pieces[:min(len(pieces), max(most-2*spare-len(e.pieces), 0))]
+	for some := range slices.Chunk(pieces, atOnce) {
+		made := map[int]tracee.Step{}
 		if err := run(func(s *tracee.Script) error {
-			for _, a := range some {
-				if f := files[a.file]; f != nil || a.file == 0 {
-					made[a] = a.make(s, r, f)
+			for i, p := range some {
+				if f := files[p.file]; f != nil || p.file == 0 {
+					made[i] = p.make(s, r, f)
 				}
 			}
 			return nil
 		}, func(s *tracee.Script) error {
-			for a, step := range made {
+			for i, step := range made {
 				if _, err := s.Result(step); err == nil {
-					e.areas = append(e.areas, a)
+					e.pieces = append(e.pieces, some[i])
 				}
 			}
 			return nil
@@ -113,41 +113,46 @@ func (e *estate) makeAreas(run tracee.Runner, r *kind.Restore, areas []*area, fi
 	return nil
 }
 
-// make adds the call that maps an area.
-func (a *area) make(s *tracee.Script, r *kind.Restore, f *os.File) tracee.Step {
-	flags := uint64(unix.MAP_PRIVATE | fixedNoReplace | a.flags)
+// make adds the calls that map a piece.
+func (p piece) make(s *tracee.Script, r *kind.Restore, f *os.File) tracee.Step {
+	flags := uint64(unix.MAP_PRIVATE | fixedNoReplace | p.flags)
 	var step tracee.Step
 	if f == nil {
-		step = s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags|unix.MAP_ANONYMOUS, noFD, 0)
+		step = s.Try(unix.SYS_MMAP, p.Start, p.Len(), readWrite, flags|unix.MAP_ANONYMOUS, noFD, 0)
 	} else {
 		fd := r.Take(s, f)
-		step = s.Try(unix.SYS_MMAP, a.Start, a.Len(), readWrite, flags, 0, a.Start+a.delta)
+		step = s.Try(unix.SYS_MMAP, p.Start, p.Len(), readWrite, flags, 0, p.Start+p.delta)
 		s.Feed(fd, step, 4)
 		s.Feed(s.Again(fd), s.Must(unix.SYS_CLOSE, 0), 0)
 	}
 	for _, advice := range hugeAdvice {
-		if a.madv&(1<<advice) != 0 {
-			s.Feed(s.Again(step), s.Try(unix.SYS_MADVISE, 0, a.Len(), uint64(advice)), 0) // of no address if it is not made
+		if p.madv&(1<<advice) != 0 {
+			s.Feed(s.Again(step), s.Try(unix.SYS_MADVISE, 0, p.Len(), uint64(advice)), 0) // of no address if it is not made
 		}
 	}
 	return step
 }
 
-// drop unmaps the areas that lie where others are to be.
-func (e *estate) drop(run tracee.Runner, others []*area) error {
-	var in, out []kind.Range
-	for _, a := range others {
-		in = append(in, a.Range)
-	}
-	in = merge(in)
-	e.areas = slices.DeleteFunc(e.areas, func(a *area) bool {
-		i, _ := slices.BinarySearchFunc(in, a.Start, func(r kind.Range, at uint64) int { return cmp.Compare(r.End, at+1) })
-		if i == len(in) || cut(a.Range, in[i]).Len() == 0 {
-			return false
+// drop unmaps what it has where others are to be.
+func (e *estate) drop(run tracee.Runner, others []piece) error {
+	in := merge(ranges(others))
+	var stay []piece
+	var out []kind.Range
+	for _, p := range e.pieces {
+		i, _ := slices.BinarySearchFunc(in, p.Start, func(r kind.Range, at uint64) int { return cmp.Compare(r.End, at+1) })
+		for ; i < len(in) && in[i].Start < p.End; i++ {
+			if in[i].Start > p.Start {
+				stay = append(stay, piece{kind.Range{Start: p.Start, End: in[i].Start}, p.area})
+			}
+			both := cut(p.Range, in[i])
+			out = append(out, both)
+			p.Start = both.End
 		}
-		out = append(out, a.Range)
-		return true
-	})
+		if p.Len() > 0 {
+			stay = append(stay, p)
+		}
+	}
+	e.pieces = stay
 	out = merge(out)
 	e.pages = without(e.pages, out)
 	for some := range slices.Chunk(out, atOnce) {
@@ -212,13 +217,16 @@ func (s *source) readInto(run tracee.Runner, r *kind.Restore) error {
 	return nil
 }
 
-// within are those parts of ranges that lie in areas that are there.
-func (e *estate) within(ranges []kind.Range) []kind.Range {
-	var areas []kind.Range
-	for _, a := range e.areas {
-		areas = append(areas, a.Range)
+// within are those parts of given that lie in pieces that are there.
+func (e *estate) within(given []kind.Range) []kind.Range {
+	return common(given, merge(ranges(e.pieces)))
+}
+
+func ranges(pieces []piece) (out []kind.Range) {
+	for _, p := range pieces {
+		out = append(out, p.Range)
 	}
-	return common(ranges, merge(areas))
+	return out
 }
 
 // common is what two lists of ranges, each by address, have in common.

@@ -45,13 +45,19 @@ func originOf(v *vma.VmaEntry) origin {
 	return o
 }
 
+// compare puts origins in an order, the same whenever it is asked.
+func (o origin) compare(p origin) int {
+	return cmp.Or(cmp.Compare(o.flags, p.flags), cmp.Compare(o.madv, p.madv), cmp.Compare(o.file, p.file), cmp.Compare(o.delta, p.delta))
+}
+
 // area is one mapping for all the mappings of one family that have pages in
 // common: from the lowest address of any of them to the highest.
 type area struct {
 	kind.Range
 	origin
-	first int   // index of the target that it is made in, the highest of all
-	into  *area // the one it has become a part of
+	first int    // index of the target that it is made in, the highest of all
+	gives uint64 // bytes in it that processes have from their parents
+	into  *area  // the one it has become a part of
 }
 
 // whole is the area that a has become a part of.
@@ -67,7 +73,13 @@ func (a *area) whole() *area {
 
 // take makes b a part of a.
 func (a *area) take(b *area) {
-	a.Range, a.first, b.into = hull(a.Range, b.Range), min(a.first, b.first), a
+	a.Range, a.first, a.gives, b.into = hull(a.Range, b.Range), min(a.first, b.first), a.gives+b.gives, a
+}
+
+// piece is an area, as far as it can be made: where another one lies, it has a gap.
+type piece struct {
+	kind.Range
+	*area
 }
 
 // stretch is pages, and the process whose they are: the one highest in the tree
@@ -79,8 +91,8 @@ type stretch struct {
 
 // estate is what a bare child has.
 type estate struct {
-	areas []*area
-	pages []stretch // in them, by address
+	pieces []piece
+	pages  []stretch // in them, by address
 }
 
 // inheritance is what all processes have in common.
@@ -88,14 +100,14 @@ type inheritance struct {
 	ready func(file uint64) bool
 	areas map[pidns.VPID]map[uint64]*area // of the mappings of each, by their start
 	pages map[pidns.VPID][]stretch        // that each has from one above it
-	first map[pidns.VPID][]*area          // to be made in each, from which others have them
+	first map[pidns.VPID][]piece          // to be made in each, from which others have them
 	given map[pidns.VPID][]kind.Range     // pages of each that others have from it
 }
 
 // inherit finds out what processes have in common. targets are parents first;
 // ready tells of a file whether it can be mapped before any of them is there.
 func inherit(targets []*kind.Target, ready func(file uint64) bool) (*inheritance, error) {
-	in := &inheritance{ready, map[pidns.VPID]map[uint64]*area{}, map[pidns.VPID][]stretch{}, map[pidns.VPID][]*area{}, map[pidns.VPID][]kind.Range{}}
+	in := &inheritance{ready, map[pidns.VPID]map[uint64]*area{}, map[pidns.VPID][]stretch{}, map[pidns.VPID][]piece{}, map[pidns.VPID][]kind.Range{}}
 	alone := alone(targets)
 	for _, t := range targets {
 		if err := checkInherited(t.Extra.GetInherited()); err != nil {
@@ -110,18 +122,18 @@ func inherit(targets []*kind.Target, ready func(file uint64) bool) (*inheritance
 		}
 	}
 	in.unite()
-	seen := map[*area]bool{}
+	seen, first := map[*area]bool{}, map[pidns.VPID][]*area{}
 	for _, areas := range in.areas {
 		for _, a := range areas {
 			if a = a.whole(); !seen[a] {
 				seen[a] = true
 				v := targets[a.first].VPID
-				in.first[v] = append(in.first[v], a)
+				first[v] = append(first[v], a)
 			}
 		}
 	}
-	for v := range in.first {
-		slices.SortFunc(in.first[v], func(a, b *area) int { return byStart(a.Range, b.Range) })
+	for v, areas := range first {
+		in.first[v] = apart(areas)
 	}
 	for v := range in.given {
 		in.given[v] = merge(in.given[v])
@@ -170,6 +182,7 @@ func (in *inheritance) join(t, parent *kind.Target, p int, r kind.Range) {
 			if b := in.areaOf(parent.VPID, w, p); b != a {
 				a.take(b)
 			}
+			a.gives += both.Len()
 			in.share(t, parent, both)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/pidns"
+	"ckpt/tracee"
 )
 
 // pages makes a range of numbers of pages.
@@ -67,7 +68,7 @@ func TestInherit(t *testing.T) {
 	if a := in.first[2]; len(a) != 1 || a[0].Range != pages(30, 40) || a[0].origin != (origin{flags: unix.MAP_GROWSDOWN}) {
 		t.Errorf("made in pid 2: %v", a)
 	}
-	first := in.first[1][0]
+	first := in.first[1][0].area
 	for v, starts := range map[pidns.VPID][]uint64{1: {10}, 2: {10}, 3: {8, 17}} {
 		for _, at := range starts {
 			if in.areas[v][at*page].whole() != first {
@@ -116,6 +117,61 @@ func TestInheritOverlapping(t *testing.T) {
 	}
 	if in.areas[3][20*page].whole() != in.areas[1][10*page].whole() {
 		t.Error("what overlaps is not made in one")
+	}
+}
+
+// Of areas that overlap in a process and differ, the one of which others have most
+// is made, and of the other what is left.
+func TestInheritApart(t *testing.T) {
+	advised := mappedAt(18, 40, 0)
+	advised.Madv = proto.Uint64(1 << unix.MADV_NOHUGEPAGE)
+	less := mappedAt(20, 40, 0)
+	less.Madv = advised.Madv
+	in, err := inherit([]*kind.Target{
+		process(1, 0, nil, mappedAt(10, 18, 0), advised, mappedAt(50, 60, 0)),
+		process(2, 1, []kind.Range{pages(10, 12), pages(20, 39)}, mappedAt(10, 20, 0), less),
+		process(3, 1, []kind.Range{pages(50, 51)}, mappedAt(40, 60, 0)),
+	}, anyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ranges(in.first[1]); !slices.Equal(got, []kind.Range{pages(10, 18), pages(18, 40), pages(40, 60)}) {
+		t.Errorf("made in pid 1: %v", got)
+	}
+}
+
+// Pieces do not overlap, and cover what the areas do.
+func TestApart(t *testing.T) {
+	at := func(from, to, gives uint64) *area { return &area{Range: pages(from, to), gives: gives} }
+	low, wide, small, same := at(1, 10, 5), at(3, 30, 2), at(5, 20, 9), at(40, 50, 1)
+	got := apart([]*area{same, small, low, wide})
+	want := []piece{{pages(1, 5), low}, {pages(5, 20), small}, {pages(20, 30), wide}, {pages(40, 50), same}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	around := at(1, 30, 2)
+	if got, want := apart([]*area{around, small}), []piece{{pages(1, 5), around}, {pages(5, 20), small}, {pages(20, 30), around}}; !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	if got, want := apart([]*area{small, at(6, 19, 3)}), []piece{{pages(5, 20), small}}; !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+}
+
+// Of an area that makes room for another, the rest is left.
+func TestDrop(t *testing.T) {
+	one, other := &area{Range: pages(1, 10)}, &area{Range: pages(10, 20)}
+	e := &estate{pieces: []piece{{one.Range, one}, {other.Range, other}}, pages: []stretch{{pages(2, 19), 1}}}
+	var calls int
+	run := func(build, check func(*tracee.Script) error) error { calls++; return build(tracee.NewScript(0)) }
+	if err := e.drop(run, []piece{{pages(3, 4), nil}, {pages(6, 12), nil}, {pages(30, 40), nil}}); err != nil || calls != 1 {
+		t.Fatal(err, calls)
+	}
+	if want := []piece{{pages(1, 3), one}, {pages(4, 6), one}, {pages(12, 20), other}}; !slices.Equal(e.pieces, want) {
+		t.Errorf("%v are left", e.pieces)
+	}
+	if want := []stretch{{pages(2, 3), 1}, {pages(4, 6), 1}, {pages(12, 19), 1}}; !slices.Equal(e.pages, want) {
+		t.Errorf("pages %v are left", e.pages)
 	}
 }
 

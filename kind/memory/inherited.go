@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/vma"
@@ -28,21 +29,25 @@ func (b *space) takeInherited() error {
 	if err != nil {
 		return err
 	}
-	there := map[*area]bool{}
-	for _, a := range e.areas {
-		there[a] = true
+	there := map[*area][]kind.Range{}
+	for _, p := range e.pieces {
+		there[p.area] = append(there[p.area], p.Range)
+	}
+	for a := range there {
+		slices.SortFunc(there[a], byStart)
 	}
 	b.kept = map[uint64]bool{}
 	var kept, own, others []kind.Range
 	for _, v := range b.own() {
 		a := in.areas[b.t.VPID][v.GetStart()].whole()
-		if !there[a] {
+		i, _ := slices.BinarySearchFunc(there[a], v.GetStart(), func(r kind.Range, at uint64) int { return cmp.Compare(r.End, at+1) })
+		if i == len(there[a]) || cut(there[a][i], rangeOf(v)) != rangeOf(v) {
 			continue
 		}
 		b.kept[v.GetStart()] = true
 		kept = append(kept, rangeOf(v))
-		if n := len(b.areas); n == 0 || b.areas[n-1] != a.Range {
-			b.areas = append(b.areas, a.Range)
+		if n := len(b.areas); n == 0 || b.areas[n-1] != there[a][i] {
+			b.areas = append(b.areas, there[a][i])
 		}
 	}
 	for _, s := range e.pages {
