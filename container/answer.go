@@ -1,6 +1,7 @@
 package container
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 
@@ -21,6 +22,13 @@ type Request struct {
 	LogJSON bool `json:"log_json,omitempty"`
 	// Image is the stream that Restore.Stream tells of.
 	Image *os.File `json:"-"`
+	// Told is called by Launch with what the Maker tells (Tell), the last of it when
+	// the container is made. nil: nobody listens.
+	Told func(json.RawMessage) `json:"-"`
+	// Listens: there is a Told.
+	Listens bool `json:"listens,omitempty"`
+
+	last json.RawMessage // that was told
 }
 
 // RestoreRequest is what a restore needs to know.
@@ -54,6 +62,9 @@ type Answer struct {
 	PID       int         `json:"pid"`  // the same on the host
 	Processes int         `json:"processes"`
 	Failure   []wireError `json:"failure,omitempty"`
+	// Working: it is no answer yet, and has nothing but Told.
+	Working bool            `json:"working,omitempty"`
+	Told    json.RawMessage `json:"told,omitempty"`
 }
 
 // wireError carries an error over a pipe so that it looks the same on the

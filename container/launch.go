@@ -106,12 +106,12 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 	}()
 	// A supervisor that died at once cannot be written to; the missing
 	// answer tells more than EPIPE.
+	req.Listens = req.Told != nil
 	json.NewEncoder(ask).Encode(req)
 	// Only then: half a request is none to the supervisor, and not interrupted.
 	stop := context.AfterFunc(ctx, func() { ask.Close() })
 	defer stop()
-	a := new(Answer)
-	err = json.NewDecoder(answer).Decode(a)
+	a, err := req.answer(answer)
 	<-logged
 	switch {
 	case err != nil:
@@ -124,6 +124,22 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 		return nil, fromWire(a.Failure)
 	}
 	return a, cmd.Process.Release()
+}
+
+// answer reads the answer, and what is told before it.
+func (r *Request) answer(from io.Reader) (*Answer, error) {
+	for dec := json.NewDecoder(from); ; {
+		a := new(Answer)
+		if err := dec.Decode(a); err != nil {
+			return a, err
+		}
+		if r.Told != nil && a.Told != nil {
+			r.Told(a.Told)
+		}
+		if !a.Working {
+			return a, nil
+		}
+	}
 }
 
 // ownTasks is how many processes and threads it takes to make a container

@@ -68,7 +68,7 @@ func Supervise(make Maker) error {
 		}
 	}()
 	s, err := begin(ctx, req, make)
-	a := Answer{Name: req.Name, Failure: toWire(err)}
+	a := Answer{Name: req.Name, Failure: toWire(err), Told: req.last}
 	if err == nil {
 		a.VPID, a.PID, a.Processes = s.made.MainVPID, s.made.MainHost, s.made.Processes
 		err = letGo()

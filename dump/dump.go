@@ -115,6 +115,7 @@ func run(ctx context.Context, src Source, o Options) (_ *Result, err error) {
 		if err := first.thaw(); err != nil {
 			return nil, err
 		}
+		first.phase.End()
 		s, err = save(ctx, src, o, out, last)
 	}
 	if s != nil {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ckpt/failure"
+	"ckpt/image"
 	"ckpt/kind"
 	"ckpt/procfs"
 	"ckpt/tracee"
@@ -46,15 +47,17 @@ func (s *session) save(ctx context.Context) error {
 	if err := s.late(); err != nil {
 		return err
 	}
-	if err := errors.Join(s.saveFiles(), s.unusedExternals()); err != nil {
+	if err := s.counted(image.PhaseFiles, 0, func() error {
+		if err := errors.Join(s.saveFiles(), s.unusedExternals()); err != nil {
+			return err
+		}
+		// Clocks are read after every timer (a restored one must not be early)
+		// and before the bulk (nor late by the time that takes).
+		return errors.Join(s.saveNamespaces(), s.unhide())
+	}); err != nil {
 		return err
 	}
-	// Clocks are read after every timer (a restored one must not be early)
-	// and before the bulk (nor late by the time that takes).
-	if err := errors.Join(s.saveNamespaces(), s.unhide()); err != nil {
-		return err
-	}
-	if err := s.bulk(ctx); err != nil {
+	if err := s.counted(image.PhaseMemory, s.resident(), func() error { return s.bulk(ctx) }); err != nil {
 		return err
 	}
 	return s.write()
@@ -271,6 +274,31 @@ func (s *session) bulk(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// counted has the bytes counted that work hands over.
+func (s *session) counted(name string, total uint64, work func() error) error {
+	s.phase = s.progress.BeginOf(len(s.d.Procs), name, total)
+	s.out.Count(s.phase)
+	err := work()
+	if err == nil {
+		s.phase.End()
+	}
+	return err
+}
+
+// resident is about how much memory there is to save, in bytes, as far as that has
+// been read anyway: to ask for more would keep the container stopped for longer.
+func (s *session) resident() (n uint64) {
+	shared := uint64(0) // mostly the same in all
+	for _, p := range s.d.Procs {
+		if p.Zombie || p.SharesVM != nil {
+			continue
+		}
+		n += p.Status.RssAnon + p.Status.VmSwap + p.Status.HugetlbPages
+		shared = max(shared, p.Status.RssShmem)
+	}
+	return n + shared
 }
 
 func (s *session) failThread(p *kind.Proc, t *kind.Task, what string, err error) error {

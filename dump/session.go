@@ -54,8 +54,10 @@ type session struct {
 	hidden   *tracee.Thread // for Dump.Within
 	since    time.Time      // when the container began to be stopped
 	ended    bool
-	overs    []over  // what ends with the dump
-	last     *lastly // nil: all are stopped in the order they are met
+	overs    []over          // what ends with the dump
+	progress *image.Progress // nil: nobody looks
+	phase    *image.Phase    // of it, which counts just now
+	last     *lastly         // nil: all are stopped in the order they are met
 }
 
 func newSession(src Source, o Options, out *image.Writer) (*session, error) {
@@ -77,7 +79,7 @@ func newSession(src Source, o Options, out *image.Writer) (*session, error) {
 		self.Close()
 		return nil, err
 	}
-	s := &session{self: self, src: src, log: log, out: out, kinds: all.New(), procs: map[int]*kind.Proc{},
+	s := &session{self: self, src: src, log: log, out: out, progress: o.Image.Progress, kinds: all.New(), procs: map[int]*kind.Proc{},
 		byObject: map[objectKey][]*kind.Desc{},
 		ordered:  map[objectKey][]*kind.Desc{},
 		// System V segments go by their own, small numbers; others begin above.

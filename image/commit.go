@@ -62,7 +62,7 @@ func (w *Writer) CommitIf(manifest *Manifest, confirm func() error) error {
 	if w.signKey != nil {
 		names = append(names, signatureFormat.Name(""))
 	}
-	if err := w.to.finish(append(names, w.storedName(manifestFormat.Name("")))); err != nil {
+	if err := w.to.finish(append(names, w.storedName(manifestFormat.Name(""))), w.stored, w.progress); err != nil {
 		return err
 	}
 	if confirm != nil {
@@ -125,7 +125,8 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 	defer wg.Wait()
 	var mu sync.Mutex
 	var failed error
-	err := sumParts(w.ctx, w.to.reopen, parts, w.signKey != nil, func(p part, sum *FileSum, err error) {
+	phase := w.progress.Begin(PhaseChecksums, totalOf(parts))
+	err := sumParts(w.ctx, w.to.reopen, parts, w.signKey != nil, phase, func(p part, sum *FileSum, err error) {
 		if err != nil {
 			mu.Lock()
 			failed = err
@@ -138,7 +139,11 @@ func (w *Writer) sumRaw() ([]*FileSum, error) {
 			s.Sha256[p.index] = sum.Sha256[0]
 		}
 	})
-	return out, cmp.Or(err, failed)
+	if err = cmp.Or(err, failed); err != nil {
+		return nil, err
+	}
+	phase.End()
+	return out, nil
 }
 
 // sizeOf makes the entry for a file, its sums yet to come.

@@ -23,6 +23,7 @@ type outFile struct {
 	file   *os.File
 	sum    *summer        // nil: it is summed by reading it back
 	sealed io.WriteCloser // encrypts; nil: plain
+	handed bool           // over to others, of whom what they write is counted (Writer.Count)
 	ended  bool
 	failed error // the first that went wrong: it must not come to a commit, whoever was told
 }
@@ -59,10 +60,15 @@ func (w *Writer) newSummer() *summer { return &summer{strong: w.signKey != nil} 
 
 // Write implements io.Writer.
 func (f *outFile) Write(b []byte) (int, error) {
-	if f.sealed == nil {
-		return direct{f}.Write(b)
+	to := io.Writer(direct{f})
+	if f.sealed != nil {
+		to = f.sealed
 	}
-	return f.sealed.Write(b)
+	n, err := to.Write(b)
+	if f.handed {
+		f.w.counting.Load().Add(uint64(n))
+	}
+	return n, err
 }
 
 // Close ends the file, and tells, each time that it is called, whether all of it was

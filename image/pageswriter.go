@@ -124,6 +124,7 @@ func (p *PagesWriter) Write(vaddr uint64, b []byte) error {
 		if err := p.writePiece(vaddr, piece); err != nil {
 			return err
 		}
+		p.w.counting.Load().Add(uint64(len(piece)))
 		vaddr, b = vaddr+uint64(len(piece)), b[len(piece):]
 	}
 	return nil

@@ -32,6 +32,7 @@ type Reader struct {
 	sizes    map[string]int64    // every file of the image
 	id       []byte              // SHA-256 of the manifest
 	parent   *Reader             // the image with what did not change since; nil: there is none
+	progress *Progress           // of Verify; may be nil
 	// See Translation.
 	translated map[string][]byte
 	names      map[string]string
@@ -316,8 +317,9 @@ func (r *Reader) Verify(ctx context.Context) error {
 			"`ckpt check DIR` reads it, and tells whether it would restore here")
 	}
 	var bad []error
+	phase := r.progress.Begin(PhaseChecksums, r.summed())
 	for in := r; in != nil; in = in.parent {
-		err := in.verify(ctx)
+		err := in.verify(ctx, phase)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -326,10 +328,21 @@ func (r *Reader) Verify(ctx context.Context) error {
 		}
 		bad = append(bad, err)
 	}
+	phase.End()
 	return errors.Join(bad...)
 }
 
-func (r *Reader) verify(ctx context.Context) error {
+// summed is how much there are checksums of, in parent images too, in bytes.
+func (r *Reader) summed() (n uint64) {
+	for ; r != nil; r = r.parent {
+		for _, s := range r.manifest.Sums {
+			n += s.Size
+		}
+	}
+	return n
+}
+
+func (r *Reader) verify(ctx context.Context, phase *Phase) error {
 	var parts []part
 	for _, s := range r.manifest.Sums {
 		parts = append(parts, partsOf(s.Name, s.Size)...)
@@ -337,7 +350,7 @@ func (r *Reader) verify(ctx context.Context) error {
 	var mu sync.Mutex
 	var bad []error
 	strong := slices.ContainsFunc(r.manifest.Sums, func(s *FileSum) bool { return len(s.Sha256) > 0 })
-	err := sumParts(ctx, r.open, parts, strong, func(p part, sum *FileSum, err error) {
+	err := sumParts(ctx, r.open, parts, strong, phase, func(p part, sum *FileSum, err error) {
 		switch {
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			err = failure.Damagedf("%s is cut off", p.name)
@@ -390,6 +403,9 @@ func (r *Reader) Until(ctx context.Context) {
 		r.ctx = ctx
 	}
 }
+
+// Report has p count what Verify does; nil: nobody looks.
+func (r *Reader) Report(p *Progress) { r.progress = p }
 
 // Each calls fn for every entry of a file; fn may read the raw data behind
 // the entry with data(n). A file that does not exist has no entries.

@@ -103,19 +103,23 @@ func (s *stream) pathOfParent(*Reader) (string, error) {
 
 // finish writes all. It does not wait for a reader that does not read, once ctx has
 // ended.
-func (s *stream) finish(names []string) error {
+func (s *stream) finish(names []string, size uint64, progress *Progress) error {
 	done := make(chan error, 1)
-	go func() { done <- s.write(names) }()
+	phase := progress.Begin(PhaseStream, size)
+	go func() { done <- s.write(names, phase) }()
 	select {
 	case err := <-done:
+		if err == nil {
+			phase.End()
+		}
 		return err
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
 }
 
-func (s *stream) write(names []string) error {
-	t := tar.NewWriter(s.out)
+func (s *stream) write(names []string, phase *Phase) error {
+	t := tar.NewWriter(phase.Writer(s.out))
 	now := time.Now().Truncate(time.Second)
 	for _, d := range s.dirs {
 		if err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: d + "/", Mode: 0o700, ModTime: now}); err != nil {
@@ -219,15 +223,17 @@ func (k Keys) OpenStream(f *os.File, name string) (*Reader, error) {
 
 // ReceiveStream reads a stream to its end, keeps it in the directory spool in a file
 // without a name, and opens it.
-func (k Keys) ReceiveStream(in io.Reader, spool, name string) (*Reader, error) {
+func (k Keys) ReceiveStream(in io.Reader, spool, name string, progress *Progress) (*Reader, error) {
 	f, err := unnamed(spool)
 	if err != nil {
 		return nil, err
 	}
 	a := &archive{file: f, name: name, members: map[string]member{}}
-	if err := a.receive(in); err != nil {
+	phase := progress.Begin(PhaseStream, 0)
+	if err := a.receive(phase.Reader(in)); err != nil {
 		return named(nil, a, err)
 	}
+	phase.End()
 	return named(k.openIn(a, nil))
 }
 

@@ -53,7 +53,7 @@ func openedStream(t testing.TB, b []byte) (r [2]*Reader, errs [2]error) {
 		t.Fatal(err)
 	}
 	r[0], errs[0] = Open(path)
-	r[1], errs[1] = Keys{}.ReceiveStream(bytes.NewReader(b), t.TempDir(), "standard input")
+	r[1], errs[1] = Keys{}.ReceiveStream(bytes.NewReader(b), t.TempDir(), "standard input", nil)
 	for _, r := range r {
 		if r != nil {
 			t.Cleanup(func() { _ = r.Close() })

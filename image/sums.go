@@ -115,9 +115,18 @@ func partsOf(name string, size uint64) []part {
 	return out
 }
 
+// totalOf is how much parts are together, in bytes.
+func totalOf(parts []part) (n uint64) {
+	for _, p := range parts {
+		n += uint64(p.size)
+	}
+	return n
+}
+
 // sumParts reads every part on all processors and passes its sum on. done is
-// called from several goroutines; an error of the reading goes to it, too.
-func sumParts(ctx context.Context, open func(name string) (*stored, error), parts []part, strong bool, done func(part, *FileSum, error)) error {
+// called from several goroutines; an error of the reading goes to it, too. phase
+// counts what is read.
+func sumParts(ctx context.Context, open func(name string) (*stored, error), parts []part, strong bool, phase *Phase, done func(part, *FileSum, error)) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(parts)) {
@@ -129,6 +138,7 @@ func sumParts(ctx context.Context, open func(name string) (*stored, error), part
 					return
 				}
 				sum, err := sumPart(open, parts[i], buf, strong)
+				phase.Add(uint64(parts[i].size))
 				done(parts[i], sum, err)
 			}
 		})

@@ -28,8 +28,8 @@ type target interface {
 	// where is the file or directory that is written to, as the user knows it.
 	where() string
 	// finish makes the image durable, and gives it its place: before, there is
-	// none. names are all files, the manifest last.
-	finish(names []string) error
+	// none. names are all files, the manifest last, of size bytes together.
+	finish(names []string, size uint64, progress *Progress) error
 	// retract takes that back, so that abort finds it, where it can be.
 	retract() error
 	// abort leaves nothing, unless finish has succeeded. close comes after either.
@@ -102,11 +102,17 @@ func (f *folder) link(to, name string) error {
 	return nil
 }
 
-func (f *folder) finish(names []string) error {
+func (f *folder) finish(names []string, size uint64, progress *Progress) error {
+	phase := progress.Begin(PhaseDisk, size)
 	if err := f.sync(names); err != nil {
 		return err
 	}
-	return f.place.finish()
+	if err := f.place.finish(); err != nil {
+		return err
+	}
+	phase.Add(size)
+	phase.End()
+	return nil
 }
 
 // sync makes all files and their directory durable: by one syncfs(2), since

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"filippo.io/age"
 	"golang.org/x/sys/unix"
@@ -30,6 +31,9 @@ type Writer struct {
 	pages  map[string]*PagesWriter // by pagemap id
 	done   bool
 	stored uint64 // bytes in all files, once they are finished
+
+	progress *Progress             // may be nil
+	counting atomic.Pointer[Phase] // see Count
 
 	compression *compression // nil: none
 	recipients  []age.Recipient
@@ -56,6 +60,8 @@ type Options struct {
 	Encrypt []age.Recipient
 	// Sign is the key by which the image is signed; nil: it is not.
 	Sign ed25519.PrivateKey
+	// Progress counts what Commit does; see also Count. nil: nobody looks.
+	Progress *Progress
 	// Context ends the writing: once it has ended, everything fails that writes or
 	// reads much. nil: nothing ends it.
 	Context context.Context
@@ -84,7 +90,7 @@ func Create(dir string, o Options) (*Writer, error) {
 }
 
 func newWriter(to target, o Options) (*Writer, error) {
-	w := &Writer{to: to, ctx: o.context(), lists: map[string]*list{}, raw: map[string]*outFile{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain || len(o.Encrypt) > 0), recipients: o.Encrypt, signKey: o.Sign}
+	w := &Writer{to: to, ctx: o.context(), lists: map[string]*list{}, raw: map[string]*outFile{}, pages: map[string]*PagesWriter{}, parent: o.Parent, same: newSame(o.Compress != Plain || len(o.Encrypt) > 0), recipients: o.Encrypt, signKey: o.Sign, progress: o.Progress}
 	var err error
 	w.compression, err = newCompression(o.Compress)
 	if err == nil && o.Parent != nil {
@@ -98,6 +104,10 @@ func newWriter(to target, o Options) (*Writer, error) {
 	}
 	return w, nil
 }
+
+// Count has f count pages, and contents of files of others (Raw, File), as they are
+// handed over, from now on. nil: nobody does.
+func (w *Writer) Count(f *Phase) { w.counting.Store(f) }
 
 // Add appends an entry to the file of format f; id tells apart the files of a
 // format that has one a process or object ("core-12.img"), "" where there is
@@ -174,7 +184,12 @@ func (w *Writer) File(name string) (io.WriteCloser, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.file(name, true)
+	f, err := w.file(name, true)
+	if err != nil {
+		return nil, err
+	}
+	f.handed = true
+	return f, nil
 }
 
 func (w *Writer) file(name string, summed bool) (*outFile, error) {

@@ -57,6 +57,8 @@ type Restore struct {
 	// HostProc is the host's /proc: "self/fd/N" under it reopens a
 	// descriptor of ckpt, although the thread sees the container's /proc.
 	HostProc *os.File
+	// Memory counts the memory of processes that is there again. nil: nobody looks.
+	Memory *image.Phase
 	// Names is told of the names in the file system that change, before they do: a
 	// restore that is killed leaves it to others to undo that.
 	Names Names

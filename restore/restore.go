@@ -40,6 +40,7 @@ type Options struct {
 	Groups       []uint32          // kind.Restore.Groups
 	Names        kind.Names        // kind.Restore.Names
 	Log          *slog.Logger
+	Progress     *image.Progress // counts; nil: nobody looks
 	// Commit is called when every process stands ready and none runs yet. If
 	// it fails, so does the restore. May be nil.
 	Commit func(*Result) error
@@ -80,6 +81,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	}
 	defer in.Close()
 	in.Until(ctx)
+	in.Report(o.Progress)
 	s := &session{o: o, in: in, kinds: all.New(), stubs: map[pidns.VPID]*tracee.Thread{}, born: map[pidns.VPID]pidns.Chain{}, ended: map[pidns.VPID]bool{},
 		sites: map[uint32]tracee.Site{}, tables: map[uint32]*table{}, files: map[uint32]*file{}, spaces: map[space]*os.File{}, mounters: map[uint32]*inner{},
 		executed: map[pidns.VPID]bool{}, heirs: map[pidns.VPID]pidns.VPID{}, bequeathed: map[pidns.VPID]bool{},
@@ -93,6 +95,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	s.r.Memory = o.Progress.BeginOf(len(s.r.Targets), image.PhaseMemory, s.r.Manifest.GetMemory())
 	// The pages are compared with their checksums meanwhile, where there are
 	// any: nothing runs before all of it is known to be right.
 	verifying, stop := context.WithCancel(ctx)
@@ -101,6 +104,8 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	if err = s.build(ctx); err != nil {
 		err = s.died(err)
 		stop()
+	} else {
+		s.r.Memory.End()
 	}
 	verr := <-sums
 	stop()

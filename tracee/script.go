@@ -170,6 +170,17 @@ func result(v uint64) (uint64, error) {
 	return v, nil
 }
 
+// Peek is what step has returned to the script that is running in a thread, 0 before.
+// It may be called from any goroutine between Start and Finish; at other times it
+// gives anything.
+func (s *Script) Peek(tid int, at Step) uint64 {
+	var b [8]byte
+	if ReadMemory(tid, s.entryAddr(at)+entryResult, b[:]) != nil {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(b[:])
+}
+
 // Bytes are n bytes at a target address handed out by Data or Space, as they
 // stood after Run (before it: as they will be written).
 func (s *Script) Bytes(addr uint64, n int) []byte {

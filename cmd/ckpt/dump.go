@@ -234,7 +234,10 @@ func runDump(ctx context.Context, a *app, o dumpOptions, src dump.Source, to str
 	if c != nil {
 		opts.Commit = c.MarkDumped
 	}
+	shown := a.wait("dump", src.Name)
+	opts.Image.Progress = shown.here
 	res, err := dump.Run(ctx, src, opts)
+	shown.end()
 	if err != nil {
 		return nil, dumpFailed(err, src.Name)
 	}

@@ -35,6 +35,7 @@ type globalOptions struct {
 	quiet     bool
 	logLevel  string
 	logFormat string
+	progress  string
 }
 
 func (o *globalOptions) addFlags(cmd *cobra.Command) {
@@ -42,6 +43,7 @@ func (o *globalOptions) addFlags(cmd *cobra.Command) {
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "say nothing but results and errors")
 	f.StringVar(&o.logLevel, "log-level", "warn", "log to standard error from this level on: debug, info, warn, error")
 	f.StringVar(&o.logFormat, "log-format", "text", "form of the log: text or json")
+	f.StringVar(&o.progress, "progress", progressAuto, "show how far it has come: auto (on a terminal), json (lines), none")
 }
 
 func (o *globalOptions) level() (slog.Level, error) {
@@ -51,6 +53,9 @@ func (o *globalOptions) level() (slog.Level, error) {
 	}
 	if o.logFormat != "text" && o.logFormat != "json" {
 		return 0, usage(fmt.Errorf("--log-format %q is not a format", o.logFormat), "formats are text and json")
+	}
+	if !slices.Contains([]string{progressAuto, progressJSON, progressNone}, o.progress) {
+		return 0, usage(fmt.Errorf("--progress %q is not a way to show it", o.progress), "ways are auto, json and none")
 	}
 	return l, nil
 }

@@ -94,6 +94,7 @@ func TestUsage(t *testing.T) {
 		{"start .x -- true", 2, "ckpt: error: \".x\" cannot name a container: it begins with '.'\nckpt: hint: a name has up to 64 letters (a to z, A to Z), digits, dots, dashes and underscores, and begins with a letter or a digit\n"},
 		{"start x --net bridge -- true", 2, "ckpt: error: start: --net \"bridge\" is not a network\nckpt: hint: networks are host and none\n"},
 		{"start x --hostname " + strings.Repeat("h", 65) + " -- true", 2, "ckpt: error: start: --hostname has 65 bytes\nckpt: hint: a host name has up to 64 bytes\n"},
+		{"dump x y --progress dots", 2, "ckpt: error: --progress \"dots\" is not a way to show it\nckpt: hint: ways are auto, json and none\n"},
 		{"start x --env =1 -- true", 2, "ckpt: error: start: --env \"=1\" is not NAME=VALUE\nckpt: hint: for example: --env PYTHONUNBUFFERED=1\n"},
 		{"start x -t -- true", 3, "ckpt: error: start -t: a container with a terminal is not supported yet\nckpt: hint: run it in the background and follow what it writes: ckpt start x -- CMD, then ckpt logs -f x\n"},
 		{"start x -a -- true", 3, "ckpt: error: start -a: staying attached to a container is not supported yet\nckpt: hint: run it in the background and follow what it writes: ckpt start x -- CMD, then ckpt logs -f x\n"},

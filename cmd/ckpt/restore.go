@@ -84,7 +84,9 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return err
 	}
-	in, err := openImage(ctx, keys, dir)
+	shown := a.wait("restore", cmp.Or(o.name, dir))
+	defer shown.end()
+	in, err := openImage(ctx, keys, dir, shown.here)
 	if errors.Is(err, os.ErrNotExist) {
 		return a.meantContainer("restore", err, dir)
 	}
@@ -97,6 +99,7 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	if err != nil {
 		return interrupted(ctx, "restore "+dir, err)
 	}
+	shown.named(name)
 	req := container.RestoreRequest{AnyCPU: o.anyCPU, Keys: texts}
 	var stream *os.File
 	if dir == stdio {
@@ -131,7 +134,8 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 	req.AllowChanged, req.Moves, req.Groups = allowed, moves, groups
 	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
 		Log: int(level), LogJSON: a.global.logFormat == "json",
-		Restore: &req, Image: stream}, a.err)
+		Restore: &req, Image: stream, Told: shown.toldBy()}, a.err)
+	shown.end()
 	if err != nil {
 		return restoreFailed(err, name, dir)
 	}
@@ -237,7 +241,9 @@ func makeRestored(ctx context.Context, req *container.Request, logFile *os.File,
 		unix.CloseOnExec(container.StreamFD)
 		stream = os.NewFile(container.StreamFD, "image")
 	}
-	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Keys: keys, Names: names, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log,
+	progress, told := tell(req)
+	defer told()
+	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Keys: keys, Names: names, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log, Progress: progress,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
 			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),

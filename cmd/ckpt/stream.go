@@ -56,8 +56,9 @@ func isNull(fd int) bool {
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
-// openImage opens the image in a directory or file, or on standard input.
-func openImage(ctx context.Context, k image.Keys, path string) (*image.Reader, error) {
+// openImage opens the image in a directory or file, or on standard input. p counts
+// what comes in there.
+func openImage(ctx context.Context, k image.Keys, path string, p *image.Progress) (*image.Reader, error) {
 	if path != stdio {
 		return k.Open(path)
 	}
@@ -72,16 +73,16 @@ func openImage(ctx context.Context, k image.Keys, path string) (*image.Reader, e
 	case err == nil && st.Mode().IsRegular():
 		return k.OpenStream(in, in.Name())
 	}
-	return received(ctx, k, in)
+	return received(ctx, k, in, p)
 }
 
 // received reads a stream to its end, or until ctx ends: whoever writes it may not go on.
-func received(ctx context.Context, k image.Keys, in *os.File) (*image.Reader, error) {
+func received(ctx context.Context, k image.Keys, in *os.File, p *image.Progress) (*image.Reader, error) {
 	var r *image.Reader
 	var err error
 	done := make(chan struct{})
 	go func() {
-		r, err = k.ReceiveStream(in, spool(), in.Name())
+		r, err = k.ReceiveStream(in, spool(), in.Name(), p)
 		close(done)
 	}()
 	select {

@@ -37,7 +37,10 @@ func runVerify(ctx context.Context, a *app, keys keyFlags, dir string, asJSON bo
 	r, err := keys.open(ctx, a, "verify", dir)
 	if err == nil {
 		defer r.Close()
+		shown := a.wait("verify", dir)
+		r.Report(shown.here)
 		err = ofImage(dir, r.Verify(ctx))
+		shown.end()
 	}
 	if err != nil && ctx.Err() != nil {
 		return interrupted(ctx, "verify "+dir, err)

@@ -182,7 +182,7 @@ func (e *estate) fill(run tracee.Runner, r *kind.Restore, t *kind.Target, given 
 	defer pages.Close()
 	runs := pick(pages.Runs, given)
 	given = rangesOf(runs)
-	all, err := sources(runs)
+	all, err := sources(runs, r.Memory)
 	if err != nil {
 		return err
 	}
@@ -212,6 +212,9 @@ func (s *source) readInto(run tracee.Runner, r *kind.Restore) error {
 			return nil
 		}, func(sc *tracee.Script) error { return readAll(sc, step, total) }); err != nil {
 			return err
+		}
+		if s.sent == nil {
+			r.Memory.Add(total)
 		}
 	}
 	return nil

@@ -25,8 +25,8 @@ type source struct {
 }
 
 // sources are those of runs: those in one plain file each, in order of address, and
-// all others.
-func sources(runs []image.Run) (all []*source, err error) {
+// all others. What is sent counts as it goes.
+func sources(runs []image.Run, memory *image.Phase) (all []*source, err error) {
 	var coded source
 	plain := map[*image.PagesFile]*source{}
 	for _, r := range runs {
@@ -53,7 +53,7 @@ func sources(runs []image.Run) (all []*source, err error) {
 	to := os.NewFile(uintptr(pair[1]), "pages of memory")
 	go func(runs []image.Run) {
 		defer to.Close()
-		coded.sent <- image.Send(to, runs)
+		coded.sent <- image.Send(memory.Writer(to), runs)
 	}(coded.runs)
 	return append(all, &coded), nil
 }
@@ -68,6 +68,36 @@ func byFile(runs []image.Run) []image.Run {
 	}
 	slices.SortStableFunc(runs, func(a, b image.Run) int { return cmp.Compare(nth[a.File], nth[b.File]) })
 	return runs
+}
+
+// filling is what is under way of the calls that read from files: who looks sees how
+// far they are, one by one.
+type filling struct {
+	steps []tracee.Step
+	bytes []uint64
+}
+
+func (f *filling) add(step tracee.Step, bytes uint64) {
+	f.steps, f.bytes = append(f.steps, step), append(f.bytes, bytes)
+}
+
+// total is in bytes.
+func (f *filling) total() (n uint64) {
+	for _, b := range f.bytes {
+		n += b
+	}
+	return n
+}
+
+// done is how much is read, in bytes, while a thread runs the script.
+func (f *filling) done(s *tracee.Script, tid int) (n uint64) {
+	for i, step := range f.steps {
+		if s.Peek(tid, step) != f.bytes[i] {
+			break
+		}
+		n += f.bytes[i]
+	}
+	return n
 }
 
 // next adds the call that reads the next pages, total bytes, and takes them from

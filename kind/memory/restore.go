@@ -24,8 +24,8 @@ const (
 	madvGuard      = 102 // MADV_GUARD_INSTALL, 6.13
 	prSetVMA       = 0x53564d41
 	prSetVMAName   = 0
-	sysMseal       = 462 // 6.10
-	fillBytes      = 1 << 30
+	sysMseal       = 462          // 6.10
+	fillBytes      = 64 << 20     // few calls, and still something to count
 	fillVectors    = 1024         // IOV_MAX
 	taskSize       = 1<<47 - page // x86-64 with page tables of four levels
 	readWrite      = unix.PROT_READ | unix.PROT_WRITE
@@ -291,16 +291,20 @@ func (b *space) hasPages(v *vma.VmaEntry) bool {
 
 // fill reads the pages in.
 func (b *space) fill() error {
-	all, err := sources(b.runs)
+	all, err := sources(b.runs, b.r.Memory)
 	if err != nil {
 		return err
 	}
+	var counted filling
 	for _, from := range all {
 		fd := b.t.Fetch(b.s, from.file)
 		var read []func() error
 		for len(from.runs) > 0 {
 			step, total := from.next(b.s, fd)
 			read = append(read, func() error { return readAll(b.s, step, total) })
+			if from.sent == nil {
+				counted.add(step, total)
+			}
 		}
 		b.t.Drop(b.s, fd)
 		b.t.Check = append(b.t.Check, func() error {
@@ -309,6 +313,14 @@ func (b *space) fill() error {
 				err = cmp.Or(err, all())
 			}
 			return from.end(err)
+		})
+	}
+	if lead := b.t.Threads[0].Traced; lead != nil && len(counted.steps) > 0 {
+		b.r.Memory.Ahead(func() uint64 { return counted.done(b.s, lead.TID) })
+		b.t.Check = append(b.t.Check, func() error {
+			b.r.Memory.Ahead(nil)
+			b.r.Memory.Add(counted.total())
+			return nil
 		})
 	}
 	return nil

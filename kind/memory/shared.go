@@ -144,6 +144,7 @@ func (m *maker) fillShared(r *kind.Restore, id uint64) error {
 				return err
 			}
 			done += uint64(len(b))
+			r.Memory.Add(uint64(len(b)))
 		}
 	}
 	return nil
