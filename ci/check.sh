@@ -9,7 +9,7 @@ formatted() {
 }
 
 # The committed .pb.go files are what protoc makes of the .proto files, and
-# docs/kinds.md is what the kinds say.
+# docs/kinds.md is what the kinds say, docs/troubleshooting.md has every message.
 generated() {
 	local dir bad=0
 	dir=$(mktemp -d)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# generate.sh DIR: writes the Go code of every .proto, and docs/kinds.md, below
-# DIR (. for the checkout itself), at the same paths.
+# generate.sh DIR: writes the Go code of every .proto, docs/kinds.md, and the
+# messages in docs/troubleshooting.md, below DIR (. for the checkout itself), at the
+# same paths.
 . "$(dirname "$0")/common.sh"
 out=${1:?usage: generate.sh DIR}
 command -v protoc >/dev/null || { echo "protoc is missing: apt-get install protobuf-compiler" >&2; exit 1; }
@@ -10,3 +11,4 @@ git ls-files --cached --others --exclude-standard -- '*.proto' | sort | while re
 done
 mkdir -p "$out/docs"
 table=$(go run ./ci/kinds) && printf '%s\n' "$table" >"$out/docs/kinds.md"
+page=$(go run ./ci/messages/fill) && printf '%s\n' "$page" >"$out/docs/troubleshooting.md"
