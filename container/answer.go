@@ -20,6 +20,8 @@ type Request struct {
 	// Log is the least slog.Level the supervisor tells while it works.
 	Log     int  `json:"log"`
 	LogJSON bool `json:"log_json,omitempty"`
+	// Schedule is how the container is to be saved by itself; nil: it is not.
+	Schedule *Schedule `json:"schedule,omitempty"`
 	// Image is the stream that Restore.Stream tells of.
 	Image *os.File `json:"-"`
 	// Told is called by Launch with what the Maker tells (Tell), the last of it when

@@ -104,6 +104,18 @@ func (c *Container) busy(name string) error {
 	return errors.Join(err, taken(name, "is being started"))
 }
 
+// Free is failure.ErrNameTaken if a container of that name runs.
+func (s *Store) Free(name string) error {
+	c, err := s.read(name)
+	if err != nil || c == nil || c.damage != nil {
+		return err
+	}
+	if alive, err := c.alive(); err != nil || alive {
+		return errors.Join(err, taken(name, "is running"))
+	}
+	return nil
+}
+
 func taken(name, how string) error {
 	return failure.WithHint(
 		failure.Mark(failure.ErrNameTaken, fmt.Errorf("a container named %s %s", name, how)),
@@ -140,7 +152,7 @@ func (cl *claim) commit(r Record) error {
 	}
 	cl.c.Record = r
 	cl.c.clearExecs()
-	return remove(cl.c.file(markerFile))
+	return errors.Join(remove(cl.c.file(markerFile)), remove(cl.c.file(savesFile)))
 }
 
 // running lets other commands act on the container, and gives up the log.

@@ -38,6 +38,8 @@ type Record struct {
 	// SessionKeyring is the serial number of the session keyring that the
 	// processes were given; 0: not known.
 	SessionKeyring int `json:"session_keyring,omitempty"`
+	// Schedule is how it is saved by itself; nil: it is not.
+	Schedule *Schedule `json:"schedule,omitempty"`
 	// Exit is how the command ended; nil while it runs, and for ever when
 	// the supervisor was killed before the command ended.
 	Exit *Exit `json:"exit,omitempty"`
@@ -109,6 +111,8 @@ const (
 	lockFile   = "lock"
 	makingFile = "making.lock"
 	dumpLock   = "dump.lock"
+	savesFile  = "saves"
+	saverLock  = "saver.lock"
 	execPrefix = "exec-"
 	newPrefix  = ".new-" // of a file that is being written
 )

@@ -71,7 +71,7 @@ func Supervise(make Maker) error {
 	a := Answer{Name: req.Name, Failure: toWire(err), Told: req.last}
 	if err == nil {
 		a.VPID, a.PID, a.Processes = s.made.MainVPID, s.made.MainHost, s.made.Processes
-		err = letGo()
+		err = LetGo()
 	}
 	json.NewEncoder(out).Encode(a) // the command may be gone; the container is not
 	out.Close()
@@ -95,8 +95,8 @@ func notifyAll() chan os.Signal {
 // about the process, whichever of its threads writes. Nothing hangs on it.
 func nameSelf() { _ = os.WriteFile("/proc/self/comm", []byte("ckpt"), 0) }
 
-// letGo drops what the supervisor still has of the command that started it.
-func letGo() error {
+// LetGo drops what a process that stays still has of the command that started it.
+func LetGo() error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 				return err
 			}
 			return cl.commit(Record{Name: req.Name, Command: m.Command, Init: m.Root.HostPID,
-				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key, SessionKeyring: keyring})
+				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key, SessionKeyring: keyring, Schedule: req.Schedule})
 		})
 	})
 	if err != nil {

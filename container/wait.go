@@ -162,15 +162,40 @@ func waitReadable(ctx context.Context, fds ...int) error {
 // Follow copies the container's log to w; with follow, until the container
 // has ended or ctx ends.
 func (c *Container) Follow(ctx context.Context, w io.Writer, follow bool) error {
-	f, err := os.Open(c.Log())
-	if err != nil {
-		return fmt.Errorf("read the log of %s: %w", c.Name, err)
+	if follow {
+		return c.FollowFrom(ctx, w, 0)
 	}
-	defer f.Close()
-	if !follow {
-		_, err := io.Copy(w, f)
+	f, err := c.openLog(0)
+	if err != nil {
 		return err
 	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// openLog opens the log where it is to be read from, in bytes.
+func (c *Container) openLog(from int64) (*os.File, error) {
+	f, err := os.Open(c.Log())
+	if err == nil {
+		if _, err = f.Seek(from, io.SeekStart); err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the log of %s: %w", c.Name, err)
+	}
+	return f, nil
+}
+
+// FollowFrom copies the log from that byte on, until the container has ended or ctx
+// ends.
+func (c *Container) FollowFrom(ctx context.Context, w io.Writer, from int64) error {
+	f, err := c.openLog(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	in, err := watch(c.Log(), unix.IN_MODIFY)
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ type Source struct {
 	LogPath  string // "" if it has no log
 	// SessionKeyring is container.Record.SessionKeyring.
 	SessionKeyring int
+	Schedule       *image.Schedule // for the image to tell; nil: none
 }
 
 // Options of a dump.

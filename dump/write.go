@@ -145,7 +145,7 @@ func (s *session) manifest() (*image.Manifest, error) {
 	}
 	m := &image.Manifest{
 		Name: s.src.Name, Command: s.src.Command, Created: time.Now().UnixNano(), MainVpid: uint32(s.src.MainVPID),
-		NoInit: s.src.NoInit, NetNone: s.src.OwnNet, Key: s.src.Key, LastPid: uint32(s.counters.last), PidMax: uint32(s.counters.max), LogFiles: s.logFiles, Memory: s.bytes,
+		NoInit: s.src.NoInit, NetNone: s.src.OwnNet, Key: s.src.Key, Schedule: s.src.Schedule, LastPid: uint32(s.counters.last), PidMax: uint32(s.counters.max), LogFiles: s.logFiles, Memory: s.bytes,
 		Machine: here, Table: s.table.Identities(s.src.NoInit), Held: s.d.Held.List(), FileMounts: map[uint32]uint32{},
 		UserNamespaces: s.users.list,
 	}

@@ -69,7 +69,7 @@ func (x SysVPids_Sort) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SysVPids_Sort.Descriptor instead.
 func (SysVPids_Sort) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // Stop is what keeps output from going on.
@@ -119,7 +119,7 @@ func (x FileExtra_Stop) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FileExtra_Stop.Descriptor instead.
 func (FileExtra_Stop) EnumDescriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21, 0}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22, 0}
 }
 
 // Manifest is ckpt.img, written last: it says what the other files must be.
@@ -144,6 +144,7 @@ type Manifest struct {
 	FileMounts     map[uint32]uint32      `protobuf:"bytes,14,rep,name=file_mounts,json=fileMounts,proto3" json:"file_mounts,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // file in files.img: mnt_ns_id of the mounts it was opened through, where not 1
 	UserNamespaces []*UserNamespace       `protobuf:"bytes,30,rep,name=user_namespaces,json=userNamespaces,proto3" json:"user_namespaces,omitempty"`                                                                 // those made inside, outer ones first
 	Levels         uint32                 `protobuf:"varint,19,opt,name=levels,proto3" json:"levels,omitempty"`                                                                                                      // subdirectories same-1, same-2, ... with pagemaps
+	Schedule       *Schedule              `protobuf:"bytes,21,opt,name=schedule,proto3" json:"schedule,omitempty"`                                                                                                   // how the container was saved by itself; none: it was not
 	Parent         *Ancestor              `protobuf:"bytes,20,opt,name=parent,proto3" json:"parent,omitempty"`                                                                                                       // the image that has what did not change since; none: this one is complete
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -312,9 +313,93 @@ func (x *Manifest) GetLevels() uint32 {
 	return 0
 }
 
+func (x *Manifest) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
 func (x *Manifest) GetParent() *Ancestor {
 	if x != nil {
 		return x.Parent
+	}
+	return nil
+}
+
+// Schedule says how a container is saved by itself (`ckpt start --every`).
+type Schedule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Every         int64                  `protobuf:"varint,1,opt,name=every,proto3" json:"every,omitempty"`                 // nanoseconds; 0: not by time
+	Keep          uint32                 `protobuf:"varint,2,opt,name=keep,proto3" json:"keep,omitempty"`                   // images
+	To            string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`                        // directory, absolute; an image that stands in such a directory means that one
+	OnTerm        int64                  `protobuf:"varint,4,opt,name=on_term,json=onTerm,proto3" json:"on_term,omitempty"` // nanoseconds for the last dump, upon SIGTERM; 0: there is none
+	Flags         []string               `protobuf:"bytes,5,rep,name=flags,proto3" json:"flags,omitempty"`                  // of `ckpt dump`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Schedule) GetEvery() int64 {
+	if x != nil {
+		return x.Every
+	}
+	return 0
+}
+
+func (x *Schedule) GetKeep() uint32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *Schedule) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Schedule) GetOnTerm() int64 {
+	if x != nil {
+		return x.OnTerm
+	}
+	return 0
+}
+
+func (x *Schedule) GetFlags() []string {
+	if x != nil {
+		return x.Flags
 	}
 	return nil
 }
@@ -330,7 +415,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +427,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[1]
+	mi := &file_image_ckpt_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +440,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{1}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Ancestor) GetPath() string {
@@ -388,7 +473,7 @@ type UserNamespace struct {
 
 func (x *UserNamespace) Reset() {
 	*x = UserNamespace{}
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +485,7 @@ func (x *UserNamespace) String() string {
 func (*UserNamespace) ProtoMessage() {}
 
 func (x *UserNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[2]
+	mi := &file_image_ckpt_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +498,7 @@ func (x *UserNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserNamespace.ProtoReflect.Descriptor instead.
 func (*UserNamespace) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{2}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *UserNamespace) GetId() uint32 {
@@ -477,7 +562,7 @@ type IDExtent struct {
 
 func (x *IDExtent) Reset() {
 	*x = IDExtent{}
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +574,7 @@ func (x *IDExtent) String() string {
 func (*IDExtent) ProtoMessage() {}
 
 func (x *IDExtent) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[3]
+	mi := &file_image_ckpt_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +587,7 @@ func (x *IDExtent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDExtent.ProtoReflect.Descriptor instead.
 func (*IDExtent) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{3}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IDExtent) GetInside() uint32 {
@@ -538,7 +623,7 @@ type OwnedNamespace struct {
 
 func (x *OwnedNamespace) Reset() {
 	*x = OwnedNamespace{}
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +635,7 @@ func (x *OwnedNamespace) String() string {
 func (*OwnedNamespace) ProtoMessage() {}
 
 func (x *OwnedNamespace) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[4]
+	mi := &file_image_ckpt_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +648,7 @@ func (x *OwnedNamespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnedNamespace.ProtoReflect.Descriptor instead.
 func (*OwnedNamespace) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{4}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *OwnedNamespace) GetSort() string {
@@ -596,7 +681,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +693,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[5]
+	mi := &file_image_ckpt_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +706,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{5}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Mount) GetType() string {
@@ -683,7 +768,7 @@ type MessageQueue struct {
 
 func (x *MessageQueue) Reset() {
 	*x = MessageQueue{}
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +780,7 @@ func (x *MessageQueue) String() string {
 func (*MessageQueue) ProtoMessage() {}
 
 func (x *MessageQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[6]
+	mi := &file_image_ckpt_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +793,7 @@ func (x *MessageQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MessageQueue.ProtoReflect.Descriptor instead.
 func (*MessageQueue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{6}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MessageQueue) GetId() uint32 {
@@ -771,7 +856,7 @@ type QueuedMessage struct {
 
 func (x *QueuedMessage) Reset() {
 	*x = QueuedMessage{}
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +868,7 @@ func (x *QueuedMessage) String() string {
 func (*QueuedMessage) ProtoMessage() {}
 
 func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[7]
+	mi := &file_image_ckpt_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +881,7 @@ func (x *QueuedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuedMessage.ProtoReflect.Descriptor instead.
 func (*QueuedMessage) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{7}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueuedMessage) GetPriority() uint32 {
@@ -828,7 +913,7 @@ type QueueNotice struct {
 
 func (x *QueueNotice) Reset() {
 	*x = QueueNotice{}
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +925,7 @@ func (x *QueueNotice) String() string {
 func (*QueueNotice) ProtoMessage() {}
 
 func (x *QueueNotice) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[8]
+	mi := &file_image_ckpt_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +938,7 @@ func (x *QueueNotice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueNotice.ProtoReflect.Descriptor instead.
 func (*QueueNotice) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{8}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *QueueNotice) GetQueue() uint32 {
@@ -908,7 +993,7 @@ type Seal struct {
 
 func (x *Seal) Reset() {
 	*x = Seal{}
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1005,7 @@ func (x *Seal) String() string {
 func (*Seal) ProtoMessage() {}
 
 func (x *Seal) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[9]
+	mi := &file_image_ckpt_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1018,7 @@ func (x *Seal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seal.ProtoReflect.Descriptor instead.
 func (*Seal) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{9}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Seal) GetCrc32C() uint32 {
@@ -955,7 +1040,7 @@ type Signature struct {
 
 func (x *Signature) Reset() {
 	*x = Signature{}
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1052,7 @@ func (x *Signature) String() string {
 func (*Signature) ProtoMessage() {}
 
 func (x *Signature) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[10]
+	mi := &file_image_ckpt_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1065,7 @@ func (x *Signature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signature.ProtoReflect.Descriptor instead.
 func (*Signature) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{10}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Signature) GetPublicKey() []byte {
@@ -1014,7 +1099,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1111,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[11]
+	mi := &file_image_ckpt_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1124,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{11}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Identity) GetId() uint32 {
@@ -1113,7 +1198,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1210,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[12]
+	mi := &file_image_ckpt_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1223,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{12}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Held) GetNumber() uint32 {
@@ -1181,7 +1266,7 @@ type FileSum struct {
 
 func (x *FileSum) Reset() {
 	*x = FileSum{}
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1278,7 @@ func (x *FileSum) String() string {
 func (*FileSum) ProtoMessage() {}
 
 func (x *FileSum) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[13]
+	mi := &file_image_ckpt_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1291,7 @@ func (x *FileSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileSum.ProtoReflect.Descriptor instead.
 func (*FileSum) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{13}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FileSum) GetName() string {
@@ -1253,7 +1338,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1350,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[14]
+	mi := &file_image_ckpt_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1363,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{14}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Machine) GetKernel() string {
@@ -1375,7 +1460,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1472,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[15]
+	mi := &file_image_ckpt_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1485,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{15}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Task) GetThreads() []*Thread {
@@ -1619,7 +1704,7 @@ type AioEvents struct {
 
 func (x *AioEvents) Reset() {
 	*x = AioEvents{}
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1716,7 @@ func (x *AioEvents) String() string {
 func (*AioEvents) ProtoMessage() {}
 
 func (x *AioEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[16]
+	mi := &file_image_ckpt_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1729,7 @@ func (x *AioEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AioEvents.ProtoReflect.Descriptor instead.
 func (*AioEvents) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{16}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AioEvents) GetId() uint64 {
@@ -1680,7 +1765,7 @@ type TimerDue struct {
 
 func (x *TimerDue) Reset() {
 	*x = TimerDue{}
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1777,7 @@ func (x *TimerDue) String() string {
 func (*TimerDue) ProtoMessage() {}
 
 func (x *TimerDue) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[17]
+	mi := &file_image_ckpt_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1790,7 @@ func (x *TimerDue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerDue.ProtoReflect.Descriptor instead.
 func (*TimerDue) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{17}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TimerDue) GetId() uint32 {
@@ -1741,7 +1826,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1838,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[18]
+	mi := &file_image_ckpt_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1851,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{18}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SemUndo) GetSemid() uint32 {
@@ -1803,7 +1888,7 @@ type SysVPids struct {
 
 func (x *SysVPids) Reset() {
 	*x = SysVPids{}
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1900,7 @@ func (x *SysVPids) String() string {
 func (*SysVPids) ProtoMessage() {}
 
 func (x *SysVPids) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[19]
+	mi := &file_image_ckpt_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +1913,7 @@ func (x *SysVPids) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SysVPids.ProtoReflect.Descriptor instead.
 func (*SysVPids) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{19}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SysVPids) GetSort() SysVPids_Sort {
@@ -1886,7 +1971,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +1983,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[20]
+	mi := &file_image_ckpt_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +1996,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{20}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Thread) GetVtid() uint32 {
@@ -2138,7 +2223,7 @@ type FileExtra struct {
 
 func (x *FileExtra) Reset() {
 	*x = FileExtra{}
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2235,7 @@ func (x *FileExtra) String() string {
 func (*FileExtra) ProtoMessage() {}
 
 func (x *FileExtra) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[21]
+	mi := &file_image_ckpt_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2248,7 @@ func (x *FileExtra) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileExtra.ProtoReflect.Descriptor instead.
 func (*FileExtra) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{21}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FileExtra) GetId() uint32 {
@@ -2462,7 +2547,7 @@ type Datagram struct {
 
 func (x *Datagram) Reset() {
 	*x = Datagram{}
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2559,7 @@ func (x *Datagram) String() string {
 func (*Datagram) ProtoMessage() {}
 
 func (x *Datagram) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[22]
+	mi := &file_image_ckpt_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2572,7 @@ func (x *Datagram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
 func (*Datagram) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{22}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Datagram) GetFrom() []byte {
@@ -2546,7 +2631,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2643,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2656,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Knock) GetClient() uint32 {
@@ -2614,7 +2699,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +2711,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +2724,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2675,7 +2760,7 @@ type BusyPoll struct {
 
 func (x *BusyPoll) Reset() {
 	*x = BusyPoll{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2772,7 @@ func (x *BusyPoll) String() string {
 func (*BusyPoll) ProtoMessage() {}
 
 func (x *BusyPoll) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2785,7 @@ func (x *BusyPoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusyPoll.ProtoReflect.Descriptor instead.
 func (*BusyPoll) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BusyPoll) GetUsecs() uint32 {
@@ -2737,7 +2822,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +2834,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +2847,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2804,7 +2889,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2816,7 +2901,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2829,7 +2914,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Attribute) GetName() string {
@@ -2858,7 +2943,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +2955,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +2968,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -2920,7 +3005,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3017,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3030,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -2995,7 +3080,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3092,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3105,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -3104,7 +3189,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[31]
+	mi := &file_image_ckpt_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3116,7 +3201,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[31]
+	mi := &file_image_ckpt_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3129,7 +3214,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{31}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -3159,7 +3244,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[32]
+	mi := &file_image_ckpt_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +3256,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[32]
+	mi := &file_image_ckpt_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +3269,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{32}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -3219,7 +3304,7 @@ var File_image_ckpt_proto protoreflect.FileDescriptor
 
 const file_image_ckpt_proto_rawDesc = "" +
 	"\n" +
-	"\x10image/ckpt.proto\x12\x04ckpt\"\xc6\x05\n" +
+	"\x10image/ckpt.proto\x12\x04ckpt\"\xf2\x05\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3242,11 +3327,18 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\vfile_mounts\x18\x0e \x03(\v2\x1e.ckpt.Manifest.FileMountsEntryR\n" +
 	"fileMounts\x12<\n" +
 	"\x0fuser_namespaces\x18\x1e \x03(\v2\x13.ckpt.UserNamespaceR\x0euserNamespaces\x12\x16\n" +
-	"\x06levels\x18\x13 \x01(\rR\x06levels\x12&\n" +
+	"\x06levels\x18\x13 \x01(\rR\x06levels\x12*\n" +
+	"\bschedule\x18\x15 \x01(\v2\x0e.ckpt.ScheduleR\bschedule\x12&\n" +
 	"\x06parent\x18\x14 \x01(\v2\x0e.ckpt.AncestorR\x06parent\x1a=\n" +
 	"\x0fFileMountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"6\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"s\n" +
+	"\bSchedule\x12\x14\n" +
+	"\x05every\x18\x01 \x01(\x03R\x05every\x12\x12\n" +
+	"\x04keep\x18\x02 \x01(\rR\x04keep\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x17\n" +
+	"\aon_term\x18\x04 \x01(\x03R\x06onTerm\x12\x14\n" +
+	"\x05flags\x18\x05 \x03(\tR\x05flags\"6\n" +
 	"\bAncestor\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"\xe2\x01\n" +
@@ -3562,83 +3654,85 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 }
 
 var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_image_ckpt_proto_goTypes = []any{
 	(SysVPids_Sort)(0),     // 0: ckpt.SysVPids.Sort
 	(FileExtra_Stop)(0),    // 1: ckpt.FileExtra.Stop
 	(*Manifest)(nil),       // 2: ckpt.Manifest
-	(*Ancestor)(nil),       // 3: ckpt.Ancestor
-	(*UserNamespace)(nil),  // 4: ckpt.UserNamespace
-	(*IDExtent)(nil),       // 5: ckpt.IDExtent
-	(*OwnedNamespace)(nil), // 6: ckpt.OwnedNamespace
-	(*Mount)(nil),          // 7: ckpt.Mount
-	(*MessageQueue)(nil),   // 8: ckpt.MessageQueue
-	(*QueuedMessage)(nil),  // 9: ckpt.QueuedMessage
-	(*QueueNotice)(nil),    // 10: ckpt.QueueNotice
-	(*Seal)(nil),           // 11: ckpt.Seal
-	(*Signature)(nil),      // 12: ckpt.Signature
-	(*Identity)(nil),       // 13: ckpt.Identity
-	(*Held)(nil),           // 14: ckpt.Held
-	(*FileSum)(nil),        // 15: ckpt.FileSum
-	(*Machine)(nil),        // 16: ckpt.Machine
-	(*Task)(nil),           // 17: ckpt.Task
-	(*AioEvents)(nil),      // 18: ckpt.AioEvents
-	(*TimerDue)(nil),       // 19: ckpt.TimerDue
-	(*SemUndo)(nil),        // 20: ckpt.SemUndo
-	(*SysVPids)(nil),       // 21: ckpt.SysVPids
-	(*Thread)(nil),         // 22: ckpt.Thread
-	(*FileExtra)(nil),      // 23: ckpt.FileExtra
-	(*Datagram)(nil),       // 24: ckpt.Datagram
-	(*Knock)(nil),          // 25: ckpt.Knock
-	(*Ring)(nil),           // 26: ckpt.Ring
-	(*BusyPoll)(nil),       // 27: ckpt.BusyPoll
-	(*Multicast)(nil),      // 28: ckpt.Multicast
-	(*Attribute)(nil),      // 29: ckpt.Attribute
-	(*Inode)(nil),          // 30: ckpt.Inode
-	(*Ucred)(nil),          // 31: ckpt.Ucred
-	(*VMA)(nil),            // 32: ckpt.VMA
-	(*Range)(nil),          // 33: ckpt.Range
-	(*SockOption)(nil),     // 34: ckpt.SockOption
-	nil,                    // 35: ckpt.Manifest.FileMountsEntry
-	nil,                    // 36: ckpt.FileExtra.InterfacesEntry
+	(*Schedule)(nil),       // 3: ckpt.Schedule
+	(*Ancestor)(nil),       // 4: ckpt.Ancestor
+	(*UserNamespace)(nil),  // 5: ckpt.UserNamespace
+	(*IDExtent)(nil),       // 6: ckpt.IDExtent
+	(*OwnedNamespace)(nil), // 7: ckpt.OwnedNamespace
+	(*Mount)(nil),          // 8: ckpt.Mount
+	(*MessageQueue)(nil),   // 9: ckpt.MessageQueue
+	(*QueuedMessage)(nil),  // 10: ckpt.QueuedMessage
+	(*QueueNotice)(nil),    // 11: ckpt.QueueNotice
+	(*Seal)(nil),           // 12: ckpt.Seal
+	(*Signature)(nil),      // 13: ckpt.Signature
+	(*Identity)(nil),       // 14: ckpt.Identity
+	(*Held)(nil),           // 15: ckpt.Held
+	(*FileSum)(nil),        // 16: ckpt.FileSum
+	(*Machine)(nil),        // 17: ckpt.Machine
+	(*Task)(nil),           // 18: ckpt.Task
+	(*AioEvents)(nil),      // 19: ckpt.AioEvents
+	(*TimerDue)(nil),       // 20: ckpt.TimerDue
+	(*SemUndo)(nil),        // 21: ckpt.SemUndo
+	(*SysVPids)(nil),       // 22: ckpt.SysVPids
+	(*Thread)(nil),         // 23: ckpt.Thread
+	(*FileExtra)(nil),      // 24: ckpt.FileExtra
+	(*Datagram)(nil),       // 25: ckpt.Datagram
+	(*Knock)(nil),          // 26: ckpt.Knock
+	(*Ring)(nil),           // 27: ckpt.Ring
+	(*BusyPoll)(nil),       // 28: ckpt.BusyPoll
+	(*Multicast)(nil),      // 29: ckpt.Multicast
+	(*Attribute)(nil),      // 30: ckpt.Attribute
+	(*Inode)(nil),          // 31: ckpt.Inode
+	(*Ucred)(nil),          // 32: ckpt.Ucred
+	(*VMA)(nil),            // 33: ckpt.VMA
+	(*Range)(nil),          // 34: ckpt.Range
+	(*SockOption)(nil),     // 35: ckpt.SockOption
+	nil,                    // 36: ckpt.Manifest.FileMountsEntry
+	nil,                    // 37: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
-	13, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
-	15, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
-	16, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
-	14, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	35, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
-	4,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
-	3,  // 6: ckpt.Manifest.parent:type_name -> ckpt.Ancestor
-	5,  // 7: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
-	5,  // 8: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
-	6,  // 9: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	30, // 10: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
-	22, // 11: ckpt.Task.threads:type_name -> ckpt.Thread
-	32, // 12: ckpt.Task.vmas:type_name -> ckpt.VMA
-	33, // 13: ckpt.Task.inherited:type_name -> ckpt.Range
-	20, // 14: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
-	19, // 15: ckpt.Task.timers:type_name -> ckpt.TimerDue
-	10, // 16: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
-	18, // 17: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
-	0,  // 18: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
-	31, // 19: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	34, // 20: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	30, // 21: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	29, // 22: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	28, // 23: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	36, // 24: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	24, // 25: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	25, // 26: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	26, // 27: ckpt.FileExtra.ring:type_name -> ckpt.Ring
-	1,  // 28: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
-	27, // 29: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
-	33, // 30: ckpt.VMA.guards:type_name -> ckpt.Range
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	14, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
+	16, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
+	17, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
+	15, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
+	36, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	5,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
+	3,  // 6: ckpt.Manifest.schedule:type_name -> ckpt.Schedule
+	4,  // 7: ckpt.Manifest.parent:type_name -> ckpt.Ancestor
+	6,  // 8: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
+	6,  // 9: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
+	7,  // 10: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
+	31, // 11: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	23, // 12: ckpt.Task.threads:type_name -> ckpt.Thread
+	33, // 13: ckpt.Task.vmas:type_name -> ckpt.VMA
+	34, // 14: ckpt.Task.inherited:type_name -> ckpt.Range
+	21, // 15: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
+	20, // 16: ckpt.Task.timers:type_name -> ckpt.TimerDue
+	11, // 17: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
+	19, // 18: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
+	0,  // 19: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
+	32, // 20: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	35, // 21: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	31, // 22: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	30, // 23: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	29, // 24: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	37, // 25: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	25, // 26: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	26, // 27: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	27, // 28: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	1,  // 29: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
+	28, // 30: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
+	34, // 31: ckpt.VMA.guards:type_name -> ckpt.Range
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_image_ckpt_proto_init() }
@@ -3646,16 +3740,16 @@ func file_image_ckpt_proto_init() {
 	if File_image_ckpt_proto != nil {
 		return
 	}
-	file_image_ckpt_proto_msgTypes[15].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[20].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[22].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[16].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[21].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -141,41 +141,40 @@ func (p *place) makePartial() (*os.File, error) {
 		if !stale {
 			return d, nil
 		}
-		err = removeImage(d)
+		err = p.removeLocked(d)
 		_ = d.Close()
-		if err == nil {
-			err = unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
-		}
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, failure.WithHint(fmt.Errorf("clear %s, left by a dump that did not finish: %w", p.path+partial, err),
-				"look what it is and remove it: rm -r "+failure.Quote(p.path+partial))
+		if err != nil {
+			return nil, err
 		}
 	}
 	return nil, fmt.Errorf("make %s: other dumps keep taking it away", p.path+partial)
 }
 
+var errWriting = errors.New("another dump is writing")
+
 // lockPartial opens and locks the directory; nil when it is not there any more.
 func (p *place) lockPartial(name string) (*os.File, error) {
+	path := p.path + strings.TrimPrefix(name, p.name)
 	fd, err := unix.Openat(int(p.parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, failure.OnDisk(fmt.Errorf("open %s: %w", p.path+partial, err), p.path)
+		return nil, failure.OnDisk(fmt.Errorf("open %s: %w", path, err), p.path)
 	}
-	d := os.NewFile(uintptr(fd), p.path+partial)
+	d := os.NewFile(uintptr(fd), path)
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = d.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, failure.WithHint(fmt.Errorf("another dump is writing %s", p.path+partial),
+			return nil, failure.WithHint(fmt.Errorf("%w %s", errWriting, path),
 				"wait for it, or give another name")
 		}
-		return nil, failure.OnDisk(fmt.Errorf("lock %s: %w", p.path+partial, err), p.path)
+		return nil, failure.OnDisk(fmt.Errorf("lock %s: %w", path, err), p.path)
 	}
 	var held, there unix.Stat_t
 	if err := unix.Fstat(fd, &held); err != nil {
 		_ = d.Close()
-		return nil, failure.OnDisk(fmt.Errorf("stat %s: %w", p.path+partial, err), p.path)
+		return nil, failure.OnDisk(fmt.Errorf("stat %s: %w", path, err), p.path)
 	}
 	err = unix.Fstatat(int(p.parent.Fd()), name, &there, unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil || held.Ino != there.Ino || held.Dev != there.Dev {

@@ -307,5 +307,5 @@ func dumpSource(c *container.Container) (dump.Source, error) {
 		return dump.Source{}, err
 	}
 	return dump.Source{Name: c.Name, Command: c.Command, Root: pidns.HostPID(c.Init),
-		MainVPID: pidns.VPID(c.MainVPID), NoInit: c.NoInit, OwnNet: c.OwnNet, Key: c.Key, LogPath: c.Log(), SessionKeyring: c.SessionKeyring}, nil
+		MainVPID: pidns.VPID(c.MainVPID), NoInit: c.NoInit, OwnNet: c.OwnNet, Key: c.Key, LogPath: c.Log(), SessionKeyring: c.SessionKeyring, Schedule: inImage(c.Schedule)}, nil
 }

@@ -40,4 +40,5 @@ type app struct {
 	getenv   func(string) string
 	uid      int
 	global   globalOptions
+	args     []string // of the command line
 }

@@ -36,6 +36,7 @@ type globalOptions struct {
 	logLevel  string
 	logFormat string
 	progress  string
+	detached  string
 }
 
 func (o *globalOptions) addFlags(cmd *cobra.Command) {
@@ -44,6 +45,7 @@ func (o *globalOptions) addFlags(cmd *cobra.Command) {
 	f.StringVar(&o.logLevel, "log-level", "warn", "log to standard error from this level on: debug, info, warn, error")
 	f.StringVar(&o.logFormat, "log-format", "text", "form of the log: text or json")
 	f.StringVar(&o.progress, "progress", progressAuto, "show how far it has come: auto (on a terminal), json (lines), none")
+	o.addDetached(f)
 }
 
 func (o *globalOptions) level() (slog.Level, error) {
@@ -73,6 +75,15 @@ func (a *app) logger() (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(a.err, opts)), nil
 }
 
+// warn tells what does not keep the command from going on.
+func (a *app) warn(text string, args ...any) error {
+	log, err := a.logger()
+	if err == nil {
+		log.Warn(text, args...)
+	}
+	return err
+}
+
 // programStatus is the exit status of the user's own program, passed on.
 type programStatus int
 
@@ -80,6 +91,7 @@ func (s programStatus) Error() string { return fmt.Sprintf("the program ended wi
 
 // run executes a command line and gives the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	a.args = args
 	root := newRootCommand(a)
 	root.SetArgs(args)
 	root.SetOut(a.out)

@@ -82,6 +82,7 @@ type containerView struct {
 	state  container.State
 	procs  []container.Process // where it lives
 	dumped *container.Marker   // where it is dumped
+	saves  container.Saves     // where it is saved by itself
 }
 
 func viewOf(c *container.Container) (containerView, error) {
@@ -91,6 +92,9 @@ func viewOf(c *container.Container) (containerView, error) {
 	case err != nil:
 	case v.state.Alive():
 		v.procs, err = c.Processes()
+		if err == nil && c.Schedule != nil {
+			v.saves, err = c.Saves()
+		}
 	case v.state == container.Dumped:
 		v.dumped = c.Marker()
 	}
@@ -111,7 +115,11 @@ func (v *containerView) main() *container.Process {
 func (v *containerView) text() string {
 	switch {
 	case v.state.Alive():
-		return processTable(v.procs)
+		text := processTable(v.procs)
+		if v.rec.Schedule != nil {
+			text += "\n" + savesText(v.rec.Name, v.rec.Schedule, v.saves, time.Now())
+		}
+		return text
 	case v.dumped != nil:
 		return fmt.Sprintf("%s: %s\n", v.rec.Name, v.dumped.Dumped())
 	}
@@ -176,6 +184,13 @@ type psContainer struct {
 	VPID      pidns.VPID      `json:"vpid,omitempty"` // of the command, while it lives
 	PID       pidns.HostPID   `json:"pid,omitempty"`
 	Processes []psProcess     `json:"processes"`
+	Saves     *psSaves        `json:"saves,omitempty"` // of one that lives and is saved by itself
+}
+
+// psSaves tells how a container is saved by itself.
+type psSaves struct {
+	container.Schedule
+	container.Saves
 }
 
 type psProcess struct {
@@ -200,6 +215,9 @@ func jsonOf(vs []containerView) []psContainer {
 		c := psContainer{Name: v.rec.Name, State: v.state, Processes: []psProcess{}}
 		if p := v.main(); p != nil {
 			c.VPID, c.PID = p.VPID, p.PID
+		}
+		if v.rec.Schedule != nil && v.state.Alive() {
+			c.Saves = &psSaves{*v.rec.Schedule, v.saves}
 		}
 		for _, p := range v.procs {
 			c.Processes = append(c.Processes, processJSON(p))

@@ -29,6 +29,9 @@ type restoreOptions struct {
 	anyCPU       bool
 	keys         keyFlags
 	json         bool
+	latest       bool
+	schedule     scheduleFlags
+	saved        *container.Schedule // whatever the image says; nil: as it says
 }
 
 const anyCPUUsage = "accept a processor that lacks instructions which the programs may use"
@@ -54,11 +57,19 @@ or - for one on standard input, which is kept in a file without a name in TMPDIR
 			if o.name == "" && cmd.Flags().Changed("name") {
 				return usage(errors.New("restore: --name is empty"), "leave it out for the name that the container had")
 			}
-			return runRestore(cmd.Context(), a, o, args[0])
+			switch {
+			case a.global.detached != "":
+				return runRestore(cmd.Context(), a, cmd, o, a.global.detached)
+			case o.latest:
+				return restoreLatest(cmd.Context(), a, cmd, o, args[0])
+			}
+			return runRestore(cmd.Context(), a, cmd, o, args[0])
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "bring it back under the name `NEW`")
+	f.BoolVar(&o.latest, "latest", false, "DIR is one of --to: the newest image in it that is whole")
+	o.schedule.add(cmd)
 	f.BoolVar(&o.lazy, "lazy", false, "run at once, memory follows")
 	f.BoolVarP(&o.attach, "attach", "a", false, "on this terminal")
 	f.StringArrayVar(&o.allowChanged, "allow-changed", nil, allowChangedUsage)
@@ -69,7 +80,7 @@ or - for one on standard input, which is kept in a file without a name in TMPDIR
 	return cmd
 }
 
-func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error {
+func runRestore(ctx context.Context, a *app, cmd *cobra.Command, o restoreOptions, dir string) error {
 	began := time.Now()
 	switch {
 	case o.lazy:
@@ -132,19 +143,30 @@ func runRestore(ctx context.Context, a *app, o restoreOptions, dir string) error
 		return err
 	}
 	req.AllowChanged, req.Moves, req.Groups = allowed, moves, groups
-	ans, err := container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
-		Log: int(level), LogJSON: a.global.logFormat == "json",
-		Restore: &req, Image: stream, Told: shown.toldBy()}, a.err)
-	shown.end()
+	schedule, own, err := o.restored(a, cmd, in.Manifest(), name, req)
 	if err != nil {
-		return restoreFailed(err, name, dir)
+		return err
 	}
-	took := time.Since(began)
-	if o.json {
-		return a.printJSON(restoreJSON{name, ans.VPID, ans.PID, ans.Processes, took})
+	l := launch{name: name, schedule: schedule, ownImages: own, foreground: o.schedule.foreground, of: dir, in: stream, oldLog: true,
+		run: func(ctx context.Context) (*container.Answer, error) {
+			defer shown.end()
+			return container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
+				Log: int(level), LogJSON: a.global.logFormat == "json", Schedule: schedule,
+				Restore: &req, Image: stream, Told: shown.toldBy()}, a.err)
+		},
+		failed: func(err error) error { return restoreFailed(err, name, dir) },
+		started: func(say *app, ans *container.Answer) error {
+			took := time.Since(began)
+			if o.json {
+				return a.printJSON(restoreJSON{name, ans.VPID, ans.PID, ans.Processes, took})
+			}
+			say.say("%s: restored in %s, pid %d inside, %d on the host", name, tookText(took), ans.VPID, ans.PID)
+			return nil
+		}}
+	if l.detaches(a) {
+		shown.end() // who does it shows it
 	}
-	a.say("%s: restored in %s, pid %d inside, %d on the host", name, tookText(took), ans.VPID, ans.PID)
-	return nil
+	return a.launch(ctx, l)
 }
 
 // meantContainer adds to err, by which there is no image dir, that a container has that

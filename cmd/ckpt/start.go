@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"ckpt/container"
 	"ckpt/failure"
+	"ckpt/series"
 )
 
 type startOptions struct {
@@ -19,6 +21,9 @@ type startOptions struct {
 	env      []string
 	terminal bool
 	attach   bool
+	resume   bool
+	schedule scheduleFlags
+	saves    saveFlags
 }
 
 func newStartCommand(a *app) *cobra.Command {
@@ -42,6 +47,9 @@ standard input is empty.`,
 	f.BoolVar(&o.noInit, "no-init", false, "the command itself is pid 1 inside")
 	f.StringVar(&o.hostname, "hostname", "", "host name inside (default: the host's)")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "set an environment variable, `NAME=VALUE` (may be repeated)")
+	o.schedule.add(cmd)
+	f.BoolVar(&o.resume, "resume", false, "if there are images in the directory of --to, restore the newest instead")
+	o.saves.add(cmd)
 	f.BoolVarP(&o.terminal, "terminal", "t", false, "give it a terminal of its own")
 	f.BoolVarP(&o.attach, "attach", "a", false, "stay attached to it")
 	return cmd
@@ -66,6 +74,30 @@ func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
 	case o.net != "host" && o.net != "none":
 		return usage(fmt.Errorf("start: --net %q is not a network", o.net), "networks are host and none")
 	}
+	schedule, err := o.schedule.over(cmd, nil)
+	if err != nil {
+		return err
+	}
+	flags, err := o.saves.list()
+	if err != nil {
+		return err
+	}
+	switch {
+	case schedule != nil:
+		schedule.Flags = flags
+	case len(flags) > 0:
+		return usage(fmt.Errorf("start: %s is about the images that --every or --on-term makes", flagOf(flags[0])), "leave it out; ckpt dump has it, too")
+	case o.resume:
+		return usage(errors.New("start: --resume is about the images that --every or --on-term makes"), "to bring back the newest image in a directory: ckpt restore --latest DIR")
+	}
+	if o.resume {
+		if have, err := series.In(schedule.To); err == nil && len(have) > 0 {
+			if a.global.detached == "" && !o.schedule.foreground {
+				return a.detach(cmd.Context(), name, nil)
+			}
+			return restoreLatest(cmd.Context(), a, cmd, restoreOptions{name: name, schedule: o.schedule, keys: o.saves.keys, saved: schedule}, schedule.To)
+		}
+	}
 	env, err := withEnv(os.Environ(), o.env)
 	if err != nil {
 		return err
@@ -82,16 +114,25 @@ func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	ans, err := container.Launch(cmd.Context(), container.Request{
-		State: s.Dir(), Name: name, Tasks: 1, Log: int(level), LogJSON: a.global.logFormat == "json",
-		Start: &container.StartRequest{Path: path, Command: argv, Env: env,
-			Hostname: o.hostname, OwnNet: o.net == "none", NoInit: o.noInit},
-	}, a.err)
-	if err != nil {
-		return startFailed(err, name)
-	}
-	a.say("%s: started, pid %d inside, %d on the host", name, ans.VPID, ans.PID)
-	return nil
+	return a.launch(cmd.Context(), launch{name: name, of: name, schedule: schedule, foreground: o.schedule.foreground,
+		run: func(ctx context.Context) (*container.Answer, error) {
+			return container.Launch(ctx, container.Request{
+				State: s.Dir(), Name: name, Tasks: 1, Log: int(level), LogJSON: a.global.logFormat == "json", Schedule: schedule,
+				Start: &container.StartRequest{Path: path, Command: argv, Env: env,
+					Hostname: o.hostname, OwnNet: o.net == "none", NoInit: o.noInit},
+			}, a.err)
+		},
+		failed: func(err error) error { return startFailed(err, name) },
+		started: func(say *app, ans *container.Answer) error {
+			say.say("%s: started, pid %d inside, %d on the host", name, ans.VPID, ans.PID)
+			return nil
+		}})
+}
+
+// flagOf is the flag's name in "--name=value".
+func flagOf(s string) string {
+	name, _, _ := strings.Cut(s, "=")
+	return name
 }
 
 // maxHostname is __NEW_UTS_LEN (sethostname(2)).

@@ -12,6 +12,18 @@ type Ps struct {
 	Name      string    `json:"name"`
 	State     string    `json:"state"`
 	Processes []Process `json:"processes"`
+	Saves     *Saves    `json:"saves"` // nil: it is not saved by itself
+}
+
+// Saves is how a container is saved by itself.
+type Saves struct {
+	Every  int64 `json:"every_ns"`
+	OnTerm int64 `json:"on_term_ns"`
+	Keep   int
+	To     string
+	Saver  int // host pid
+	Last   *struct{ Image string }
+	Failed *struct{ Reason string }
 }
 
 // Process is one process of a container: v ids are those inside, the others
