@@ -29,6 +29,10 @@ need redis-server redis-server
 need redis-cli redis-tools
 need nginx nginx-light
 need zstd zstd
+need mandoc mandoc
+need /usr/share/bash-completion/bash_completion bash-completion
+need zsh zsh
+need fish fish
 need age age
 need ssh-keygen openssh-client
 need memcached memcached

@@ -42,6 +42,9 @@ With --kinds, tell of every kind of kernel object what ckpt keeps of it, what it
 refuses, what is lost, and what that needs.
 
 Exits with 3 if something required is missing, or something stands in the way.`,
+		Example: `  ckpt check
+  ckpt check train
+  ckpt check ./tonight`,
 		Args: args("", "[NAME | DIR]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tree := cmd.Flags().Changed("pid")

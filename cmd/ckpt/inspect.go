@@ -24,6 +24,8 @@ or an image that criu has made.
 
 On a terminal, lines are cut to its width. --json has everything, and the fields that
 it has today it will have in later versions.`,
+		Example: `  ckpt inspect ./tonight
+  ckpt inspect ./tonight --json`,
 		Args: args("", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return interrupted(cmd.Context(), "inspect "+args[0], runInspect(cmd.Context(), a, keys, args[0], asJSON))

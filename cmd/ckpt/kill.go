@@ -14,7 +14,12 @@ func newKillCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "kill NAME [-s SIGNAL]",
 		Short: "Signal its command",
-		Args:  args("", "NAME"),
+		Long: `Send a signal to the command of a container: as of kill(1), TERM unless -s says
+otherwise. It is the command that ends or goes on; with it ends the container. All its
+processes are killed by ckpt rm -f.`,
+		Example: `  ckpt kill train
+  ckpt kill train -s USR1`,
+		Args: args("", "NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			sig, err := signalOf(name)
 			if err != nil {

@@ -25,6 +25,9 @@ there.
 
 MEMORY is what the processes have in use, swap included; a page that several
 share counts once.`,
+		Example: `  ckpt ps
+  ckpt ps train
+  ckpt ps --pid 51877 --json`,
 		Args: args("", "[NAME]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {

@@ -14,7 +14,9 @@ func newRmCommand(a *app) *cobra.Command {
 		Use:   "rm [-f] NAME",
 		Short: "Forget a container",
 		Long: `Forget a container: its log and its exit status. Images of it stay where they
-are.`,
+are. One that runs is refused, unless -f kills it first.`,
+		Example: `  ckpt rm train
+  ckpt rm -f train`,
 		Args: args("", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.store(false)

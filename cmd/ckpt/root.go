@@ -12,9 +12,6 @@ import (
 	"ckpt/failure"
 )
 
-// version is what `ckpt version` prints; set at build time with -ldflags -X main.version=….
-var version = "development"
-
 func newRootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ckpt",
@@ -29,11 +26,16 @@ id the processes ever saw unchanged.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	var showVersion bool
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version (ckpt version)")
 	root.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
+		switch {
+		case len(args) > 0:
+			return unknownCommand(cmd, args[0])
+		case showVersion:
+			return printVersion(a, false)
 		}
-		return unknownCommand(cmd, args[0])
+		return cmd.Help()
 	}
 	a.global.addFlags(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -52,12 +54,7 @@ id the processes ever saw unchanged.`,
 		}
 		return usage(err, hints...)
 	})
-	root.AddCommand(
-		newStartCommand(a), newPsCommand(a), newLogsCommand(a), newAttachCommand(a),
-		newExecCommand(a), newKillCommand(a), newWaitCommand(a), newRmCommand(a),
-		newDumpCommand(a), newRestoreCommand(a), newInspectCommand(a), newDiffCommand(a), newCoreCommand(a), newVerifyCommand(a), newCheckCommand(a),
-		newSuperviseCommand(a), newVersionCommand(a),
-	)
+	addGroups(root, a)
 	for _, c := range root.Commands() {
 		c.DisableFlagsInUseLine = true // the lines say themselves what matters
 	}
@@ -68,12 +65,9 @@ id the processes ever saw unchanged.`,
 	root.SetHelpTemplate(root.HelpTemplate() + exitCodes)
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
-		help.Run, help.RunE = nil, helpOn
+		help.Run, help.RunE, help.Example = nil, helpOn, "  ckpt help dump"
 	}
-	root.InitDefaultCompletionCmd()
-	if completion, _, err := root.Find([]string{"completion"}); err == nil {
-		completion.Args, completion.RunE = cobra.ArbitraryArgs, root.RunE
-	}
+	initCompletion(root, a)
 	return root
 }
 
@@ -170,23 +164,14 @@ func split(cmd *cobra.Command, args []string) (before, after []string, dashed bo
 	return args[:n], args[n:], true
 }
 
-func newVersionCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  args(""),
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(a.out, "ckpt", version)
-			return err
-		},
-	}
-}
-
 func newAttachCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "attach NAME",
 		Short: "Make this terminal the container's",
-		Args:  args("", "NAME"),
+		Long: `Make this terminal the container's. Containers with a terminal are not supported
+yet: ckpt logs -f NAME follows what one writes.`,
+		Example: `  ckpt attach train`,
+		Args:    args("", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := a.find(args[0]); err != nil {
 				return err

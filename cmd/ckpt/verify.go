@@ -23,6 +23,8 @@ also be a file with a stream of ckpt dump NAME -.
 
 That nobody has changed the image on purpose is known only with --verify-key, of one
 that was signed (ckpt dump --sign).`,
+		Example: `  ckpt verify ./tonight
+  ckpt verify ./tonight --verify-key key.pub`,
 		Args: args("", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runVerify(cmd.Context(), a, keys, args[0], asJSON)

@@ -8,7 +8,8 @@ func newWaitCommand(a *app) *cobra.Command {
 		Short: "Wait until its command ends, and exit with its status",
 		Long: `Wait until the container's command ends, and exit with its status; after a
 signal, with 128 and the signal's number.`,
-		Args: args("", "NAME"),
+		Example: `  ckpt wait train && echo done`,
+		Args:    args("", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.find(args[0])
 			if err != nil {
