@@ -20,6 +20,7 @@ need ip iproute2
 need hostname hostname
 need script bsdutils
 need tmux tmux
+need systemd-analyze systemd
 need gdb gdb
 need python3 python3-minimal
 need /usr/bin/python3 python3

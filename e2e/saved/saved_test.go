@@ -59,12 +59,12 @@ func untilImage(c *harness.Container, n int) harness.Saves {
 	return s
 }
 
-// untilGone waits for the end of a process.
+// untilGone waits for the end of a process, which its parent may not have looked at yet.
 func untilGone(t *testing.T, pid int) {
 	t.Helper()
 	harness.Eventually(t, "the saver ends", func() error {
-		if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
-			return fmt.Errorf("host pid %d: %v", pid, err)
+		if state, err := harness.ThreadState(pid, pid); err == nil && state != 'Z' {
+			return fmt.Errorf("host pid %d is %c", pid, state)
 		}
 		return nil
 	})
