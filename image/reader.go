@@ -32,7 +32,7 @@ type Reader struct {
 	sizes    map[string]int64    // every file of the image
 	id       []byte              // SHA-256 of the manifest
 	parent   *Reader             // the image with what did not change since; nil: there is none
-	progress *Progress           // of Verify; may be nil
+	progress *Progress           // see Report
 	// See Translation.
 	translated map[string][]byte
 	names      map[string]string
@@ -404,8 +404,11 @@ func (r *Reader) Until(ctx context.Context) {
 	}
 }
 
-// Report has p count what Verify does; nil: nobody looks.
+// Report has p count what Verify does, and others by Progress. nil: nobody looks.
 func (r *Reader) Report(p *Progress) { r.progress = p }
+
+// Progress is what Report was given; nil: nobody looks.
+func (r *Reader) Progress() *Progress { return r.progress }
 
 // Each calls fn for every entry of a file; fn may read the raw data behind
 // the entry with data(n). A file that does not exist has no entries.

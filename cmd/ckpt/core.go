@@ -81,7 +81,10 @@ func writeCore(ctx context.Context, a *app, r *image.Reader, dir string, vpid ui
 	if err != nil {
 		return err
 	}
+	shown := a.wait("core", dir)
+	r.Report(shown.here)
 	lacks, err := core.Write(ctx, r, vpid, out)
+	shown.end()
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return failure.Mark(failure.ErrInterrupted, errors.New("core: interrupted; nothing was written"))

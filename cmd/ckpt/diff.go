@@ -50,7 +50,10 @@ func runDiff(ctx context.Context, a *app, keys keyFlags, before, after string, a
 		defer r.Close()
 		rs[i] = r
 	}
+	shown := a.wait("diff", after)
+	rs[1].Report(shown.here)
 	report, err := diff.Compare(ctx, rs[0], rs[1])
+	shown.end()
 	if err != nil {
 		return interrupted(ctx, "diff", fmt.Errorf("diff: %w", err))
 	}

@@ -24,6 +24,7 @@ type terminal struct {
 	keys *os.File // typed, and shown
 	tty  *os.File // the programs' end
 	cols int
+	term string // $TERM
 
 	mu    sync.Mutex
 	shown string // all that was written to it
@@ -35,7 +36,7 @@ func newTerminal(t *testing.T, cols int) *terminal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t: t, keys: keys, tty: tty}
+	term := &terminal{t: t, keys: keys, tty: tty, term: "xterm"}
 	term.resize(cols)
 	done := make(chan struct{})
 	go func() {
@@ -79,7 +80,7 @@ func (m *terminal) types(keys string) {
 // output or input for is there.
 func (m *terminal) start(cmd *exec.Cmd) {
 	m.t.Helper()
-	cmd.Env = append(cmd.Env, "TERM=xterm")
+	cmd.Env = append(cmd.Env, "TERM="+m.term)
 	if cmd.Stdin == nil {
 		cmd.Stdin = m.tty
 	}

@@ -64,7 +64,16 @@ func Write(ctx context.Context, r *image.Reader, vpid uint32, out Output) ([]Lac
 	if err != nil {
 		return nil, err
 	}
-	return s.lacks, write(ctx, out, notes, segments)
+	total := uint64(0)
+	for _, g := range segments {
+		total += g.stored()
+	}
+	phase := r.Progress().BeginOf(1, image.PhaseMemory, total)
+	if err := write(ctx, out, notes, segments, phase); err != nil {
+		return nil, err
+	}
+	phase.End()
+	return s.lacks, nil
 }
 
 // find reads a process whose memory and registers the image has.

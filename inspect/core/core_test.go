@@ -86,8 +86,12 @@ func TestFile(t *testing.T) {
 	var out memory
 	note := note{"CORE", ntAuxv, []byte{1, 2, 3}}.encode(nil)
 	segments := slices.Concat(cut(area(0x10000, 3), []span{known(2, 7), hole(1)}), cut(area(0x20000, 2), []span{unknown(2)}), cut(area(0x30000, 1), []span{known(1, 3)}))
-	if err := write(t.Context(), &out, note, segments); err != nil {
+	var p image.Progress
+	if err := write(t.Context(), &out, note, segments, p.Begin(image.PhaseMemory, 0)); err != nil {
 		t.Fatal(err)
+	}
+	if got := p.Phases()[0].Done; got != 4*image.PageSize {
+		t.Errorf("%d bytes are counted, want those of four pages", got)
 	}
 	f, err := elf.NewFile(bytes.NewReader(out.Bytes()))
 	if err != nil {
@@ -123,7 +127,7 @@ func TestManySegments(t *testing.T) {
 	for i := range uint64(70_000) {
 		segments = append(segments, cut(area(i*2*image.PageSize, 1), []span{unknown(1)})...)
 	}
-	if err := write(t.Context(), &out, nil, segments); err != nil {
+	if err := write(t.Context(), &out, nil, segments, nil); err != nil {
 		t.Fatal(err)
 	}
 	var h elf.Header64
@@ -149,11 +153,11 @@ func TestNotWritten(t *testing.T) {
 	segments := cut(area(0x1000, 1), []span{known(1, 0)})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := write(ctx, &memory{}, nil, segments); !errors.Is(err, context.Canceled) {
+	if err := write(ctx, &memory{}, nil, segments, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	segments[0].parts[0].from = short{}
-	if err := write(t.Context(), &memory{}, nil, segments); err == nil || !strings.Contains(err.Error(), "a mapped file has become shorter") {
+	if err := write(t.Context(), &memory{}, nil, segments, nil); err == nil || !strings.Contains(err.Error(), "a mapped file has become shorter") {
 		t.Errorf("a file cut off: %v", err)
 	}
 }

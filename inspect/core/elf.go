@@ -44,8 +44,9 @@ const (
 )
 
 // write lays the file out: header, program headers, notes, contents of the
-// segments from a page on, and a section header if there are many segments.
-func write(ctx context.Context, out Output, notes []byte, segments []segment) error {
+// segments from a page on, and a section header if there are many segments. phase
+// counts the contents.
+func write(ctx context.Context, out Output, notes []byte, segments []segment, phase *image.Phase) error {
 	count := len(segments) + 1
 	at := uint64(headerSize + programSize*count)
 	progs := []elf.Prog64{{Type: uint32(elf.PT_NOTE), Off: at, Filesz: uint64(len(notes)), Align: 4}}
@@ -80,7 +81,7 @@ func write(ctx context.Context, out Output, notes []byte, segments []segment) er
 	c := copier{ctx: ctx, out: out, buf: make([]byte, 1<<20)}
 	for _, s := range segments {
 		for _, p := range s.parts {
-			if err := c.copy(p); err != nil {
+			if err := c.copy(p, phase); err != nil {
 				return err
 			}
 		}
@@ -100,8 +101,9 @@ type copier struct {
 	buf []byte
 }
 
-func (c *copier) copy(p part) error {
+func (c *copier) copy(p part, phase *image.Phase) error {
 	if p.from == nil {
+		phase.Add(p.size)
 		return c.out.Skip(p.size)
 	}
 	for done := uint64(0); done < p.size; {
@@ -120,6 +122,7 @@ func (c *copier) copy(p part) error {
 			return err
 		}
 		done += uint64(len(b))
+		phase.Add(uint64(len(b)))
 	}
 	return nil
 }

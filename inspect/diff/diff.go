@@ -90,6 +90,7 @@ func Compare(ctx context.Context, a, b *image.Reader) (*Report, error) {
 		}
 		c.sides[i] = s
 	}
+	c.phase = b.Progress().BeginOf(len(c.sides[1].tree), image.PhaseMemory, b.Manifest().GetMemory())
 	out := &Report{Came: []ID{}, Ended: []ID{}, Processes: []Process{}}
 	var err error
 	if out.Container, err = c.container(); err != nil {
@@ -98,6 +99,7 @@ func Compare(ctx context.Context, a, b *image.Reader) (*Report, error) {
 	if err := c.tree(out); err != nil {
 		return nil, err
 	}
+	c.phase.End()
 	out.Same = len(out.Container)+len(out.Came)+len(out.Ended)+len(out.Processes) == 0
 	return out, nil
 }
@@ -108,7 +110,8 @@ type comparer struct {
 	sides [2]*side
 	seen  map[[2]uint64]bool // shared memory that was compared, by both its ids
 	bufs  [2][]byte
-	rseq  []uint64 // of the process that is compared, see rseqAreas
+	phase *image.Phase // counts memory of the second
+	rseq  []uint64     // of the process that is compared, see rseqAreas
 }
 
 // side is one of the images.

@@ -113,6 +113,9 @@ func (c *comparer) contents(both [2]*image.Contents, borders []uint64, tell func
 		case inB:
 			tell(at, Amount{Added: n})
 		}
+		if inB {
+			c.phase.Add(n)
+		}
 		at += n
 	}
 	return nil
