@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,6 +54,28 @@ func (e *Env) FailAt(n int, f Fault, args ...string) Stepped {
 		delete(failing, tid)
 		t.goesOn = f.Stays
 		return endCall(tid, f.Errno)
+	}
+	return e.trace(t, args)
+}
+
+// KillAt runs ckpt and kills it, and all of it that it has started and that is about to
+// take the n-th step by which it makes, renames or removes a name below dir, counted
+// from 1.
+func (e *Env) KillAt(n int, dir string, args ...string) Stepped {
+	e.T.Helper()
+	t := newTracer(n, args)
+	t.step = func(tid int, s syscallEntry) string {
+		c, ok := fileCalls[s.nr]
+		if !ok || !c.in || c.reads(s) {
+			return ""
+		}
+		if path := c.path(tid, s); path != dir && !strings.HasPrefix(path, dir+"/") {
+			return ""
+		}
+		return c.name
+	}
+	t.do = func(tid int, _ syscallEntry) error {
+		return errors.Join(unix.Kill(tid, unix.SIGKILL), unix.Kill(t.main, unix.SIGKILL))
 	}
 	return e.trace(t, args)
 }
