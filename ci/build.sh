@@ -4,7 +4,7 @@
 # What is not in a commit has none. A tree without git is built all the same.
 commit=$(git rev-parse HEAD 2>/dev/null) || commit=
 if [ -n "$commit" ]; then
-	[ -z "$(git status --porcelain --untracked-files=no)" ] || commit+=-dirty
+	[ -z "$(git --no-optional-locks status --porcelain --untracked-files=no)" ] || commit+=-dirty
 	stamp="-X main.commit=$commit -X main.commitTime=$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ)"
 fi
 go build -trimpath -buildvcs=false -ldflags="-s -w ${stamp:-}" -o "${1:-ckpt}" ./cmd/ckpt

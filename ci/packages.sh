@@ -31,6 +31,7 @@ need redis-cli redis-tools
 need nginx nginx-light
 need zstd zstd
 need mandoc mandoc
+need debootstrap debootstrap
 need /usr/share/bash-completion/bash_completion bash-completion
 need zsh zsh
 need fish fish

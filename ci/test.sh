@@ -27,6 +27,7 @@ failed=0
 ./ci/check.sh || failed=1
 phase "unit tests (race detector)" race || failed=1
 phase "unit and kind tests" units || failed=1
+./ci/packaged.sh || failed=1
 VERBOSE=1 phase "end to end" ./ci/e2e.sh || failed=1
 [ $failed = 0 ] || { echo "tests FAILED"; exit 1; }
 if [ "$(id -u)" = 0 ]; then
