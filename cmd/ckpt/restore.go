@@ -45,12 +45,18 @@ func newRestoreCommand(a *app) *cobra.Command {
 fails, nothing is left behind. The image stays as it is and can be brought back
 again, also several times at once under different names.
 
+With --latest, DIR is where ckpt start --every or --on-term puts its images: the newest
+is brought back, or, if it is damaged, which is said, the one before. A container that
+was saved by itself is so again, into the directory that its image stands in, unless
+--every 0 says otherwise, or it is given another name.
+
 DIR may also be an image that "criu dump" has made (docs/criu.md); the container is
 called after its first program then. Or a file with a stream of ckpt dump NAME -,
 or - for one on standard input, which is kept in a file without a name in TMPDIR
 (/var/tmp) meanwhile.`,
 		Example: `  ckpt restore ./tonight
   ckpt restore ./tonight --name try1
+  ckpt restore --latest ./saves
   ckpt restore ./tonight --map /home/ann/run=/scratch/run`,
 		Args: args("", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -36,9 +36,21 @@ directory, environment, umask and limits. Its first pid inside is 2: pid 1 is a
 tiny init that ckpt brings along. The container ends when the command ends.
 
 What the container writes to standard output and error goes to its log; its
-standard input is empty.`,
+standard input is empty. With --foreground, ckpt prints it as well, stays until
+the container ends, passes SIGTERM on to the command, and exits with its status.
+
+With --every, a process of ckpt stays beside the container and saves it into the
+directory of --to again and again, while it goes on: the last --keep images are kept,
+and those that they need, since most hold only what has changed. With --on-term,
+SIGTERM to that process (with --foreground: to ckpt) saves it and ends it; if that
+fails, or takes longer, the command gets SIGTERM. ckpt ps NAME tells when it was
+saved last, and why the last dump failed. It is the same after a restore; that of
+the newest image is ckpt restore --latest DIR, or this start with --resume. The flags
+from --tcp to --verify-key are those of ckpt dump, for each image; --identity and
+--verify-key are for the image before.`,
 		Example: `  ckpt start train -- python3 train.py --epochs 500
-  ckpt logs -f train`,
+  ckpt logs -f train
+  ckpt start train --every 10m --on-term --to ./saves -- python3 train.py`,
 		Args: args("CMD", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runStart(a, cmd, o, args) },
 	}
