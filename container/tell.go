@@ -10,14 +10,16 @@ import (
 // hands v, as JSON, to Request.Told. What comes before the command has taken what it
 // was told last is kept for the answer, unless something later is: the work waits for
 // nobody. Not after the Maker has returned.
-func (r *Request) Tell(v any) error {
+func (r *Request) Tell(v any) error { return r.tell(answerFD, v) }
+
+func (r *Request) tell(to int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	r.last = b
 	// FIONREAD (the same as TIOCINQ) of a pipe is what nobody has read yet (pipe_ioctl() in fs/pipe.c).
-	if waits, err := unix.IoctlGetInt(answerFD, unix.TIOCINQ); err != nil || waits > 0 {
+	if waits, err := unix.IoctlGetInt(to, unix.TIOCINQ); err != nil || waits > 0 {
 		return err
 	}
 	line, err := json.Marshal(Answer{Working: true, Told: b})
@@ -25,7 +27,7 @@ func (r *Request) Tell(v any) error {
 		return err
 	}
 	if len(line) < pipeBuf { // else it could be more than there is room for
-		_, err = unix.Write(answerFD, append(line, '\n'))
+		_, err = unix.Write(to, append(line, '\n'))
 	}
 	return err
 }

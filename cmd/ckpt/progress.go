@@ -188,12 +188,15 @@ func progressText(what subject, p *image.PhaseState, rate float64, left time.Dur
 	} else if p.Processes > 1 {
 		of = fmt.Sprintf("%d processes", p.Processes)
 	}
-	behind := bytesText(uint64(rate)) + "/s"
+	behind := ""
+	if p.Done > 0 { // a disk tells nothing before it is done
+		behind = " " + bytesText(uint64(rate)) + "/s"
+	}
 	if known {
 		behind += "  " + upText(left+time.Second-1) + " left"
 	}
 	name := strings.TrimSuffix(cutLines(plain(what.name), mostName), "\n")
-	return barText{fmt.Sprintf("%s: %s, %s ", name, of, bytesText(cmp.Or(p.Total, p.Done))), " " + behind}
+	return barText{fmt.Sprintf("%s: %s, %s ", name, of, bytesText(cmp.Or(p.Total, p.Done))), behind}
 }
 
 var phaseTexts = map[string]string{

@@ -24,6 +24,8 @@ func TestProgressText(t *testing.T) {
 		{"train", image.PhaseState{Name: image.PhaseMemory, Processes: 3, Done: 7e8, Total: 1.4e9}, 1.2e9, 580 * time.Millisecond, true,
 			barText{"train: 3 processes, 1.4 GB ", " 1.2 GB/s  1s left"}},
 		{"train", image.PhaseState{Name: image.PhaseMemory, Processes: 1, Total: 1.4e9}, 0, 0, false,
+			barText{"train: 1 process, 1.4 GB ", ""}},
+		{"train", image.PhaseState{Name: image.PhaseMemory, Processes: 1, Done: 1e6, Total: 1.4e9}, 0, 0, false,
 			barText{"train: 1 process, 1.4 GB ", " 0 B/s"}},
 		{"-", image.PhaseState{Name: image.PhaseStream, Done: 5e6}, 2e6, 0, false,
 			barText{"-: stream, 5.0 MB ", " 2.0 MB/s"}},

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"ckpt/e2e/harness"
@@ -120,6 +121,37 @@ func TestBarInterrupted(t *testing.T) {
 		m.shows(bar)
 		m.types("\x03")
 		m.ends(d.Cmd, 130, `ckpt: error: dump big: interrupted; it goes on as it was`)
+	})
+}
+
+// TestBarRestore: of what comes in nobody knows how much it will be. ctrl-C, and an end by
+// SIGTERM, leave what there is to say, and nothing that was drawn.
+func TestBarRestore(t *testing.T) {
+	as(t, func(t *testing.T, e *harness.Env, _ *harness.Container) {
+		stream := e.Run("dump", "big", "-", "--leave-running")
+		for _, how := range []struct {
+			end  func(m *terminal, r *exec.Cmd, stream io.Closer)
+			code int
+			want string
+		}{
+			{func(m *terminal, _ *exec.Cmd, _ io.Closer) { m.types("\x03") }, 130, `ckpt: error: restore: interrupted; nothing was started`},
+			{func(_ *terminal, r *exec.Cmd, _ io.Closer) { r.Process.Signal(syscall.SIGTERM) }, 130, `ckpt: error: restore: interrupted; nothing was started`},
+			{func(_ *terminal, _ *exec.Cmd, stream io.Closer) { stream.Close() }, 4, `ckpt: error: standard input: the stream is cut off\nckpt: hint: .*`},
+		} {
+			m := newTerminal(t, 80)
+			r := e.Command(t.Context(), harness.Ckpt(), "restore", "-", "--name", "again")
+			keys, err := r.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.start(r)
+			if _, err := io.WriteString(keys, stream[:len(stream)/2]); err != nil {
+				t.Fatal(err)
+			}
+			m.shows(`again: stream, 4\.\d MB +(0|\d+\.\d k?M?)`)
+			how.end(m, r, keys)
+			m.ends(r, how.code, how.want)
+		}
 	})
 }
 
