@@ -37,6 +37,10 @@ func TestCollect(t *testing.T) {
 			func (c *chain) bad(format string, args ...any) error { return c.wrap(failure.Damagedf(format, args...)) }
 			func f(c *chain) error { return c.bad("page %d", page) }`,
 			[]messages.Message{{Sort: "damage", Text: "page PAGE"}}},
+		{"a function that takes the beginning of a format", `
+			func refuse(format string, args ...any) error { return failure.Unsupportedf(format+"; not carried yet", args...) }
+			func f() error { return refuse("user %d", uid) }`,
+			[]messages.Message{{Sort: "refusal", Text: "user UID; not carried yet"}}},
 		{"a function that takes words", `
 			func missing(what string) error { return fmt.Errorf("%s is missing", what) }
 			func f() error { return missing("the key") }`,

@@ -133,6 +133,7 @@ func (s *scope) formatted(n *ast.CallExpr) (out []text) {
 		var t text
 		for _, p := range f {
 			if p.words == "" {
+				p.whole = p.whole || p.param > 0 // a part of a format is one
 				t = append(t, p)
 				continue
 			}

@@ -25,7 +25,7 @@ func initCompletion(root *cobra.Command, a *app) {
 			c.ValidArgsFunction = a.completeArgument(arguments(c.Use))
 		}
 		for name, complete := range a.completeFlags() {
-			if c.Flag(name) != nil {
+			if c.Flag(name) != nil && complete != nil {
 				// It fails only for a flag that there is not, or that has one (a global one).
 				_ = c.RegisterFlagCompletionFunc(name, complete)
 			}
@@ -101,19 +101,24 @@ func (a *app) completeName(_ *cobra.Command, _ []string, begun string) (found []
 	return found, cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeFlags has what can stand behind flags, by their names; behind others that take
-// something stands a file.
+// completeFlags has what can stand behind every flag that takes something, by its name.
 func (a *app) completeFlags() map[string]cobra.CompletionFunc {
 	one := func(of ...cobra.Completion) cobra.CompletionFunc {
 		return cobra.FixedCompletions(of, cobra.ShellCompDirectiveNoFileComp)
 	}
 	dirs := cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
+	var files cobra.CompletionFunc // what shells offer by themselves
 	return map[string]cobra.CompletionFunc{
+		"allow-changed": files, "map": files, "identity": files, "verify-key": files, "encrypt": files, "sign": files,
 		"signal":     one(signalNames()...),
 		"tcp":        one("keep", "close"),
 		"net":        one("host", "none"),
 		"compress":   one("fastest", "default", "better", "best"),
 		"parent":     dirs,
+		"to":         dirs,
+		"every":      one(),
+		"keep":       one(),
+		"on-term":    one(),
 		"log-level":  one("debug", "info", "warn", "error"),
 		"log-format": one("text", "json"),
 		"progress":   one("auto", "json", "none"),

@@ -49,6 +49,11 @@ func TestHelpTellsAll(t *testing.T) {
 			}
 		}
 		c.NonInheritedFlags().VisitAll(func(f *pflag.Flag) { flagIsTold(t, commands, "ckpt "+c.Name(), f) })
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if _, ok := (&app{}).completeFlags()[f.Name]; !ok && f.Value.Type() != "bool" && !f.Hidden {
+				t.Errorf("--%s of ckpt %s: what a shell is to offer behind it is not said (completeFlags)", f.Name, c.Name())
+			}
+		})
 	}
 	root.Flags().VisitAll(func(f *pflag.Flag) { flagIsTold(t, commands, "ckpt", f) })
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { flagIsTold(t, commands, "every command", f) })
