@@ -33,6 +33,9 @@ type Save struct {
 	Stored uint64        `json:"stored"`
 	Frozen time.Duration `json:"frozen_ns"`
 	Total  time.Duration `json:"total_ns"`
+	// Left is why something of earlier images is left that is not needed any more, or
+	// "latest" leads to one of them.
+	Left string `json:"left,omitempty"`
 }
 
 // Failed is a dump that made none; the container went on.

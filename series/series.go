@@ -150,33 +150,36 @@ func Whole(dir string) string {
 }
 
 // Saved is told that the image dir of the series stands: Latest leads to it from here
-// on, and those that are neither among the last keep nor needed by one of them go.
+// on, and those that are neither among the last keep nor needed by one of them go. Where
+// one does not, nor do those that it was made after.
 func (s *Series) Saved(dir string, keep int) error {
-	if err := s.link(filepath.Base(dir)); err != nil {
-		return err
-	}
+	linked := s.link(filepath.Base(dir))
 	have, err := In(s.path)
 	if err != nil {
-		return err
+		return errors.Join(linked, err)
 	}
 	for _, i := range spare(have, keep) {
 		if err := image.Remove(filepath.Join(s.path, i.Name)); err != nil {
-			return err
+			return errors.Join(linked, err)
 		}
 	}
-	return s.clear()
+	return errors.Join(linked, s.clear())
 }
 
 // link changes Latest at one stroke.
 func (s *Series) link(to string) error {
 	fresh := filepath.Join(s.path, "."+Latest)
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := os.Remove(fresh)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.Symlink(to, fresh)
 	}
-	if err := os.Symlink(to, fresh); err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(fresh, filepath.Join(s.path, Latest))
 	}
-	return os.Rename(fresh, filepath.Join(s.path, Latest))
+	if err != nil {
+		return fmt.Errorf("have %s lead to the newest image: %w", filepath.Join(s.path, Latest), failure.WithoutPath(err))
+	}
+	return nil
 }
 
 // clear removes what dumps, and removals, that were killed have left.

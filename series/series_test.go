@@ -64,6 +64,39 @@ func TestSeries(t *testing.T) {
 	}
 }
 
+// What cannot be removed, or replaced, is told, and keeps nothing else from it.
+func TestSavedWithTrouble(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	check(t, err)
+	defer s.Close()
+	check(t, os.MkdirAll(filepath.Join(dir, Latest, "x"), 0o700))
+	save := func(minute int) (string, error) {
+		t.Helper()
+		at, _, err := s.Next(1, time.Date(2026, 1, 17, 8, minute, 0, 0, time.UTC))
+		check(t, err)
+		w, err := image.Create(at, image.Options{})
+		check(t, err)
+		check(t, w.Commit(&image.Manifest{}))
+		return at, s.Saved(at, 1)
+	}
+	first, err := save(1)
+	if err == nil || !strings.Contains(err.Error(), "have "+filepath.Join(dir, Latest)+" lead to the newest image: ") {
+		t.Errorf("error %v", err)
+	}
+	check(t, os.WriteFile(filepath.Join(first, "notes"), nil, 0o600))
+	if _, err = save(2); err == nil || !strings.Contains(err.Error(), first+": it holds notes, which is no file of an image") {
+		t.Errorf("error %v", err)
+	}
+	check(t, os.Remove(filepath.Join(first, "notes")))
+	if _, err = save(3); err == nil {
+		t.Error("no error")
+	}
+	if got := there(t, dir); got != ".latest 000003-20260117T080300Z latest" {
+		t.Error(got)
+	}
+}
+
 func TestOpen(t *testing.T) {
 	tmp := t.TempDir()
 	dir := filepath.Join(tmp, "saves")

@@ -194,10 +194,12 @@ func (k *keeper) dump(ctx context.Context, flags ...string) (*container.Save, *c
 	if err := json.Unmarshal(out.Bytes(), &res); err != nil {
 		k.log.Warn("what the dump said was not understood", "error", err)
 	}
+	made := &container.Save{At: time.Now(), Image: dir, Stored: res.Stored, Frozen: res.Frozen, Total: res.Total}
 	if err := k.series.Saved(dir, k.schedule.Keep); err != nil {
-		k.log.Warn("images that are not needed any more are left", "error", err)
+		made.Left = oneLine(err.Error())
+		k.log.Warn("something of earlier images is left", "error", made.Left)
 	}
-	return &container.Save{At: time.Now(), Image: dir, Stored: res.Stored, Frozen: res.Frozen, Total: res.Total}, nil
+	return made, nil
 }
 
 // opens tells whether the next image can be made after dir: without the key of an
@@ -244,6 +246,9 @@ func savesText(name string, s *container.Schedule, v container.Saves, now time.T
 	}
 	if l := v.Last; l != nil {
 		fmt.Fprintf(&b, "\n  last: %s ago, %s (%s, frozen %s)", upText(now.Sub(l.At)), filepath.Base(l.Image), bytesText(l.Stored), tookText(l.Frozen))
+		if l.Left != "" {
+			fmt.Fprintf(&b, "\n  something of earlier images is left: %s", l.Left)
+		}
 	}
 	if f := v.Failed; f != nil {
 		fmt.Fprintf(&b, "\n  failed %s ago: %s", upText(now.Sub(f.At)), oneLine(f.Reason))

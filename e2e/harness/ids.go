@@ -22,7 +22,7 @@ type Saves struct {
 	Keep   int
 	To     string
 	Saver  int // host pid
-	Last   *struct{ Image string }
+	Last   *struct{ Image, Left string }
 	Failed *struct{ Reason string }
 }
 

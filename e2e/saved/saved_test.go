@@ -139,6 +139,27 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestNotOurs: an image in which somebody has put something is not removed, which is told.
+func TestNotOurs(t *testing.T) {
+	e := harness.New(t, harness.Users()[0])
+	c := e.Start("job", []string{"--every", "1s", "--keep", "1", "--to", "saves"}, harness.Program(t, "refusing.py"))
+	first := untilImage(c, 1).Last.Image
+	e.WriteFile(strings.TrimPrefix(filepath.Join(first, "notes"), e.Dir), "")
+	var told string
+	harness.Eventually(t, "it is told", func() error {
+		if told = c.Ps().Saves.Last.Left; told == "" {
+			return errors.New("nothing is left")
+		}
+		return c.Alive()
+	})
+	if !strings.Contains(told, "it holds notes, which is no file of an image") || !strings.Contains(e.Run("ps", "job"), "\n  something of earlier images is left: "+told) {
+		t.Errorf("it is told: %s", told)
+	}
+	if _, err := os.Stat(filepath.Join(first, "notes")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSaverKilled: the container goes on, it is told that it is not saved any more, what
 // was being written is cleared away, and a restore goes on with the series.
 func TestSaverKilled(t *testing.T) {
