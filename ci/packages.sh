@@ -21,6 +21,9 @@ need hostname hostname
 need script bsdutils
 need tmux tmux
 need systemd-analyze systemd
+need vim.tiny vim-tiny
+need less less
+need pkill procps
 need gdb gdb
 need python3 python3-minimal
 need /usr/bin/python3 python3

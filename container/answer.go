@@ -24,6 +24,9 @@ type Request struct {
 	Schedule *Schedule `json:"schedule,omitempty"`
 	// Image is the stream that Restore.Stream tells of.
 	Image *os.File `json:"-"`
+	// Attach: Attached is a connection to its terminal.
+	Attach   bool        `json:"attach,omitempty"`
+	Attached *Attachment `json:"-"`
 	// Told is called by Launch with what the Maker tells (Tell), the last of it when
 	// the container is made. nil: nobody listens.
 	Told func(json.RawMessage) `json:"-"`

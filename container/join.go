@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -26,21 +27,36 @@ type joined struct {
 // id there, and nobody inside sees it. Where init is ckpt itself it stays where
 // it is. If ckpt dies, what it has forked dies, and then it ends itself. The
 // caller must be locked to its OS thread, and kills it.
-func Join(init int) (*tracee.Thread, tracee.Site, error) {
+//
+// It has carried as descriptor CarriedFD, unless that is nil.
+func Join(init int, carried *os.File) (*tracee.Thread, tracee.Site, error) {
 	nss, err := namespacesOf(init)
 	if err != nil {
 		return nil, tracee.Site{}, err
 	}
 	defer nss.close()
-	t, site, err := tracee.StartStub(tracee.StubOptions{Files: nss.files})
+	files := nss.files
+	if carried != nil {
+		files = append(slices.Clone(files), carried)
+	}
+	t, site, err := tracee.StartStub(tracee.StubOptions{Files: files})
 	if err != nil {
 		return nil, tracee.Site{}, err
 	}
-	if err := nss.join(t, site); err != nil {
+	err = nss.join(t, site)
+	if err == nil && carried != nil {
+		if _, err = t.Syscall(site, unix.SYS_DUP3, uint64(3+len(nss.files)), CarriedFD, unix.O_CLOEXEC); err != nil {
+			err = fmt.Errorf("keep %s: %w", carried.Name(), err)
+		}
+	}
+	if err != nil {
 		return nil, tracee.Site{}, errors.Join(err, t.Kill())
 	}
 	return t, site, nil
 }
+
+// CarriedFD is behind those that Join itself needs.
+const CarriedFD = 16
 
 // namespaces opens what a new process has to join.
 func (c *Container) namespaces() (*joined, error) {

@@ -29,6 +29,9 @@ const (
 // StreamFD is that of an image that comes as a stream (RestoreRequest.Stream).
 const StreamFD = 5
 
+// attachFD is the far end of Request.Attached.
+const attachFD = 6
+
 // Supervisor is the word by which ckpt knows that it was executed to be one.
 const Supervisor = "supervise"
 
@@ -87,8 +90,13 @@ func Launch(ctx context.Context, req Request, stderr io.Writer) (*Answer, error)
 	defer answer.Close()
 	defer ask.Close()
 	ours := append(slices.Clone(cmd.ExtraFiles), cmd.Stderr.(*os.File))
-	if req.Image != nil {
+	if req.Image != nil || req.Attached != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, req.Image)
+	}
+	if req.Attached != nil {
+		req.Attach = true
+		cmd.ExtraFiles = append(cmd.ExtraFiles, req.Attached.far)
+		ours = append(ours, req.Attached.far) // its end shall be seen
 	}
 	err = cmd.Start()
 	for _, f := range ours {

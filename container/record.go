@@ -40,6 +40,8 @@ type Record struct {
 	SessionKeyring int `json:"session_keyring,omitempty"`
 	// Schedule is how it is saved by itself; nil: it is not.
 	Schedule *Schedule `json:"schedule,omitempty"`
+	// Terminal: it has one, which the supervisor serves.
+	Terminal bool `json:"terminal,omitempty"`
 	// Exit is how the command ended; nil while it runs, and for ever when
 	// the supervisor was killed before the command ended.
 	Exit *Exit `json:"exit,omitempty"`
@@ -115,6 +117,8 @@ const (
 	saverLock  = "saver.lock"
 	execPrefix = "exec-"
 	newPrefix  = ".new-" // of a file that is being written
+	// consoleFile is the socket of its terminal's server.
+	consoleFile = "console"
 )
 
 // readJSON reads a file that may not exist: then ok is false.

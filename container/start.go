@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/console"
 	"ckpt/failure"
 	"ckpt/tracee"
 )
@@ -22,6 +23,8 @@ type StartRequest struct {
 	Hostname string   `json:"hostname,omitempty"`
 	OwnNet   bool     `json:"own_net,omitempty"`
 	NoInit   bool     `json:"no_init,omitempty"`
+	// Terminal is the size of its terminal; nil: it has none.
+	Terminal *console.Size `json:"terminal,omitempty"`
 }
 
 // firstVPID is the command's, behind init.
@@ -51,7 +54,19 @@ func Start(ctx context.Context, req StartRequest, logFile *os.File, log *slog.Lo
 			return err
 		}
 	}
-	if err := furnish(main, root.Site, int(logFile.Fd()), vpid != 1); err != nil {
+	var terminal *Terminal
+	if z := req.Terminal; z != nil {
+		master, errMaster := furnishTerminal(main, root.Site, *z, vpid != 1)
+		if errMaster != nil {
+			return errMaster
+		}
+		defer func() {
+			if err != nil {
+				master.Close()
+			}
+		}()
+		terminal = &Terminal{master, console.NewScreen(*z)}
+	} else if err := furnish(main, root.Site, int(logFile.Fd()), vpid != 1); err != nil {
 		return err
 	}
 	if err := execve(main, root.Site, req.Path, req.Command, req.Env); err != nil {
@@ -69,7 +84,7 @@ func Start(ctx context.Context, req StartRequest, logFile *os.File, log *slog.Lo
 	if err := main.SetSigMask(0); err != nil {
 		return err
 	}
-	made := &Made{Root: root, Command: req.Command, MainVPID: vpid, MainHost: main.PID,
+	made := &Made{Root: root, Terminal: terminal, Command: req.Command, MainVPID: vpid, MainHost: main.PID,
 		NoInit: req.NoInit, OwnNet: req.OwnNet, Key: key, Processes: 1}
 	if err := commit(made); err != nil {
 		return err
@@ -87,10 +102,6 @@ func Start(ctx context.Context, req StartRequest, logFile *os.File, log *slog.Lo
 // its three descriptors and none of ckpt's, and takes away the capabilities
 // that ckpt has only in its own user namespace.
 func furnish(t *tracee.Thread, site tracee.Site, out int, session bool) error {
-	drop, err := dropInheritable()
-	if err != nil {
-		return err
-	}
 	s := tracee.NewScript(site.Base)
 	if session {
 		s.Must(unix.SYS_SETSID)
@@ -103,16 +114,46 @@ func furnish(t *tracee.Thread, site tracee.Site, out int, session bool) error {
 	s.Note(log, "take the log")
 	s.Feed(log, s.Must(unix.SYS_DUP3, 0, 1, 0), 0)
 	s.Must(unix.SYS_DUP3, 1, 2, 0)
-	s.Must(unix.SYS_CLOSE_RANGE, 3, 1<<32-1, 0)
-	if drop != nil {
-		hdr := binary.NativeEndian.AppendUint32(nil, unix.LINUX_CAPABILITY_VERSION_3)
-		hdr = binary.NativeEndian.AppendUint32(hdr, 0)
-		s.Must(unix.SYS_CAPSET, s.Data(hdr), s.Data(drop))
+	if err := strip(s); err != nil {
+		return err
 	}
 	if err := t.Run(site, s); err != nil {
 		return fmt.Errorf("prepare the command's process: %w", err)
 	}
 	return nil
+}
+
+// furnishTerminal is furnish for a command with a terminal, whose master it gives.
+func furnishTerminal(t *tracee.Thread, site tracee.Site, z console.Size, session bool) (_ *os.File, err error) {
+	if session {
+		if _, err := t.Syscall(site, unix.SYS_SETSID); err != nil {
+			return nil, fmt.Errorf("make a session: %w", err)
+		}
+	}
+	master, err := openTerminal(t, site, z)
+	if err != nil {
+		return nil, err
+	}
+	s := tracee.NewScript(site.Base)
+	if err = strip(s); err == nil {
+		err = t.Run(site, s)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the command's process: %w", err), master.Close())
+	}
+	return master, nil
+}
+
+// strip adds the calls that take away what is ckpt's.
+func strip(s *tracee.Script) error {
+	s.Must(unix.SYS_CLOSE_RANGE, 3, 1<<32-1, 0)
+	drop, err := dropInheritable()
+	if drop != nil {
+		hdr := binary.NativeEndian.AppendUint32(nil, unix.LINUX_CAPABILITY_VERSION_3)
+		hdr = binary.NativeEndian.AppendUint32(hdr, 0)
+		s.Must(unix.SYS_CAPSET, s.Data(hdr), s.Data(drop))
+	}
+	return err
 }
 
 // dropInheritable is the capset(2) data that clears the inheritable

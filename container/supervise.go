@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ckpt/console"
 	"ckpt/failure"
 	"ckpt/kernel"
 )
@@ -23,7 +24,8 @@ import (
 type Made struct {
 	Root      *Root
 	Command   []string
-	MainVPID  int // 0: it ended before the dump
+	Terminal  *Terminal // nil: it has none
+	MainVPID  int       // 0: it ended before the dump
 	MainHost  int
 	NoInit    bool
 	OwnNet    bool
@@ -111,8 +113,9 @@ func LetGo() error {
 }
 
 type supervised struct {
-	claim *claim
-	made  *Made
+	claim   *claim
+	made    *Made
+	console *console.Server // nil: it has no terminal
 }
 
 // begin gives either a container that runs and is recorded, or nothing.
@@ -122,6 +125,7 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 		return nil, err
 	}
 	var made *Made
+	var terminal *console.Server
 	err = kernel.OnThread(func() error {
 		return make(ctx, req, cl.log, req.logger(), func(m *Made) error {
 			made = m
@@ -137,14 +141,31 @@ func begin(ctx context.Context, req *Request, make Maker) (*supervised, error) {
 			if err != nil {
 				return err
 			}
+			if m.Terminal != nil {
+				if terminal, err = cl.serve(m.Terminal, req.attached()); err != nil {
+					return err
+				}
+			}
 			return cl.commit(Record{Name: req.Name, Command: m.Command, Init: m.Root.HostPID,
-				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key, SessionKeyring: keyring, Schedule: req.Schedule})
+				MainVPID: m.MainVPID, NoInit: m.NoInit, OwnNet: m.OwnNet, Key: m.Key, SessionKeyring: keyring, Schedule: req.Schedule, Terminal: m.Terminal != nil})
 		})
 	})
 	if err != nil {
-		return nil, errors.Join(failure.Interrupted(ctx, err), cl.undo())
+		if terminal != nil {
+			terminal.Abandon()
+		}
+		return nil, errors.Join(failure.Interrupted(ctx, err), remove(cl.c.file(consoleFile)), cl.undo())
 	}
-	return &supervised{cl, made}, cl.running()
+	return &supervised{cl, made, terminal}, cl.running()
+}
+
+// attached is the far end of Request.Attached; nil: nobody is.
+func (r *Request) attached() *os.File {
+	if !r.Attach {
+		return nil
+	}
+	unix.CloseOnExec(attachFD)
+	return os.NewFile(attachFD, "terminal")
 }
 
 func (r *Request) logger() *slog.Logger {
@@ -167,6 +188,10 @@ func (s *supervised) wait() error {
 	ws, err := reap(s.made.Root.HostPID)
 	if err != nil {
 		return errors.Join(errs, err)
+	}
+	if s.console != nil { // all that has been written is in the log now
+		defer s.console.Close() // once it can be asked how the command ended
+		errs = errors.Join(errs, remove(c.file(consoleFile)))
 	}
 	now := time.Now()
 	killed := ws.Signaled() && ws.Signal() == unix.SIGKILL

@@ -73,6 +73,8 @@ func ofClaim(e fs.DirEntry) bool {
 	switch name := e.Name(); name {
 	case lockFile, makingFile, logFile, newLog, namesFile, imagesFile:
 		return e.Type().IsRegular()
+	case consoleFile:
+		return e.Type() == fs.ModeSocket
 	default:
 		return e.Type().IsRegular() && strings.HasPrefix(name, newPrefix)
 	}

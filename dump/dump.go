@@ -39,6 +39,8 @@ type Source struct {
 	// SessionKeyring is container.Record.SessionKeyring.
 	SessionKeyring int
 	Schedule       *image.Schedule // for the image to tell; nil: none
+	// Console is its terminal; nil: it has none, or nobody serves it.
+	Console *Console
 }
 
 // Options of a dump.
@@ -175,6 +177,9 @@ func save(ctx context.Context, src Source, o Options, out *image.Writer, last *l
 	s.since = time.Now()
 	if err := s.freeze(ctx); err != nil {
 		return s, s.died(err)
+	}
+	if err := s.holdConsole(); err != nil {
+		return s, err
 	}
 	if err := s.save(ctx); err != nil {
 		return s, s.died(err)

@@ -166,7 +166,7 @@ func (s *session) saveFiles() error {
 			refused = append(refused, s.failFile(d, s.saveFile(d)))
 		}
 	}
-	if err := errors.Join(refused...); err != nil {
+	if err := errors.Join(append(refused, s.saveConsole())...); err != nil {
 		return err
 	}
 	for _, k := range s.kinds.Files {

@@ -3,6 +3,7 @@ package dump
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -220,7 +221,7 @@ func (s *session) saveNamespaces() error {
 // saveSpace saves a namespace made inside, through a bare child in all
 // namespaces of the first process in it.
 func (s *session) saveSpace(at *space) error {
-	hand, site, err := newHand(at.holder.Lead().Host)
+	hand, site, err := newHand(at.holder.Lead().Host, nil)
 	if err != nil {
 		return err
 	}
@@ -238,9 +239,10 @@ func (s *session) saveSpace(at *space) error {
 }
 
 // newHand starts a bare child in the namespaces of a process, with room for
-// calls: its own page has none for what System V messages take.
-func newHand(of pidns.HostPID) (*tracee.Thread, tracee.Site, error) {
-	hand, site, err := container.Join(int(of))
+// calls: its own page has none for what System V messages take. It has carried as
+// container.CarriedFD, unless that is nil.
+func newHand(of pidns.HostPID, carried *os.File) (*tracee.Thread, tracee.Site, error) {
+	hand, site, err := container.Join(int(of), carried)
 	if err != nil {
 		return nil, site, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/checkpoint-restore/go-criu/v7/crit/images/fdinfo"
 	"golang.org/x/sys/unix"
 
+	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/image"
 	"ckpt/kernel"
@@ -55,6 +56,7 @@ type session struct {
 	since    time.Time      // when the container began to be stopped
 	ended    bool
 	overs    []over          // what ends with the dump
+	shows    []byte          // what is seen on its console
 	progress *image.Progress // nil: nobody looks
 	phase    *image.Phase    // of it, which counts just now
 	last     *lastly         // nil: all are stopped in the order they are met
@@ -97,6 +99,7 @@ func newSession(src Source, o Options, out *image.Writer) (*session, error) {
 	s.d = &kind.Dump{
 		Log: log, Out: out, Home: home, ContainerHome: home, OwnNet: src.OwnNet, Adopted: src.Adopted, Main: src.MainVPID, Privileged: privileged, SuspendsSeccomp: suspends, SessionKeyring: src.SessionKeyring,
 		Outside: o.Outside, External: externals(o.External), Table: fmt.Sprintf("ckpt-%s-%08x", src.Name, rand.Uint32()), Leave: o.Leave, Over: s.over,
+		Console: src.Console.master(), ConsoleFD: container.CarriedFD,
 		FileID: s.fileID, AddFile: s.addFile, RefuseFile: s.refuseFile,
 		NewID: s.newID, IsLog: s.isLog, MountsOf: s.mountsOf,
 	}
@@ -152,7 +155,7 @@ func (s *session) add(e *fdinfo.FileEntry) error { return s.out.Add(image.Files,
 // peek is Dump.Peek while only checking, when hardly anybody needs the bare child.
 func (s *session) peek(build, read func(*tracee.Script) error) (err error) {
 	if s.hand == nil {
-		if s.hand, s.handSite, err = newHand(s.origin.joins()); err != nil {
+		if s.hand, s.handSite, err = newHand(s.origin.joins(), s.src.Console.master()); err != nil {
 			return err
 		}
 		s.d.Hand = pidns.HostPID(s.hand.PID)
@@ -162,7 +165,7 @@ func (s *session) peek(build, read func(*tracee.Script) error) (err error) {
 
 // joinNamespaces starts the bare child for Dump.Inside.
 func (s *session) joinNamespaces() (err error) {
-	if s.hand, s.handSite, err = newHand(s.origin.joins()); err != nil {
+	if s.hand, s.handSite, err = newHand(s.origin.joins(), s.src.Console.master()); err != nil {
 		return &failure.Error{Doing: "dump", Err: err}
 	}
 	s.d.Inside, s.d.Hand = inNamespaces(s.hand, s.handSite), pidns.HostPID(s.hand.PID)

@@ -2531,6 +2531,59 @@ func (x *FileExtra) GetFilesystemMarks() []uint32 {
 	return nil
 }
 
+// ConsoleEntry is the container's own terminal, which ckpt serves.
+type ConsoleEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          uint32                 `protobuf:"varint,1,opt,name=file,proto3" json:"file,omitempty"`  // its master in files.img, which no process has
+	Shows         []byte                 `protobuf:"bytes,2,opt,name=shows,proto3" json:"shows,omitempty"` // what shows the same on an empty terminal of its size
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsoleEntry) Reset() {
+	*x = ConsoleEntry{}
+	mi := &file_image_ckpt_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsoleEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsoleEntry) ProtoMessage() {}
+
+func (x *ConsoleEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_image_ckpt_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsoleEntry.ProtoReflect.Descriptor instead.
+func (*ConsoleEntry) Descriptor() ([]byte, []int) {
+	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ConsoleEntry) GetFile() uint32 {
+	if x != nil {
+		return x.File
+	}
+	return 0
+}
+
+func (x *ConsoleEntry) GetShows() []byte {
+	if x != nil {
+		return x.Shows
+	}
+	return nil
+}
+
 // Datagram is one that waits in a UDP socket. What was sent with it is known
 // where the program asks for it (ip(7), ipv6(7), udp(7)).
 type Datagram struct {
@@ -2547,7 +2600,7 @@ type Datagram struct {
 
 func (x *Datagram) Reset() {
 	*x = Datagram{}
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2612,7 @@ func (x *Datagram) String() string {
 func (*Datagram) ProtoMessage() {}
 
 func (x *Datagram) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[23]
+	mi := &file_image_ckpt_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2625,7 @@ func (x *Datagram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Datagram.ProtoReflect.Descriptor instead.
 func (*Datagram) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{23}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Datagram) GetFrom() []byte {
@@ -2631,7 +2684,7 @@ type Knock struct {
 
 func (x *Knock) Reset() {
 	*x = Knock{}
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +2696,7 @@ func (x *Knock) String() string {
 func (*Knock) ProtoMessage() {}
 
 func (x *Knock) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[24]
+	mi := &file_image_ckpt_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +2709,7 @@ func (x *Knock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Knock.ProtoReflect.Descriptor instead.
 func (*Knock) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{24}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Knock) GetClient() uint32 {
@@ -2699,7 +2752,7 @@ type Ring struct {
 
 func (x *Ring) Reset() {
 	*x = Ring{}
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2764,7 @@ func (x *Ring) String() string {
 func (*Ring) ProtoMessage() {}
 
 func (x *Ring) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[25]
+	mi := &file_image_ckpt_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2777,7 @@ func (x *Ring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ring.ProtoReflect.Descriptor instead.
 func (*Ring) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{25}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Ring) GetShmid() uint32 {
@@ -2760,7 +2813,7 @@ type BusyPoll struct {
 
 func (x *BusyPoll) Reset() {
 	*x = BusyPoll{}
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +2825,7 @@ func (x *BusyPoll) String() string {
 func (*BusyPoll) ProtoMessage() {}
 
 func (x *BusyPoll) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[26]
+	mi := &file_image_ckpt_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +2838,7 @@ func (x *BusyPoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BusyPoll.ProtoReflect.Descriptor instead.
 func (*BusyPoll) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{26}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BusyPoll) GetUsecs() uint32 {
@@ -2822,7 +2875,7 @@ type Multicast struct {
 
 func (x *Multicast) Reset() {
 	*x = Multicast{}
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +2887,7 @@ func (x *Multicast) String() string {
 func (*Multicast) ProtoMessage() {}
 
 func (x *Multicast) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[27]
+	mi := &file_image_ckpt_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +2900,7 @@ func (x *Multicast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Multicast.ProtoReflect.Descriptor instead.
 func (*Multicast) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{27}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Multicast) GetInterface() string {
@@ -2889,7 +2942,7 @@ type Attribute struct {
 
 func (x *Attribute) Reset() {
 	*x = Attribute{}
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +2954,7 @@ func (x *Attribute) String() string {
 func (*Attribute) ProtoMessage() {}
 
 func (x *Attribute) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[28]
+	mi := &file_image_ckpt_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +2967,7 @@ func (x *Attribute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attribute.ProtoReflect.Descriptor instead.
 func (*Attribute) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{28}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Attribute) GetName() string {
@@ -2943,7 +2996,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3008,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[29]
+	mi := &file_image_ckpt_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3021,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{29}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Inode) GetMode() uint32 {
@@ -3005,7 +3058,7 @@ type Ucred struct {
 
 func (x *Ucred) Reset() {
 	*x = Ucred{}
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3017,7 +3070,7 @@ func (x *Ucred) String() string {
 func (*Ucred) ProtoMessage() {}
 
 func (x *Ucred) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[30]
+	mi := &file_image_ckpt_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3030,7 +3083,7 @@ func (x *Ucred) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ucred.ProtoReflect.Descriptor instead.
 func (*Ucred) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{30}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ucred) GetPid() uint32 {
@@ -3080,7 +3133,7 @@ type VMA struct {
 
 func (x *VMA) Reset() {
 	*x = VMA{}
-	mi := &file_image_ckpt_proto_msgTypes[31]
+	mi := &file_image_ckpt_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3145,7 @@ func (x *VMA) String() string {
 func (*VMA) ProtoMessage() {}
 
 func (x *VMA) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[31]
+	mi := &file_image_ckpt_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3158,7 @@ func (x *VMA) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VMA.ProtoReflect.Descriptor instead.
 func (*VMA) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{31}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *VMA) GetStart() uint64 {
@@ -3189,7 +3242,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_image_ckpt_proto_msgTypes[32]
+	mi := &file_image_ckpt_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +3254,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[32]
+	mi := &file_image_ckpt_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +3267,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{32}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Range) GetStart() uint64 {
@@ -3244,7 +3297,7 @@ type SockOption struct {
 
 func (x *SockOption) Reset() {
 	*x = SockOption{}
-	mi := &file_image_ckpt_proto_msgTypes[33]
+	mi := &file_image_ckpt_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3309,7 @@ func (x *SockOption) String() string {
 func (*SockOption) ProtoMessage() {}
 
 func (x *SockOption) ProtoReflect() protoreflect.Message {
-	mi := &file_image_ckpt_proto_msgTypes[33]
+	mi := &file_image_ckpt_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3322,7 @@ func (x *SockOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOption.ProtoReflect.Descriptor instead.
 func (*SockOption) Descriptor() ([]byte, []int) {
-	return file_image_ckpt_proto_rawDescGZIP(), []int{33}
+	return file_image_ckpt_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SockOption) GetLevel() int32 {
@@ -3576,7 +3629,10 @@ const file_image_ckpt_proto_rawDesc = "" +
 	"\x04Stop\x12\x06\n" +
 	"\x02NO\x10\x00\x12\v\n" +
 	"\aBY_CALL\x10\x01\x12\x10\n" +
-	"\fBY_CHARACTER\x10\x02\"\xb4\x01\n" +
+	"\fBY_CHARACTER\x10\x02\"8\n" +
+	"\fConsoleEntry\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\rR\x04file\x12\x14\n" +
+	"\x05shows\x18\x02 \x01(\fR\x05shows\"\xb4\x01\n" +
 	"\bDatagram\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x0e\n" +
@@ -3654,7 +3710,7 @@ func file_image_ckpt_proto_rawDescGZIP() []byte {
 }
 
 var file_image_ckpt_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_image_ckpt_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_image_ckpt_proto_goTypes = []any{
 	(SysVPids_Sort)(0),     // 0: ckpt.SysVPids.Sort
 	(FileExtra_Stop)(0),    // 1: ckpt.FileExtra.Stop
@@ -3681,53 +3737,54 @@ var file_image_ckpt_proto_goTypes = []any{
 	(*SysVPids)(nil),       // 22: ckpt.SysVPids
 	(*Thread)(nil),         // 23: ckpt.Thread
 	(*FileExtra)(nil),      // 24: ckpt.FileExtra
-	(*Datagram)(nil),       // 25: ckpt.Datagram
-	(*Knock)(nil),          // 26: ckpt.Knock
-	(*Ring)(nil),           // 27: ckpt.Ring
-	(*BusyPoll)(nil),       // 28: ckpt.BusyPoll
-	(*Multicast)(nil),      // 29: ckpt.Multicast
-	(*Attribute)(nil),      // 30: ckpt.Attribute
-	(*Inode)(nil),          // 31: ckpt.Inode
-	(*Ucred)(nil),          // 32: ckpt.Ucred
-	(*VMA)(nil),            // 33: ckpt.VMA
-	(*Range)(nil),          // 34: ckpt.Range
-	(*SockOption)(nil),     // 35: ckpt.SockOption
-	nil,                    // 36: ckpt.Manifest.FileMountsEntry
-	nil,                    // 37: ckpt.FileExtra.InterfacesEntry
+	(*ConsoleEntry)(nil),   // 25: ckpt.ConsoleEntry
+	(*Datagram)(nil),       // 26: ckpt.Datagram
+	(*Knock)(nil),          // 27: ckpt.Knock
+	(*Ring)(nil),           // 28: ckpt.Ring
+	(*BusyPoll)(nil),       // 29: ckpt.BusyPoll
+	(*Multicast)(nil),      // 30: ckpt.Multicast
+	(*Attribute)(nil),      // 31: ckpt.Attribute
+	(*Inode)(nil),          // 32: ckpt.Inode
+	(*Ucred)(nil),          // 33: ckpt.Ucred
+	(*VMA)(nil),            // 34: ckpt.VMA
+	(*Range)(nil),          // 35: ckpt.Range
+	(*SockOption)(nil),     // 36: ckpt.SockOption
+	nil,                    // 37: ckpt.Manifest.FileMountsEntry
+	nil,                    // 38: ckpt.FileExtra.InterfacesEntry
 }
 var file_image_ckpt_proto_depIdxs = []int32{
 	14, // 0: ckpt.Manifest.table:type_name -> ckpt.Identity
 	16, // 1: ckpt.Manifest.sums:type_name -> ckpt.FileSum
 	17, // 2: ckpt.Manifest.machine:type_name -> ckpt.Machine
 	15, // 3: ckpt.Manifest.held:type_name -> ckpt.Held
-	36, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
+	37, // 4: ckpt.Manifest.file_mounts:type_name -> ckpt.Manifest.FileMountsEntry
 	5,  // 5: ckpt.Manifest.user_namespaces:type_name -> ckpt.UserNamespace
 	3,  // 6: ckpt.Manifest.schedule:type_name -> ckpt.Schedule
 	4,  // 7: ckpt.Manifest.parent:type_name -> ckpt.Ancestor
 	6,  // 8: ckpt.UserNamespace.uids:type_name -> ckpt.IDExtent
 	6,  // 9: ckpt.UserNamespace.gids:type_name -> ckpt.IDExtent
 	7,  // 10: ckpt.UserNamespace.owns:type_name -> ckpt.OwnedNamespace
-	31, // 11: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
+	32, // 11: ckpt.MessageQueue.inode:type_name -> ckpt.Inode
 	23, // 12: ckpt.Task.threads:type_name -> ckpt.Thread
-	33, // 13: ckpt.Task.vmas:type_name -> ckpt.VMA
-	34, // 14: ckpt.Task.inherited:type_name -> ckpt.Range
+	34, // 13: ckpt.Task.vmas:type_name -> ckpt.VMA
+	35, // 14: ckpt.Task.inherited:type_name -> ckpt.Range
 	21, // 15: ckpt.Task.sem_undo:type_name -> ckpt.SemUndo
 	20, // 16: ckpt.Task.timers:type_name -> ckpt.TimerDue
 	11, // 17: ckpt.Task.queue_notices:type_name -> ckpt.QueueNotice
 	19, // 18: ckpt.Task.aio_events:type_name -> ckpt.AioEvents
 	0,  // 19: ckpt.SysVPids.sort:type_name -> ckpt.SysVPids.Sort
-	32, // 20: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
-	35, // 21: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
-	31, // 22: ckpt.FileExtra.inode:type_name -> ckpt.Inode
-	30, // 23: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
-	29, // 24: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
-	37, // 25: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
-	25, // 26: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
-	26, // 27: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
-	27, // 28: ckpt.FileExtra.ring:type_name -> ckpt.Ring
+	33, // 20: ckpt.FileExtra.peer_cred:type_name -> ckpt.Ucred
+	36, // 21: ckpt.FileExtra.sock_options:type_name -> ckpt.SockOption
+	32, // 22: ckpt.FileExtra.inode:type_name -> ckpt.Inode
+	31, // 23: ckpt.FileExtra.attributes:type_name -> ckpt.Attribute
+	30, // 24: ckpt.FileExtra.multicast:type_name -> ckpt.Multicast
+	38, // 25: ckpt.FileExtra.interfaces:type_name -> ckpt.FileExtra.InterfacesEntry
+	26, // 26: ckpt.FileExtra.datagrams:type_name -> ckpt.Datagram
+	27, // 27: ckpt.FileExtra.knocks:type_name -> ckpt.Knock
+	28, // 28: ckpt.FileExtra.ring:type_name -> ckpt.Ring
 	1,  // 29: ckpt.FileExtra.stopped:type_name -> ckpt.FileExtra.Stop
-	28, // 30: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
-	34, // 31: ckpt.VMA.guards:type_name -> ckpt.Range
+	29, // 30: ckpt.FileExtra.busy_poll:type_name -> ckpt.BusyPoll
+	35, // 31: ckpt.VMA.guards:type_name -> ckpt.Range
 	32, // [32:32] is the sub-list for method output_type
 	32, // [32:32] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
@@ -3742,14 +3799,14 @@ func file_image_ckpt_proto_init() {
 	}
 	file_image_ckpt_proto_msgTypes[16].OneofWrappers = []any{}
 	file_image_ckpt_proto_msgTypes[21].OneofWrappers = []any{}
-	file_image_ckpt_proto_msgTypes[23].OneofWrappers = []any{}
+	file_image_ckpt_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_image_ckpt_proto_rawDesc), len(file_image_ckpt_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

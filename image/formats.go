@@ -46,6 +46,7 @@ var (
 	MountsExtra    = Format{"ckpt-mounts", 0x046b6370} // mnt_ns_id
 	MessageQueues  = Format{"ckpt-mqueues", 0x056b6370}
 	SysVExtra      = Format{"ckpt-sysv", 0x076b6370} // ipc_ns_id
+	Console        = Format{"ckpt-console", 0x096b6370}
 	// Never encrypted, and in no manifest.
 	signatureFormat = Format{"ckpt-signature", 0x086b6370}
 )

@@ -36,6 +36,11 @@ type Dump struct {
 	// processes go on, or when they have been ended and their files closed. The
 	// last registered runs first.
 	Over func(what string, fn func() error)
+	// Console is the master of the container's own terminal, which ckpt serves; nil:
+	// it has none. To those that Inside and Whole run calls in it is ConsoleFD. While
+	// the processes are stopped nobody else uses it.
+	Console   *os.File
+	ConsoleFD uint64
 	// Procs are the container's processes (without ckpt's init), parents first.
 	Procs []*Proc
 	// HostPID and VPID translate; ok is false for an id that is not the container's.

@@ -120,7 +120,7 @@ func (s *session) openFiles() error {
 			return &failure.Error{Doing: "restore", What: fmt.Sprintf("%s %d", k.Name, id), Err: err}
 		}
 	}
-	return nil
+	return s.openConsole()
 }
 
 // holders gives, for every file that a process holds as a descriptor, the

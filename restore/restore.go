@@ -57,6 +57,7 @@ func (o Options) open() (*image.Reader, error) {
 // Result is the restored container.
 type Result struct {
 	Root      *container.Root
+	Terminal  *container.Terminal // nil: it has none
 	Manifest  *image.Manifest
 	Key       string
 	MainVPID  pidns.VPID
@@ -90,6 +91,10 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		s.close()
 		if err != nil {
 			err = errors.Join(failure.Interrupted(ctx, err), s.undo())
+			if s.terminal != nil {
+				s.terminal.Shows.Close()
+				_ = s.terminal.Master.Close()
+			}
 		}
 	}()
 	if err := s.load(); err != nil {
@@ -161,9 +166,11 @@ type session struct {
 	kinds  all.Kinds
 	r      *kind.Restore
 	root   *container.Root
-	inner  *inner      // the thread inside the container's namespaces
-	at     *inner      // where kinds are at work just now
-	ask    chan func() // what only the tracing thread can do
+	// terminal is its own, as it is handed on.
+	terminal *container.Terminal
+	inner    *inner      // the thread inside the container's namespaces
+	at       *inner      // where kinds are at work just now
+	ask      chan func() // what only the tracing thread can do
 
 	spaces   map[space]*os.File // namespaces made inside, and the container's own that are needed
 	made     []space            // those made inside but for those of users, in the order they were
@@ -277,7 +284,7 @@ func (s *session) close() {
 }
 
 func (s *session) result(began time.Time) *Result {
-	res := &Result{Root: s.root, Manifest: s.r.Manifest, Key: s.root.Key, MainVPID: pidns.VPID(s.r.Manifest.GetMainVpid()), Bytes: s.r.Manifest.GetMemory(),
+	res := &Result{Root: s.root, Terminal: s.terminal, Manifest: s.r.Manifest, Key: s.root.Key, MainVPID: pidns.VPID(s.r.Manifest.GetMainVpid()), Bytes: s.r.Manifest.GetMemory(),
 		Processes: len(s.r.Targets), Total: time.Since(began)}
 	res.MainHost, _ = s.hostPID(res.MainVPID)
 	for _, t := range s.r.Targets {

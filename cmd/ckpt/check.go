@@ -178,10 +178,11 @@ func checkContainer(ctx context.Context, a *app, name string, o dump.Options, as
 		}
 		return err
 	}
-	src, err := dumpSource(c)
+	src, giveBack, err := dumpSource(c)
 	if err != nil {
 		return err
 	}
+	defer giveBack()
 	return checkSource(ctx, a, src, o, asJSON)
 }
 

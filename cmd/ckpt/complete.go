@@ -36,7 +36,7 @@ func initCompletion(root *cobra.Command, a *app) {
 // arguments are the words of a usage line that stand for arguments before "--",
 // without flags: "kill NAME [-s SIGNAL]" has NAME.
 func arguments(use string) (names []string) {
-	use, _, _ = strings.Cut(use, " -- ")
+	use, _, _ = strings.Cut(use, "-- CMD")
 	flag := false
 	for _, w := range strings.FieldsFunc(use, func(r rune) bool { return strings.ContainsRune(" []{}|", r) })[1:] {
 		upper := strings.ToUpper(w) == w
@@ -59,7 +59,7 @@ func (a *app) completeArgument(names []string) cobra.CompletionFunc {
 			n++ // --pid stands instead of NAME
 		}
 		switch {
-		case n >= len(names) && strings.Contains(cmd.Use, " -- "):
+		case n >= len(names) && strings.Contains(cmd.Use, "-- CMD"):
 			return nil, cobra.ShellCompDirectiveDefault // the command to run
 		case either && n > 0, n >= len(names):
 			return nil, cobra.ShellCompDirectiveNoFileComp

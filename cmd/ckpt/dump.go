@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ckpt/console"
 	"ckpt/container"
 	"ckpt/dump"
 	"ckpt/failure"
@@ -133,10 +134,11 @@ func dumpContainer(ctx context.Context, a *app, o dumpOptions, name, to string) 
 		}
 		return err
 	}
-	src, err := dumpSource(c)
+	src, giveBack, err := dumpSource(c)
 	if err != nil {
 		return err
 	}
+	defer giveBack()
 	lock, err := c.DumpLock()
 	if err != nil {
 		return err
@@ -301,11 +303,26 @@ func dumpFailed(err error, name string) error {
 	return err
 }
 
-// dumpSource is what the driver has to know of a container that is alive.
-func dumpSource(c *container.Container) (dump.Source, error) {
+// dumpSource is what the driver has to know of a container that is alive. Its terminal
+// is borrowed until giveBack.
+func dumpSource(c *container.Container) (src dump.Source, giveBack func(), err error) {
+	giveBack = func() {}
 	if err := c.MustLive(); err != nil {
-		return dump.Source{}, err
+		return src, giveBack, err
 	}
-	return dump.Source{Name: c.Name, Command: c.Command, Root: pidns.HostPID(c.Init),
-		MainVPID: pidns.VPID(c.MainVPID), NoInit: c.NoInit, OwnNet: c.OwnNet, Key: c.Key, LogPath: c.Log(), SessionKeyring: c.SessionKeyring, Schedule: inImage(c.Schedule)}, nil
+	src = dump.Source{Name: c.Name, Command: c.Command, Root: pidns.HostPID(c.Init),
+		MainVPID: pidns.VPID(c.MainVPID), NoInit: c.NoInit, OwnNet: c.OwnNet, Key: c.Key, LogPath: c.Log(), SessionKeyring: c.SessionKeyring, Schedule: inImage(c.Schedule)}
+	if !c.Terminal {
+		return src, giveBack, nil
+	}
+	conn, err := c.DialTerminal()
+	if err != nil {
+		return src, giveBack, &failure.Error{Doing: "dump " + c.Name, Err: err}
+	}
+	loan, err := console.Borrow(conn)
+	if err != nil {
+		return src, giveBack, &failure.Error{Doing: "dump " + c.Name, Err: err}
+	}
+	src.Console = &dump.Console{Master: loan.Master, Hold: loan.Hold, Release: loan.Release}
+	return src, loan.Close, nil
 }

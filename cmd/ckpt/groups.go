@@ -30,7 +30,7 @@ func addGroups(root *cobra.Command, a *app) {
 	}
 	root.SetHelpCommandGroupID(more)
 	root.SetCompletionCommandGroupID(more)
-	root.AddCommand(newSuperviseCommand(a), newManCommand(a)) // hidden
+	root.AddCommand(newSuperviseCommand(a), newGuardCommand(a), newManCommand(a)) // hidden
 }
 
 // more is the group of what cobra adds by itself, too.

@@ -43,7 +43,8 @@ func newRestoreCommand(a *app) *cobra.Command {
 		Short: "Bring a saved container back",
 		Long: `Bring the container in DIR back, with every id its processes ever saw. If that
 fails, nothing is left behind. The image stays as it is and can be brought back
-again, also several times at once under different names.
+again, also several times at once under different names. With -a its terminal is
+this one.
 
 With --latest, DIR is where ckpt start --every or --on-term puts its images: the newest
 is brought back, or, if it is damaged, which is said, the one before. A container that
@@ -77,7 +78,7 @@ or - for one on standard input, which is kept in a file without a name in TMPDIR
 	f.BoolVar(&o.latest, "latest", false, "DIR is one of --to: the newest image in it that is whole")
 	o.schedule.add(cmd)
 	f.BoolVar(&o.lazy, "lazy", false, "run at once, memory follows")
-	f.BoolVarP(&o.attach, "attach", "a", false, "on this terminal")
+	f.BoolVarP(&o.attach, "attach", "a", false, "show its terminal on this one")
 	f.StringArrayVar(&o.allowChanged, "allow-changed", nil, allowChangedUsage)
 	f.StringArrayVar(&o.moves, "map", nil, mapUsage)
 	f.BoolVar(&o.anyCPU, "any-cpu", false, anyCPUUsage)
@@ -88,11 +89,8 @@ or - for one on standard input, which is kept in a file without a name in TMPDIR
 
 func runRestore(ctx context.Context, a *app, cmd *cobra.Command, o restoreOptions, dir string) error {
 	began := time.Now()
-	switch {
-	case o.lazy:
+	if o.lazy {
 		return notYet("restore --lazy", "leave it out: a whole restore works")
-	case o.attach:
-		return notYet("restore -a: staying attached to a container", "`ckpt logs -f NAME` follows what it writes")
 	}
 	if err := container.CheckName(o.name); o.name != "" && err != nil {
 		return err
@@ -153,12 +151,13 @@ func runRestore(ctx context.Context, a *app, cmd *cobra.Command, o restoreOption
 	if err != nil {
 		return err
 	}
+	asked := container.Request{State: s.Dir(), Name: name, Tasks: tasks,
+		Log: int(level), LogJSON: a.global.logFormat == "json", Schedule: schedule,
+		Restore: &req, Image: stream, Told: shown.toldBy()}
 	l := launch{name: name, schedule: schedule, ownImages: own, foreground: o.schedule.foreground, of: dir, in: stream, oldLog: true,
 		run: func(ctx context.Context) (*container.Answer, error) {
 			defer shown.end()
-			return container.Launch(ctx, container.Request{State: s.Dir(), Name: name, Tasks: tasks,
-				Log: int(level), LogJSON: a.global.logFormat == "json", Schedule: schedule,
-				Restore: &req, Image: stream, Told: shown.toldBy()}, a.err)
+			return container.Launch(ctx, asked, a.err)
 		},
 		failed: func(err error) error { return restoreFailed(err, name, dir) },
 		started: func(say *app, ans *container.Answer) error {
@@ -172,7 +171,26 @@ func runRestore(ctx context.Context, a *app, cmd *cobra.Command, o restoreOption
 	if l.detaches(a) {
 		shown.end() // who does it shows it
 	}
+	if o.attach && a.global.detached == "" {
+		if err := hasTerminal(in, name, dir); err != nil {
+			return err
+		}
+		return a.launchAttached(ctx, l, &asked)
+	}
 	return a.launch(ctx, l)
+}
+
+// hasTerminal refuses to show the terminal of a container that had none.
+func hasTerminal(in *image.Reader, name, dir string) error {
+	d, err := in.Decode(image.Console, "")
+	if err != nil {
+		return err
+	}
+	if d == nil {
+		return usage(fmt.Errorf("restore -a %s: the container had no terminal", dir), "leave out -a, and follow what it writes: ckpt logs -f "+name)
+	}
+	d.Close()
+	return nil
 }
 
 // meantContainer adds to err, by which there is no image dir, that a container has that
@@ -274,7 +292,7 @@ func makeRestored(ctx context.Context, req *container.Request, logFile *os.File,
 	_, err = restore.Run(ctx, restore.Options{Dir: req.Restore.Dir, Stream: stream, Keys: keys, Names: names, LogFile: logFile, AllowChanged: req.Restore.AllowChanged, Moves: req.Restore.Moves, AnyCPU: req.Restore.AnyCPU, Groups: req.Restore.Groups, Log: log, Progress: progress,
 		Commit: func(res *restore.Result) error {
 			m := res.Manifest
-			return commit(&container.Made{Root: res.Root, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),
+			return commit(&container.Made{Root: res.Root, Terminal: res.Terminal, Command: m.GetCommand(), MainVPID: int(res.MainVPID), MainHost: int(res.MainHost),
 				NoInit: m.GetNoInit(), OwnNet: m.GetNetNone(), Key: res.Key, Processes: res.Processes})
 		}})
 	return err

@@ -40,7 +40,7 @@ id the processes ever saw unchanged.`,
 	a.global.addFlags(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		hints := []string{fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())}
-		if strings.Contains(cmd.Use, " -- ") {
+		if strings.Contains(cmd.Use, "-- CMD") {
 			hints = append(hints, "those of the command to run stand after --, with it: "+cmd.UseLine())
 		}
 		if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
@@ -162,22 +162,4 @@ func split(cmd *cobra.Command, args []string) (before, after []string, dashed bo
 		return args, nil, false
 	}
 	return args[:n], args[n:], true
-}
-
-func newAttachCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "attach NAME",
-		Short: "Make this terminal the container's",
-		Long: `Make this terminal the container's. Containers with a terminal are not supported
-yet: ckpt logs -f NAME follows what one writes.`,
-		Example: `  ckpt attach train`,
-		Args:    args("", "NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := a.find(args[0]); err != nil {
-				return err
-			}
-			return failure.WithHint(failure.Unsupportedf("attach: containers with a terminal are not supported yet"),
-				"`ckpt logs -f "+args[0]+"` follows what it writes")
-		},
-	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ckpt/console"
 	"ckpt/container"
 	"ckpt/failure"
 	"ckpt/series"
@@ -29,14 +31,18 @@ type startOptions struct {
 func newStartCommand(a *app) *cobra.Command {
 	var o startOptions
 	cmd := &cobra.Command{
-		Use:   "start NAME [flags] -- CMD [ARG...]",
+		Use:   "start NAME [flags] [-- CMD [ARG...]]",
 		Short: "Make a container and run a command in it, in the background",
 		Long: `Make a container and run a command in it, in the background, with this
 directory, environment, umask and limits. Its first pid inside is 2: pid 1 is a
 tiny init that ckpt brings along. The container ends when the command ends.
 
 What the container writes to standard output and error goes to its log; its
-standard input is empty. With --foreground, ckpt prints it as well, stays until
+standard input is empty. With -t it has a terminal, which ckpt attach shows; with
+-a, too, that is this one at once. Without a command it is your shell on this
+terminal ($SHELL; as -t -a). ctrl-p ctrl-q detaches.
+
+With --foreground, ckpt prints it as well, stays until
 the container ends, passes SIGTERM on to the command, and exits with its status.
 
 With --every, a process of ckpt stays beside the container and saves it into the
@@ -50,6 +56,7 @@ from --tcp to --verify-key are those of ckpt dump, for each image; --identity an
 --verify-key are for the image before.`,
 		Example: `  ckpt start train -- python3 train.py --epochs 500
   ckpt logs -f train
+  ckpt start work
   ckpt start train --every 10m --on-term --to ./saves -- python3 train.py`,
 		Args: args("CMD", "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runStart(a, cmd, o, args) },
@@ -63,7 +70,7 @@ from --tcp to --verify-key are those of ckpt dump, for each image; --identity an
 	f.BoolVar(&o.resume, "resume", false, "if there are images in the directory of --to, restore the newest instead")
 	o.saves.add(cmd)
 	f.BoolVarP(&o.terminal, "terminal", "t", false, "give it a terminal of its own")
-	f.BoolVarP(&o.attach, "attach", "a", false, "stay attached to it")
+	f.BoolVarP(&o.attach, "attach", "a", false, "show it on this terminal (with -t)")
 	return cmd
 }
 
@@ -73,14 +80,13 @@ func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
 	if err := container.CheckName(name); err != nil {
 		return err
 	}
-	hint := "run it in the background and follow what it writes: ckpt start " + name + " -- CMD, then ckpt logs -f " + name
+	if len(argv) == 0 {
+		argv, o.terminal, o.attach = []string{cmp.Or(a.getenv("SHELL"), "/bin/sh")}, true, true
+	}
 	switch {
-	case o.terminal:
-		return notYet("start -t: a container with a terminal", hint)
-	case o.attach:
-		return notYet("start -a: staying attached to a container", hint)
-	case len(argv) == 0:
-		return notYet("start without a command: a shell on this terminal", hint)
+	case o.attach && !o.terminal:
+		return usage(errors.New("start: -a shows a terminal, and the container is to have none"), "give it one: ckpt start -t -a "+name+" -- "+quoted(argv),
+			"or follow what it writes: ckpt start "+name+" -- "+quoted(argv)+"; ckpt logs -f "+name)
 	case len(o.hostname) > maxHostname:
 		return usage(fmt.Errorf("start: --hostname has %d bytes", len(o.hostname)), "a host name has up to 64 bytes")
 	case o.net != "host" && o.net != "none":
@@ -126,25 +132,44 @@ func runStart(a *app, cmd *cobra.Command, o startOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	return a.launch(cmd.Context(), launch{name: name, of: name, schedule: schedule, foreground: o.schedule.foreground,
-		run: func(ctx context.Context) (*container.Answer, error) {
-			return container.Launch(ctx, container.Request{
-				State: s.Dir(), Name: name, Tasks: 1, Log: int(level), LogJSON: a.global.logFormat == "json", Schedule: schedule,
-				Start: &container.StartRequest{Path: path, Command: argv, Env: env,
-					Hostname: o.hostname, OwnNet: o.net == "none", NoInit: o.noInit},
-			}, a.err)
-		},
+	req := container.Request{
+		State: s.Dir(), Name: name, Tasks: 1, Log: int(level), LogJSON: a.global.logFormat == "json", Schedule: schedule,
+		Start: &container.StartRequest{Path: path, Command: argv, Env: env,
+			Hostname: o.hostname, OwnNet: o.net == "none", NoInit: o.noInit},
+	}
+	if o.terminal {
+		z := a.windowSize()
+		req.Start.Terminal = &z
+	}
+	l := launch{name: name, of: name, schedule: schedule, foreground: o.schedule.foreground,
+		run:    func(ctx context.Context) (*container.Answer, error) { return container.Launch(ctx, req, a.err) },
 		failed: func(err error) error { return startFailed(err, name) },
 		started: func(say *app, ans *container.Answer) error {
 			say.say("%s: started, pid %d inside, %d on the host", name, ans.VPID, ans.PID)
 			return nil
-		}})
+		}}
+	if o.attach && a.global.detached == "" {
+		return a.launchAttached(cmd.Context(), l, &req)
+	}
+	return a.launch(cmd.Context(), l)
 }
 
 // flagOf is the flag's name in "--name=value".
 func flagOf(s string) string {
 	name, _, _ := strings.Cut(s, "=")
 	return name
+}
+
+// windowSize is that of this terminal, if there is one.
+func (a *app) windowSize() console.Size {
+	for _, f := range []any{a.out, a.in, a.err} {
+		if f, ok := f.(*os.File); ok {
+			if z := console.SizeOf(f); z != (console.Size{}) {
+				return z
+			}
+		}
+	}
+	return console.Size{Rows: 24, Cols: 80}
 }
 
 // maxHostname is __NEW_UTS_LEN (sethostname(2)).

@@ -68,6 +68,8 @@ type pty struct {
 	slave  *kind.Desc // one of them
 	hungUp bool
 	kept   *contents // of those of saver.seen, once asked
+	// console: its master is Dump.Console, of those of saver.seen.
+	console bool
 }
 
 func (p *pty) see(d *kind.Desc, hungUp bool) error {
@@ -134,5 +136,5 @@ func (s *saver) look(d *kind.Dump) (err error) {
 		}
 	}
 	s.seen = seen
-	return nil
+	return s.lookConsole(d)
 }

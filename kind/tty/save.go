@@ -41,6 +41,11 @@ func (s *saver) dump(d *kind.Dump, desc *kind.Desc) (*fdinfo.FileEntry, error) {
 	if err := s.checkMaster(d, desc); err != nil { // one in flight
 		return nil, err
 	}
+	if seen := s.seen[n]; seen != nil && isMaster(desc) {
+		if err := s.askConsole(d, seen); err != nil {
+			return nil, err
+		}
+	}
 	p := s.ptys[n]
 	if p == nil {
 		p = &pty{index: n}
