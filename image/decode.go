@@ -19,8 +19,9 @@ const (
 // whose entries are of several messages need it.
 type Decoder struct {
 	checked
-	file *stored // nil in tests
-	pos  int64
+	file  *stored // nil in tests
+	pos   int64
+	count func(n int) // counts what was read of contents; nil: nobody does
 }
 
 // Decode opens a file for reading its entries; nil when it does not exist.
@@ -37,7 +38,7 @@ func (r *Reader) decode(f Format, name string) (*Decoder, error) {
 			return nil, err
 		}
 		d = newDecoder(p.name, p.r, p.size, p.sums)
-		d.file = p.file
+		d.file, d.count = p.file, p.count
 	}
 	if err := d.header(f); err != nil {
 		d.Close()
@@ -157,6 +158,9 @@ func (r reading) Read(p []byte) (int, error) {
 	}
 	n := copy(p, b)
 	r.d.pos += int64(n)
+	if r.d.count != nil {
+		r.d.count(n)
+	}
 	return n, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"filippo.io/age"
 
@@ -86,6 +87,15 @@ type plainFile struct {
 	r    io.ReaderAt
 	size int64
 	sums *FileSum // of what r reads; nil: there are none, or r compares them itself
+	// counting is the Reader's; nil: nothing is counted.
+	counting *atomic.Pointer[Phase]
+}
+
+// count counts what others read (Reader.Count).
+func (f *plainFile) count(n int) {
+	if f.counting != nil {
+		f.counting.Load().Add(uint64(n))
+	}
 }
 
 // find is the name by which a file is stored.
@@ -113,7 +123,7 @@ func (r *Reader) openPlain(name string) (*plainFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &plainFile{name: stored, file: file, r: file, size: file.size, sums: r.sums[stored]}
+	f := &plainFile{name: stored, file: file, r: file, size: file.size, sums: r.sums[stored], counting: &r.counting}
 	if sealed {
 		f.check()
 		if f.r, f.size, err = r.keys.unseal(stored, f.r, f.size); err != nil {

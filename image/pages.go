@@ -94,6 +94,7 @@ func (f *PagesFile) ReadAt(b []byte, off int64) (int, error) {
 		r = f.frames
 	}
 	n, err := r.ReadAt(b, off)
+	f.count(n)
 	if n == len(b) {
 		return n, nil // at the end, io.EOF may come along
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -28,11 +29,12 @@ type Reader struct {
 	keys     Keys
 	vouched  bool // a signed image says what the manifest of this one is
 	manifest *Manifest
-	sums     map[string]*FileSum // nil: an image of criu's, which has none
-	sizes    map[string]int64    // every file of the image
-	id       []byte              // SHA-256 of the manifest
-	parent   *Reader             // the image with what did not change since; nil: there is none
-	progress *Progress           // see Report
+	sums     map[string]*FileSum   // nil: an image of criu's, which has none
+	sizes    map[string]int64      // every file of the image
+	id       []byte                // SHA-256 of the manifest
+	parent   *Reader               // the image with what did not change since; nil: there is none
+	progress *Progress             // see Report
+	counting atomic.Pointer[Phase] // see Count
 	// See Translation.
 	translated map[string][]byte
 	names      map[string]string
@@ -401,6 +403,14 @@ func (r *Reader) removed(name string, err error) error {
 func (r *Reader) Until(ctx context.Context) {
 	for ; r != nil; r = r.parent {
 		r.ctx = ctx
+	}
+}
+
+// Count has f count contents that others read of the image and its parents, of pages and
+// behind entries, from now on. nil: nobody does.
+func (r *Reader) Count(f *Phase) {
+	for ; r != nil; r = r.parent {
+		r.counting.Store(f)
 	}
 }
 

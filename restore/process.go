@@ -28,9 +28,10 @@ func (s *session) processes() error {
 	if err := s.lastPID(); err != nil {
 		return err
 	}
-	if err := s.within(s.openFiles); err != nil {
+	if err := s.within(s.counted(s.openFiles)); err != nil {
 		return err
 	}
+	s.contents.End()
 	if err := s.endMost(); err != nil {
 		return err
 	}

@@ -100,6 +100,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	if err := s.load(); err != nil {
 		return nil, err
 	}
+	s.contents = o.Progress.Begin(image.PhaseFiles, 0)
 	s.r.Memory = o.Progress.BeginOf(len(s.r.Targets), image.PhaseMemory, s.r.Manifest.GetMemory())
 	// The pages are compared with their checksums meanwhile, where there are
 	// any: nothing runs before all of it is known to be right.
@@ -205,6 +206,7 @@ type session struct {
 	pidMax     int                 // of the container, until setPIDMax
 	limits     []limit
 	done       bool // nothing to undo any more
+	contents   *image.Phase
 }
 
 type undo struct {
@@ -221,11 +223,20 @@ func (s *session) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = inTurn(ctx, s.enter, s.namespaces, s.tree, s.execute, s.openPIDMax, s.makeSpaces, s.goOn, s.fillBorn, s.processes, s.verify, s.setPIDMax, s.finish)
+	err = inTurn(ctx, s.enter, s.counted(s.namespaces), s.tree, s.execute, s.openPIDMax, s.makeSpaces, s.goOn, s.fillBorn, s.processes, s.verify, s.setPIDMax, s.finish)
 	if !lives() && err == nil {
 		err = ctx.Err()
 	}
 	return err
+}
+
+// counted has what a step reads counted as contents of files and objects.
+func (s *session) counted(step func() error) func() error {
+	return func() error {
+		s.in.Count(s.contents)
+		defer s.in.Count(nil)
+		return step()
+	}
 }
 
 // inTurn takes steps until one fails, or ctx ends.

@@ -167,9 +167,10 @@ func (a *app) newView() (v view, undo func()) {
 	return b, func() { a.err = f }
 }
 
-// current is the phase to show, the first that goes on; nil: none does.
+// current is the phase to show, the one that has begun last of those that go on; nil: none
+// does.
 func current(phases []image.PhaseState) *image.PhaseState {
-	for i := range phases {
+	for i := range slices.Backward(phases) {
 		if phases[i].Ended.IsZero() {
 			return &phases[i]
 		}

@@ -244,6 +244,32 @@ func TestJSONOfImages(t *testing.T) {
 	})
 }
 
+// TestJSONOfFiles: contents that only the container has, of a deleted file, are counted, too.
+func TestJSONOfFiles(t *testing.T) {
+	for _, user := range harness.Users() {
+		t.Run("as "+user, func(t *testing.T) {
+			e := harness.New(t, user)
+			c := e.Start("big", nil, "sh", "-c", "exec 3>deleted; head -c 9000000 /dev/urandom >&3; rm deleted; echo ready; exec sleep 1000")
+			harness.Eventually(t, "it is ready", func() error {
+				if !strings.Contains(c.Log(), "ready") {
+					return errors.New("it writes the file")
+				}
+				return c.Alive()
+			})
+			told := func(args ...string) []string {
+				t.Helper()
+				r := e.Try(append(args, "--progress", "json")...)
+				if r.Code != 0 {
+					t.Fatal(r)
+				}
+				return slices.Collect(strings.Lines(r.Err))
+			}
+			phases(t, "dump", told("dump", "big", "image"), "files", "disk") // its checksums are made as it is written
+			phases(t, "restore", told("restore", "image"), "files", "checksums")
+		})
+	}
+}
+
 func next(t *testing.T, in *bufio.Reader) string {
 	t.Helper()
 	line, err := in.ReadString('\n')
