@@ -54,6 +54,24 @@ func TestCollect(t *testing.T) {
 			func hint() []string { return []string{"wait", "or not"} }
 			func f() error { return failure.WithHint(err, hint()...) }`,
 			[]messages.Message{{Sort: "hint", Text: "or not"}, {Sort: "hint", Text: "wait"}}},
+		{"a function within one, and any number of hints", `func look(name string) error {
+			fail := func(err error, hints ...string) error { return failure.WithHint(err, hints...) }
+			return fail(errors.New("not found"), "install it", "or give its path")
+		}`, []messages.Message{{Sort: "hint", Text: "install it"}, {Sort: "failure", Text: "not found"}, {Sort: "hint", Text: "or give its path"}}},
+		{"what is put in, where it is known", `
+			func why(n int) string {
+				if n > 0 { return "a block device" }
+				return "secret memory"
+			}
+			func f(n int) error { return failure.Unsupportedf("%s is %s", path, why(n)) }`,
+			[]messages.Message{{Sort: "refusal", Text: "PATH is a block device"}, {Sort: "refusal", Text: "PATH is secret memory"}}},
+		{"a function that calls itself", `
+			func f(what string) error {
+				if n > 0 { return f("more of " + what) }
+				return fmt.Errorf("%s is missing", what)
+			}
+			func g() error { return f("it") }`,
+			[]messages.Message{{Sort: "failure", Text: "it is missing"}}},
 		{"the log's", `func f() { r.Log.Warn("limit not raised", "limit", l) }`,
 			[]messages.Message{{Sort: "warning", Text: "limit not raised"}}},
 	} {

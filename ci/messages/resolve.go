@@ -7,7 +7,10 @@ import (
 )
 
 // deep is how far the search for the words of an expression goes.
-const deep = 6
+const deep = 4
+
+// many is how many texts one expression can be; of more, nothing is told.
+const many = 16
 
 // texts are what a string, or a slice of some, can be; none where nothing is known of it.
 func (s *scope) texts(e ast.Expr) []text {
@@ -22,26 +25,28 @@ func (s *scope) texts(e ast.Expr) []text {
 			return []text{words(t)}
 		}
 	case *ast.ParenExpr:
-		return inner.texts(e.X)
+		return s.texts(e.X)
 	case *ast.BinaryExpr:
 		if e.Op == token.ADD {
-			return inner.sums(e)
+			return s.sums(e)
 		}
 	case *ast.Ident:
 		return inner.identifier(e.Name)
 	case *ast.SelectorExpr:
 		return inner.known(s.d.values["."+e.Sel.Name])
 	case *ast.CompositeLit:
-		return inner.known(e.Elts)
+		return s.known(e.Elts)
 	case *ast.CallExpr:
 		pkg, name := callee(e)
 		switch {
+		case name == "Quote": // as a shell takes it: the words are those given
+			return nil
 		case name == "Sprintf":
-			return inner.formatted(e)
+			return s.formatted(e)
 		case name == "append" && pkg == "":
-			return inner.known(e.Args)
+			return s.known(e.Args)
 		}
-		return slices.DeleteFunc(inner.results(pkg, name, 0), text.empty)
+		return inner.results(e, 0)
 	}
 	return nil
 }
@@ -60,10 +65,10 @@ func (s *scope) sums(e *ast.BinaryExpr) (out []text) {
 		return nil
 	}
 	if len(left) == 0 {
-		left = []text{s.argument(e.X)}
+		left = []text{{{name: named(e.X)}}}
 	}
 	if len(right) == 0 {
-		right = []text{s.argument(e.Y)}
+		right = []text{{{name: named(e.Y)}}}
 	}
 	for _, l := range left {
 		for _, r := range right {
@@ -75,16 +80,14 @@ func (s *scope) sums(e *ast.BinaryExpr) (out []text) {
 
 // identifier is what is given to a variable, or a constant, of that name.
 func (s *scope) identifier(name string) (out []text) {
-	if i := slices.Index(s.params, name); i >= 0 && s.fn != nil {
-		if s.isString(i) {
-			return []text{{{param: i + 1}}}
-		}
-		return nil
+	i := slices.Index(s.params, name)
+	if i >= 0 && s.kindOf(i) != "" {
+		out = []text{{{param: i + 1}}}
 	}
 	if s.fn == nil || s.fn.Body == nil {
 		return s.constant(name)
 	}
-	local := false
+	local := i >= 0
 	ast.Inspect(s.fn.Body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.AssignStmt:
@@ -94,12 +97,13 @@ func (s *scope) identifier(name string) (out []text) {
 				}
 				local = true
 				if len(n.Lhs) == len(n.Rhs) {
-					if sum, ok := n.Rhs[i].(*ast.BinaryExpr); !ok || n.Tok == token.DEFINE || !mentions(sum, name) {
-						out = append(out, s.texts(n.Rhs[i])...)
+					if n.Tok == token.DEFINE || !mentions(n.Rhs[i], name) {
+						out = append(out, s.orName(n.Rhs[i], name)...)
 					}
 				} else if call, ok := n.Rhs[0].(*ast.CallExpr); ok {
-					pkg, f := callee(call)
-					out = append(out, s.results(pkg, f, i)...)
+					out = append(out, s.results(call, i)...)
+				} else {
+					out = append(out, text{{name: placeholder(name)}})
 				}
 			}
 		case *ast.ValueSpec:
@@ -107,17 +111,25 @@ func (s *scope) identifier(name string) (out []text) {
 				if id.Name == name {
 					local = true
 					if i < len(n.Values) {
-						out = append(out, s.texts(n.Values[i])...)
+						out = append(out, s.orName(n.Values[i], name)...)
 					}
 				}
 			}
 		}
 		return true
 	})
-	if !local {
-		return s.constant(name)
+	switch {
+	case local:
+		return out
+	case s.outer != nil && s.depth <= deep:
+		outer := *s.outer
+		outer.depth = s.depth + 1
+		for _, t := range outer.identifier(name) {
+			out = append(out, t.closed(outer.params))
+		}
+		return out
 	}
-	return out
+	return s.constant(name)
 }
 
 func mentions(e ast.Expr, name string) (found bool) {
@@ -137,21 +149,52 @@ func (s *scope) constant(name string) []text {
 	return top.known(s.d.values[name])
 }
 
-// results are what a function of the module gives as its result i.
-func (s *scope) results(pkg, name string, i int) (out []text) {
+// orName are the texts of e, or its name where nothing else is known of it. An empty string
+// is known, and says nothing.
+func (s *scope) orName(e ast.Expr, name string) []text {
+	if ts := s.texts(e); len(ts) > 0 {
+		return ts
+	}
+	if t, ok := literal(e); ok && t == "" {
+		return nil
+	}
+	if id, ok := e.(*ast.Ident); ok && id.Name == "nil" {
+		return nil
+	}
+	return []text{{{name: placeholder(name)}}}
+}
+
+// results are what a function of the module gives as its result i; none where no words
+// of the source are in them.
+func (s *scope) results(call *ast.CallExpr, i int) (out []text) {
+	pkg, name := callee(call)
 	d := s.d
 	if p := s.c.packagePath(pkg); p != "" {
 		d = s.c.folders[p]
 	}
 	for _, fn := range d.funcs[name] {
-		if fn.Body == nil {
+		if fn.Body == nil || s.depth >= deep || s.fn == fn {
 			continue
 		}
 		in := &scope{c: s.c, d: d, fn: fn, params: parameters(fn), depth: s.depth + 1}
 		for _, e := range returned(fn.Body, i) {
-			for _, t := range in.texts(e) {
-				out = append(out, t.closed(in.params))
+			for _, t := range in.orName(e, named(e)) {
+				m := maker{text: t, params: in.params, rest: in.kindOf(len(in.params)-1) == "...string"}
+				out = append(out, s.filled(m, call)...)
 			}
+		}
+	}
+	out = distinct(out)
+	if len(out) > many || !slices.ContainsFunc(out, func(t text) bool { return !t.empty() || t.open() }) {
+		return nil
+	}
+	return out
+}
+
+func distinct(ts []text) (out []text) {
+	for _, t := range ts {
+		if !slices.ContainsFunc(out, t.equal) {
+			out = append(out, t)
 		}
 	}
 	return out

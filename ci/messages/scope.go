@@ -14,7 +14,25 @@ type scope struct {
 	d      *folder
 	fn     *ast.FuncDecl // nil outside functions
 	params []string
+	outer  *scope // of a function within another
 	depth  int
+}
+
+// walk visits all that stands below n. A function within, if it has a name, is called
+// like any other.
+func (s *scope) walk(n ast.Node) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		if a, ok := n.(*ast.AssignStmt); ok && len(a.Lhs) == 1 && len(a.Rhs) == 1 && s.fn != nil {
+			name, named := a.Lhs[0].(*ast.Ident)
+			if lit, ok := a.Rhs[0].(*ast.FuncLit); ok && named {
+				fn := &ast.FuncDecl{Name: name, Type: lit.Type, Body: lit.Body}
+				(&scope{c: s.c, d: s.d, fn: fn, params: parameters(fn), outer: s}).walk(lit.Body)
+				return false
+			}
+		}
+		s.visit(n)
+		return true
+	})
 }
 
 // visit notes what the node says, if it says anything.
@@ -105,6 +123,9 @@ func (s *scope) makers(before, name string) []maker {
 	if p := s.c.packagePath(before); p != "" {
 		return s.c.makers[p+"."+name]
 	}
+	if s.fn != nil && s.fn.Name.Name == name {
+		return nil // it calls itself: what it says of that is said already
+	}
 	if m := s.c.makers[s.d.path+"."+name]; len(m) > 0 {
 		return m
 	}
@@ -123,64 +144,97 @@ func (c *collector) packagePath(name string) string {
 
 // formatted is what a format and its arguments come to.
 func (s *scope) formatted(n *ast.CallExpr) (out []text) {
-	args := s.arguments(n.Args[1:], n.Ellipsis.IsValid())
+	all := s.arguments(n.Args[1:], n.Ellipsis.IsValid())
 	for _, f := range s.texts(n.Args[0]) {
-		if len(f) == 1 && f[0].param > 0 {
-			f[0].whole = true
-			out = append(out, f)
-			continue
-		}
-		var t text
-		for _, p := range f {
-			if p.words == "" {
-				p.whole = p.whole || p.param > 0 // a part of a format is one
-				t = append(t, p)
-				continue
+		for _, args := range all {
+			var t text
+			for _, p := range f {
+				if p.words == "" {
+					p.whole = p.whole || p.param > 0 // a part of a format is one
+					t = append(t, p)
+					continue
+				}
+				t = append(t, verbs(p.words, args)...)
 			}
-			t = append(t, verbs(p.words, args)...)
+			out = append(out, t)
 		}
-		out = append(out, t)
 	}
 	return out
 }
 
-// arguments names what is put into a format. A parameter of the function that is words
-// at a call is put in there.
-func (s *scope) arguments(args []ast.Expr, spread bool) (out []text) {
+// most is how many messages one call of a function may be written out as, for all that can be put in.
+const most = 8
+
+// arguments are what can be put into a format, all at once. A parameter of the function
+// that is words at a call is put in there.
+func (s *scope) arguments(args []ast.Expr, spread bool) [][]text {
+	out := [][]text{nil}
 	if spread {
-		return nil
+		return out
 	}
 	for _, a := range args {
-		out = append(out, s.argument(a))
+		with := s.argument(a)
+		if len(out)*len(with) > most {
+			with = []text{{{name: named(a)}}}
+		}
+		var next [][]text
+		for _, o := range out {
+			for _, w := range with {
+				next = append(next, append(slices.Clone(o), w))
+			}
+		}
+		out = next
 	}
 	return out
 }
 
-func (s *scope) argument(e ast.Expr) text {
-	if id, ok := e.(*ast.Ident); ok {
-		if i := slices.Index(s.params, id.Name); i >= 0 && s.isString(i) {
-			return text{{param: i + 1}}
+// argument is what an expression can be, in words where they are known.
+func (s *scope) argument(e ast.Expr) []text {
+	var ts []text
+	switch e := e.(type) {
+	case *ast.Ident:
+		if i := slices.Index(s.params, e.Name); i < 0 || s.kindOf(i) == "string" {
+			ts = s.texts(e)
 		}
-		if ts := s.constant(id.Name); len(ts) == 1 {
-			return ts[0]
+	case *ast.CallExpr:
+		ts = s.texts(e)
+	default:
+		if t, ok := literal(e); ok {
+			return []text{words(t)}
 		}
 	}
-	if t, ok := literal(e); ok {
-		return words(t)
+	// Many names of one sort of thing are one.
+	least := 2
+	if len(ts) > 3 {
+		least = 3
 	}
-	return text{{name: named(e)}}
+	if slices.ContainsFunc(ts, func(t text) bool { return t.telling() >= least || t.open() }) {
+		return ts
+	}
+	return []text{{{name: named(e)}}}
 }
 
-// isString tells whether the parameter is a string.
-func (s *scope) isString(i int) bool {
+// kindOf is the type of a parameter that can be words: "string", "[]string" or
+// "...string"; else "".
+func (s *scope) kindOf(i int) string {
 	n := 0
 	for _, field := range s.fn.Type.Params.List {
-		if n += max(1, len(field.Names)); i < n {
-			id, ok := field.Type.(*ast.Ident)
-			return ok && id.Name == "string"
+		if n += max(1, len(field.Names)); i >= n {
+			continue
 		}
+		of, kind := field.Type, ""
+		switch t := field.Type.(type) {
+		case *ast.Ellipsis:
+			of, kind = t.Elt, "..."
+		case *ast.ArrayType:
+			of, kind = t.Elt, "[]"
+		}
+		if id, ok := of.(*ast.Ident); ok && id.Name == "string" {
+			return kind + "string"
+		}
+		return ""
 	}
-	return false
+	return ""
 }
 
 // filled is what a maker says when it is called so.
@@ -193,19 +247,13 @@ func (s *scope) filled(m maker, n *ast.CallExpr) []text {
 		case i >= len(n.Args):
 			with = []text{{{name: placeholder(m.params[i])}}}
 		case p.whole:
-			with = nil
-			args := s.arguments(n.Args[i+1:], n.Ellipsis.IsValid())
-			for _, f := range s.texts(n.Args[i]) {
-				if len(f) == 1 && f[0].param > 0 {
-					f[0].whole = true
-					with = append(with, f)
-				} else if len(f) == 1 {
-					with = append(with, verbs(f[0].words, args))
-				}
-			}
+			with = s.formatted(&ast.CallExpr{Args: n.Args[i:], Ellipsis: n.Ellipsis})
+		case m.rest && i == len(m.params)-1 && !n.Ellipsis.IsValid():
+			with = s.known(n.Args[i:])
 		default:
 			with = s.texts(n.Args[i])
-			if len(with) == 0 {
+			_, written := literal(n.Args[i])
+			if !written && !slices.ContainsFunc(with, func(t text) bool { return t.telling() >= 2 || t.open() }) {
 				with = []text{{{name: placeholder(m.params[i])}}}
 			}
 		}
@@ -215,7 +263,9 @@ func (s *scope) filled(m maker, n *ast.CallExpr) []text {
 				next = append(next, append(slices.Clone(o), w...))
 			}
 		}
-		out = next
+		if out = distinct(next); len(out) > many {
+			return nil
+		}
 	}
 	return out
 }

@@ -68,8 +68,9 @@ func Collect(root fs.FS) ([]Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Functions that make messages of what they are given may call one another.
-	for known := -1; known != len(c.found)+c.count(); {
+	// Functions that make messages of what they are given may call one another. Those that
+	// call themselves come to no end.
+	for known, round := -1, 0; known != len(c.found)+c.count() && round < rounds; round++ {
 		known = len(c.found) + c.count()
 		for _, dir := range slices.Sorted(maps.Keys(c.folders)) {
 			c.folder(c.folders[dir])
@@ -88,6 +89,9 @@ func Collect(root fs.FS) ([]Message, error) {
 	})
 	return out, nil
 }
+
+// rounds is more than how often a message is handed on from function to function.
+const rounds = 8
 
 type said struct {
 	sort Sort
@@ -115,6 +119,7 @@ type maker struct {
 	sort   Sort
 	text   text
 	params []string
+	rest   bool // the last parameter takes any number
 }
 
 func (c *collector) count() (n int) {
@@ -168,10 +173,7 @@ func (c *collector) folder(d *folder) {
 			if fn, ok := decl.(*ast.FuncDecl); ok {
 				s.fn, s.params = fn, parameters(fn)
 			}
-			ast.Inspect(decl, func(n ast.Node) bool {
-				s.visit(n)
-				return true
-			})
+			s.walk(decl)
 		}
 	}
 }
@@ -195,7 +197,7 @@ func (s *scope) say(sort Sort, t text, at token.Pos) {
 		sort = marked
 	}
 	if t.open() {
-		m := maker{sort, t, s.params}
+		m := maker{sort, t, s.params, s.kindOf(len(s.params)-1) == "...string"}
 		key := s.d.path + "." + s.fn.Name.Name
 		if !slices.ContainsFunc(s.c.makers[key], func(o maker) bool { return o.sort == sort && o.text.equal(t) }) {
 			s.c.makers[key] = append(s.c.makers[key], m)

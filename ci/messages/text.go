@@ -29,6 +29,14 @@ func (t text) empty() bool {
 	return !slices.ContainsFunc(t, func(p piece) bool { return strings.ContainsFunc(p.words, unicode.IsLower) })
 }
 
+// telling is how many words of the source are in it.
+func (t text) telling() (n int) {
+	for _, p := range t {
+		n += len(strings.FieldsFunc(p.words, func(r rune) bool { return !unicode.IsLower(r) }))
+	}
+	return n
+}
+
 // wraps: it ends with another error.
 func (t text) wraps() bool {
 	return len(t) > 0 && t[len(t)-1].name == errName && t[len(t)-1].param == 0
@@ -46,7 +54,8 @@ func (t text) String() string {
 			b.WriteString(p.words)
 		}
 	}
-	return strings.Join(strings.Fields(b.String()), " ")
+	// What is put in may be empty, as the thing of a failure.Error.
+	return strings.TrimLeft(strings.Join(strings.Fields(b.String()), " "), ": ")
 }
 
 // placeholder is a name of the source in capitals, its words apart: "maxMap" is MAX-MAP.
