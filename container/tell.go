@@ -18,7 +18,8 @@ func (r *Request) tell(to int, v any) error {
 		return err
 	}
 	r.last = b
-	// FIONREAD (the same as TIOCINQ) of a pipe is what nobody has read yet (pipe_ioctl() in fs/pipe.c).
+	// FIONREAD, the same as TIOCINQ, of a pipe is what nobody has read yet
+	// (pipe_ioctl() in fs/pipe.c).
 	if waits, err := unix.IoctlGetInt(to, unix.TIOCINQ); err != nil || waits > 0 {
 		return err
 	}

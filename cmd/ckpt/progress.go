@@ -54,8 +54,8 @@ type waiting struct {
 	there []image.PhaseState // told by a supervisor
 }
 
-// wait begins to show. name may be "" until it is known. The caller ends it before
-// anything is printed.
+// wait begins to show how far a command has come with what is called name; the caller
+// ends it before anything is printed.
 func (a *app) wait(doing, name string) *waiting {
 	w := &waiting{what: subject{doing, name}, stop: func() {}}
 	view, undo := a.newView()
