@@ -1,10 +1,17 @@
 package console
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
-// mostWaiting is how much may wait for a client that does not read, in bytes: then
-// it is dropped, and the client is shown what there is by the time it reads again.
-const mostWaiting = 1 << 20
+// mostWaiting is how much may wait for a client, in bytes, before programs wait for it,
+// as they do for a terminal; clientPatience is for how long they do. Then what waits is
+// dropped, and the client is shown what there is by the time it reads again.
+const (
+	mostWaiting    = 1 << 20
+	clientPatience = 5 * time.Second
+)
 
 // client is who is attached. All of it is guarded by the server's lock.
 type client struct {
@@ -28,12 +35,27 @@ func (c *client) put(b []byte) {
 	if c.stale || c.last != 0 {
 		return
 	}
-	if len(c.buf)+len(b) > mostWaiting {
-		c.buf, c.stale = nil, true
-	} else {
-		c.buf = append(c.buf, b...)
-	}
+	c.buf = append(c.buf, b...)
 	c.s.changed.Broadcast()
+}
+
+// throttle waits while too much waits for it. It is called by who reads what programs
+// write.
+func (c *client) throttle() {
+	late := false
+	timer := time.AfterFunc(clientPatience, func() {
+		c.s.mu.Lock()
+		defer c.s.mu.Unlock()
+		late = true
+		c.s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for len(c.buf) > mostWaiting && c.s.client == c && c.s.holds == 0 && !c.s.closed && !late {
+		c.s.changed.Wait()
+	}
+	if late && len(c.buf) > mostWaiting {
+		c.buf, c.stale = nil, true
+	}
 }
 
 // end lets it go once it has been shown what waits.
@@ -71,6 +93,7 @@ func (c *client) next() (kind byte, b []byte) {
 			return paint, nil
 		case len(c.buf) > 0:
 			b, c.buf = c.buf, nil
+			c.s.changed.Broadcast()
 			return output, b
 		case c.last != 0:
 			return c.last, c.bye

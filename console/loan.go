@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -59,9 +60,9 @@ func (l *Loan) Hold() (shows []byte, err error) {
 	}
 }
 
-// Release ends Hold.
+// Release ends Hold. The server may have ended, as it does with the container.
 func (l *Loan) Release() error {
-	if err := send(l.conn, release, nil); err != nil {
+	if err := send(l.conn, release, nil); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		return fmt.Errorf("release the terminal: %w", err)
 	}
 	return nil

@@ -57,12 +57,6 @@ func NewScreen(z Size) *Screen {
 
 // Write takes in what a program has written.
 func (s *Screen) Write(b []byte) {
-	for piece := range slices.Chunk(b, pieceSize) {
-		s.write(piece)
-	}
-}
-
-func (s *Screen) write(b []byte) {
 	b = append(s.begun, b...)
 	n, last := whole(b)
 	s.begun = nil
@@ -71,8 +65,21 @@ func (s *Screen) write(b []byte) {
 	} else {
 		n = len(b) // the emulator has to find its way
 	}
+	for b = b[:n]; len(b) > 0; {
+		if n := s.skim(b); n > 0 {
+			b = b[n:]
+			continue
+		}
+		n := min(len(b), pieceSize)
+		s.emulate(b[:n])
+		b = b[n:]
+	}
 	s.note(last)
-	_, _ = s.emulator.Write(b[:n]) // fails only when it is closed
+}
+
+// emulate shows a piece.
+func (s *Screen) emulate(b []byte) {
+	_, _ = s.emulator.Write(b) // fails only when it is closed
 	s.harvest()
 }
 
@@ -84,6 +91,11 @@ func (s *Screen) harvest() {
 		s.gone = append(s.gone, l.Render())
 	}
 	back.Clear()
+	s.cut()
+}
+
+// cut drops lines that are too many.
+func (s *Screen) cut() {
 	if n := len(s.gone) - mostLines; n > 0 {
 		s.gone = slices.Delete(s.gone, 0, n)
 	}

@@ -98,6 +98,29 @@ func same(t *testing.T, a, b *Screen) {
 	}
 }
 
+// Many plain lines at once come out as one after the other.
+func TestSkim(t *testing.T) {
+	for name, before := range map[string]string{"nothing": "", "text": "some\r\ntext", "behind": "0123456789", "colour": "\x1b[1;31mx", "background": "\x1b[41mx",
+		"alternate": "\x1b[?1049h", "region": "\x1b[2;4r", "lines": "\x1b(0", "shifted": "\x1b)0\x0e", "last row": "\x1b[5;3H", "nowrap": "\x1b[?7l", "saved": "\x1b[2;3H\x1b7"} {
+		for _, n := range []int{9, 10, 11, 12, 30, 3000} {
+			var lines strings.Builder
+			for i := range n {
+				fmt.Fprintf(&lines, "line %.*d \r\n", i%5, i)
+			}
+			a, b := screen(t, 10, 5), screen(t, 10, 5)
+			for _, s := range []*Screen{a, b} {
+				s.Write([]byte(before))
+			}
+			in := lines.String() + "end\x1b[31mé\r\n" + lines.String()
+			a.Write([]byte(in))
+			for _, c := range strings.SplitAfter(in, "\n") {
+				b.Write([]byte(c))
+			}
+			t.Run(fmt.Sprint(name, n), func(t *testing.T) { same(t, a, b) })
+		}
+	}
+}
+
 // What scrolls away is kept, and no more than so much of it.
 func TestGone(t *testing.T) {
 	s := screen(t, 20, 5)

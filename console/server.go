@@ -52,7 +52,7 @@ func Serve(master *os.File, screen *Screen, log io.Writer) (*Server, error) {
 	}
 	go s.pump(func(b []byte) (n int, err error) {
 		errRead := raw.Read(func(fd uintptr) bool {
-			n, err = unix.Read(int(fd), b)
+			n, err = readSome(int(fd), b)
 			// EIO: no program has the terminal open; one may again.
 			return n > 0 || err != nil && err != unix.EAGAIN && err != unix.EIO && err != unix.EINTR
 		})
@@ -61,6 +61,21 @@ func Serve(master *os.File, screen *Screen, log io.Writer) (*Server, error) {
 	s.screen.Answers(s.typing.answer)
 	go s.typist(raw)
 	return s, nil
+}
+
+// readSome reads what there is: one read gives no more than a page of it.
+func readSome(fd int, b []byte) (n int, err error) {
+	for n < len(b) {
+		got, err := unix.Read(fd, b[n:])
+		if got <= 0 {
+			if n > 0 {
+				return n, nil
+			}
+			return 0, err
+		}
+		n += got
+	}
+	return n, nil
 }
 
 // Accept serves all that connect to l, until it is closed.
@@ -86,12 +101,15 @@ func (s *Server) Expect(conn *net.UnixConn) {
 
 // pump passes on what programs write.
 func (s *Server) pump(read func([]byte) (int, error)) {
-	b := make([]byte, 32<<10)
+	b := make([]byte, mostFrame)
 	for {
 		n, err := read(b)
 		s.mu.Lock()
 		if n > 0 && err == nil {
 			s.take(b[:n])
+			if c := s.client; c != nil && len(c.buf) > mostWaiting {
+				c.throttle()
+			}
 		}
 		for s.holds > 0 && !s.closed {
 			s.parked = true

@@ -140,8 +140,9 @@ func TestScreens(t *testing.T) {
 			return []string{harness.Tool(t, "tmux"), "-f", conf, "new", "env", "PS1=tmux> ", "bash", "--norc", "--noprofile"}
 		}, func(o *harness.Terminal) {
 			o.Run("echo in tmux", "^in tmux$")
-			o.Type("tmux split-window -h\r") // a prefix key that is typed this fast is taken for pasted text
-			o.Shows("│")
+			// A prefix key that is typed this fast is taken for pasted text.
+			o.Type(`tmux split-window -h "env PS1='right> ' bash --norc --noprofile"` + "\r")
+			o.Shows("│right> $")
 		}, func(o *harness.Terminal) {
 			o.Type("tmux select-pane -t 0\r")
 			o.Run("echo again $((1+1))", "again 2")
@@ -173,8 +174,7 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-// settled is the screen when nothing moves on it: a key that a program has shown has
-// been shown by all of it as soon as the terminal answers again.
+// settled is the screen when nothing moves on it.
 func settled(o *harness.Terminal) (picture string) {
 	harness.Eventually(o.Env.T, "the screen stands still", func() error {
 		last := picture
