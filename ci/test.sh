@@ -3,7 +3,7 @@
 . "$(dirname "$0")/common.sh"
 
 # Packages whose tests start no processes: the race detector may watch them.
-race=(./failure ./image ./inspect/core ./inspect/diff ./pidns ./procfs ./restore/tree)
+race=(./console ./failure ./image ./inspect/core ./inspect/diff ./pidns ./procfs ./restore/tree)
 
 # Tests that make kernel objects of every sort, and stop processes, are root's.
 rootonly='^ckpt/(kind/|tracee)'

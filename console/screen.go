@@ -6,6 +6,7 @@
 package console
 
 import (
+	"io"
 	"slices"
 	"sync/atomic"
 
@@ -130,7 +131,12 @@ func (s *Screen) readAnswers() {
 }
 
 // Close ends it.
-func (s *Screen) Close() { _ = s.emulator.Close() }
+func (s *Screen) Close() {
+	// Not by Emulator.Close, which is not for who still reads.
+	if w, ok := s.emulator.InputPipe().(io.Closer); ok {
+		_ = w.Close()
+	}
+}
 
 // forget drops the lines that have left the screen.
 func (s *Screen) forget() {

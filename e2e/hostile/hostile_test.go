@@ -32,6 +32,7 @@ var subjects = []struct {
 	command []string
 	says    string // in its log, when it may be saved
 	root    bool   // it does what only root may
+	flags   []string
 }{
 	{name: "family", command: []string{"family.c", "DIR"}, says: `"who":"sysv","n":2,`},
 	{name: "sockets", command: []string{"sockets.c"}, says: "ready"},
@@ -39,6 +40,7 @@ var subjects = []struct {
 	{name: "ipc", command: []string{"ipc.c"}, says: "ready"},
 	{name: "names", command: []string{"names.c"}, says: "ready"},
 	{name: "pty", command: []string{"pty.c"}, says: "ready"},
+	{name: "console", command: []string{"pty.c"}, says: "ready", flags: []string{"-t"}},
 	{name: "spaces", command: []string{"spaces.c"}, says: "ready", root: true},
 	{name: "mqueue", command: []string{"boundary/mqueue.c", "notify"}, says: "ready"},
 	{name: "datagrams", command: []string{"datagrams.c"}, says: "ready"},
@@ -71,7 +73,7 @@ func number(t *testing.T, name string, n int) int {
 }
 
 // saved starts a subject and saves it, taken apart.
-func saved(t *testing.T, e *harness.Env, name string, command []string, says string) *imagetest.Image {
+func saved(t *testing.T, e *harness.Env, name string, command []string, says string, flags ...string) *imagetest.Image {
 	t.Helper()
 	args := []string{harness.Program(t, command[0])}
 	for _, a := range command[1:] {
@@ -80,7 +82,7 @@ func saved(t *testing.T, e *harness.Env, name string, command []string, says str
 		}
 		args = append(args, a)
 	}
-	c := e.Start(name, []string{"--net", "none"}, args...)
+	c := e.Start(name, append([]string{"--net", "none"}, flags...), args...)
 	harness.Eventually(t, "it may be saved", func() error {
 		if !strings.Contains(c.Log(), says) {
 			return fmt.Errorf("it says: %q", c.Log())
@@ -122,7 +124,7 @@ func TestMutations(t *testing.T) {
 				t.Skip("only root may do what this program does")
 			}
 			e := harness.New(t, "")
-			whole := saved(t, e, s.name, s.command, s.says)
+			whole := saved(t, e, s.name, s.command, s.says, s.flags...)
 			planned, done := map[int]int{}, map[int]int{}
 			for _, m := range choose(whole, plans, seed) {
 				planned[mutant(t, e, whole, m, plan)]++

@@ -335,6 +335,30 @@ func TestDumpKilled(t *testing.T) {
 	})
 }
 
+// A restore that is killed leaves nothing, or all of it.
+func TestRestoreKilled(t *testing.T) {
+	each(t, func(t *testing.T, e *harness.Env) {
+		c := e.Start("work", []string{"-t"}, "cat")
+		img := e.Join("img")
+		c.Dump(img)
+		for n := 1; ; n += 53 {
+			r := e.AtStep(n, unix.SIGKILL, "restore", img)
+			if !r.Hit {
+				break
+			}
+			if r := e.Try("rm", "-f", "work"); r.Code != 0 && r.Code != 5 {
+				t.Fatal(r)
+			}
+			harness.Eventually(t, "nothing is left", func() error {
+				if left := e.Processes(); len(left) > 0 {
+					return &notYet{fmt.Sprint(left)}
+				}
+				return nil
+			})
+		}
+	})
+}
+
 func TestRefused(t *testing.T) {
 	each(t, func(t *testing.T, e *harness.Env) {
 		c := e.Start("plain", nil, "sleep", "1000")
