@@ -58,6 +58,9 @@ func (a *app) completeArgument(names []string) cobra.CompletionFunc {
 		if cmd.Flags().Changed("pid") {
 			n++ // --pid stands instead of NAME
 		}
+		if several(names) {
+			n = min(n, len(names)-1)
+		}
 		switch {
 		case n >= len(names) && strings.Contains(cmd.Use, "-- CMD"):
 			return nil, cobra.ShellCompDirectiveDefault // the command to run
@@ -70,7 +73,7 @@ func (a *app) completeArgument(names []string) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveDefault
 		case names[n] == "NAME" && cmd.Name() == "start":
 			return nil, cobra.ShellCompDirectiveNoFileComp // a new one
-		case names[n] == "NAME":
+		case strings.TrimSuffix(names[n], repeats) == "NAME":
 			return a.completeName(cmd, nil, begun)
 		case names[n] == "DIR" && cmd.Name() == "dump":
 			return nil, cobra.ShellCompDirectiveFilterDirs

@@ -152,7 +152,7 @@ func TestArguments(t *testing.T) {
 		"start NAME [flags] -- CMD [ARG...]":      {"NAME"},
 		"dump {NAME | --pid PID} DIR":             {"NAME", "DIR"},
 		"kill NAME [-s SIGNAL]":                   {"NAME"},
-		"rm [-f] NAME":                            {"NAME"},
+		"rm [-f] NAME...":                         {"NAME..."},
 		"check [NAME | DIR | --pid PID]":          {"NAME", "DIR"},
 		"core DIR VPID FILE":                      {"DIR", "VPID", "FILE"},
 		"ps [NAME | --pid PID]":                   {"NAME"},

@@ -124,6 +124,8 @@ func TestUsage(t *testing.T) {
 		{"kill x -s FOO", 2, "ckpt: error: kill: there is no signal \"FOO\"\nckpt: hint: `kill -l` lists the signals\n"},
 		{"kill x -s 65", 2, "ckpt: error: kill: there is no signal \"65\"\nckpt: hint: `kill -l` lists the signals\n"},
 		{"wait", 2, "ckpt: error: wait: NAME is missing\nckpt: hint: usage: ckpt wait NAME\n"},
+		{"rm", 2, "ckpt: error: rm: NAME is missing\nckpt: hint: usage: ckpt rm [-f] NAME...\n"},
+		{"rm x y", 5, "ckpt: error: there is no container named x\nckpt: error: there is no container named y\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"rm x", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},
 		{"dump x", 2, "ckpt: error: dump: DIR is missing\nckpt: hint: usage: ckpt dump {NAME | --pid PID} DIR\n"},
 		{"dump x d", 5, "ckpt: error: there is no container named x\nckpt: hint: `ckpt ps` lists the containers there are\n"},

@@ -123,17 +123,24 @@ func args(after string, want ...string) cobra.PositionalArgs {
 		empty := slices.Index(before, "")
 		switch {
 		case len(before) < required(want):
-			return usage(fmt.Errorf("%s: %s is missing", cmd.Name(), want[len(before)]), hint)
+			return usage(fmt.Errorf("%s: %s is missing", cmd.Name(), strings.TrimSuffix(want[len(before)], repeats)), hint)
 		case len(before) > len(want) && after != "" && !dashed:
 			return usage(fmt.Errorf("%s: the command to run stands after --", cmd.Name()),
 				fmt.Sprintf("%s %s -- %s", cmd.CommandPath(), failure.Quote(before[0]), quoted(before[1:])))
-		case len(before) > len(want):
+		case len(before) > len(want) && !several(want):
 			return usage(fmt.Errorf("%s: there is no use for %q", cmd.Name(), before[len(want)]), hint)
 		case empty >= 0:
-			return usage(fmt.Errorf("%s: %s is empty", cmd.Name(), strings.Trim(want[empty], "[]")), hint)
+			return usage(fmt.Errorf("%s: %s is empty", cmd.Name(), strings.Trim(want[min(empty, len(want)-1)], "[].")), hint)
 		}
 		return nil
 	}
+}
+
+// repeats is behind the last argument in a usage line if there may be several.
+const repeats = "..."
+
+func several(want []string) bool {
+	return len(want) > 0 && strings.HasSuffix(want[len(want)-1], repeats)
 }
 
 // quoted is a command as it has to be typed.
