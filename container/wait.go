@@ -129,9 +129,16 @@ func (w *watcher) drain() error {
 // waitReadable waits until one of fds is readable, or until ctx ends, which
 // is failure.ErrInterrupted.
 func waitReadable(ctx context.Context, fds ...int) error {
+	_, err := waitReadableOr(ctx, -1, fds...)
+	return err
+}
+
+// waitReadableOr waits also until nobody reads any more what is written into the pipe or
+// socket out; -1: there is none.
+func waitReadableOr(ctx context.Context, out int, fds ...int) (gone bool, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer r.Close()
 	stop := context.AfterFunc(ctx, func() { w.Close() })
@@ -140,7 +147,7 @@ func waitReadable(ctx context.Context, fds ...int) error {
 			w.Close()
 		}
 	}()
-	ps := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}
+	ps := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}, {Fd: int32(out)}}
 	for _, fd := range fds {
 		ps = append(ps, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
@@ -150,17 +157,17 @@ func waitReadable(ctx context.Context, fds ...int) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		if ps[0].Revents != 0 {
-			return failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
+			return false, failure.Mark(failure.ErrInterrupted, errors.New("interrupted"))
 		}
-		return nil
+		return ps[1].Revents&unix.POLLERR != 0, nil
 	}
 }
 
 // Follow copies the container's log to w; with follow, until the container
-// has ended or ctx ends.
+// has ended, ctx ends, or nobody reads w any more.
 func (c *Container) Follow(ctx context.Context, w io.Writer, follow bool) error {
 	if follow {
 		return c.FollowFrom(ctx, w, 0)
@@ -206,6 +213,10 @@ func (c *Container) FollowFrom(ctx context.Context, w io.Writer, from int64) err
 		return err
 	}
 	defer end.Close()
+	out := -1
+	if f, ok := w.(*os.File); ok {
+		out = int(f.Fd())
+	}
 	for ended := end == nil; ; {
 		if _, err := io.Copy(w, f); err != nil {
 			return err
@@ -214,7 +225,8 @@ func (c *Container) FollowFrom(ctx context.Context, w io.Writer, from int64) err
 		if ended {
 			return nil
 		}
-		if err := waitReadable(ctx, in.fd, int(end.Fd())); err != nil {
+		gone, err := waitReadableOr(ctx, out, in.fd, int(end.Fd()))
+		if gone || err != nil {
 			return err
 		}
 		if err := in.drain(); err != nil {

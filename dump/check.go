@@ -25,7 +25,9 @@ import (
 // Processes that come and go do not hold still for a look: one end of a pipe may
 // be seen before a fork(2), the other after it. So what is refused is what every
 // one of several looks finds; or the last, if each finds something else.
-func Check(ctx context.Context, src Source, o Options) (refused []error, unseen []string, err error) {
+//
+// estimate is how large the image would be, as far as that depends on memory.
+func Check(ctx context.Context, src Source, o Options) (refused []error, unseen []string, estimate Estimate, err error) {
 	var all []error // found by every look so far
 	for n := 1; ; n++ {
 		var sure []error
@@ -33,11 +35,11 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, unseen 
 			o.Log = slog.New(slog.DiscardHandler) // all has been told
 		}
 		err := kernel.OnThread(func() (err error) { // as in Run: a look may take a bare child
-			refused, sure, unseen, err = checkOnce(ctx, src, o)
+			refused, sure, unseen, estimate, err = checkOnce(ctx, src, o)
 			return err
 		})
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, estimate, err
 		}
 		if n == 1 {
 			all = refused
@@ -46,14 +48,14 @@ func Check(ctx context.Context, src Source, o Options) (refused []error, unseen 
 		}
 		switch {
 		case len(sure) > 0:
-			return append(refused, sure...), unseen, nil
+			return append(refused, sure...), unseen, estimate, nil
 		case len(refused) == 0:
-			return nil, unseen, nil
+			return nil, unseen, estimate, nil
 		case n < looks:
 		case len(all) > 0:
-			return all, unseen, nil
+			return all, unseen, estimate, nil
 		default:
-			return refused, unseen, nil
+			return refused, unseen, estimate, nil
 		}
 	}
 }
@@ -67,10 +69,10 @@ func sameText(e error) func(error) bool {
 }
 
 // checkOnce looks once; sure is what needs no second look, since it was waited for.
-func checkOnce(ctx context.Context, src Source, o Options) (refused, sure []error, unseen []string, err error) {
+func checkOnce(ctx context.Context, src Source, o Options) (refused, sure []error, unseen []string, estimate Estimate, err error) {
 	s, err := newSession(src, o, nil)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, estimate, err
 	}
 	defer s.close()
 	s.d.Peek = s.peek
@@ -79,10 +81,10 @@ func checkOnce(ctx context.Context, src Source, o Options) (refused, sure []erro
 		err = s.unusedExternals()
 	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, estimate, err
 	}
 	sure = append(waitOut(ctx, slices.DeleteFunc(slices.Clone(all), notBusy)), s.stuck(ctx)...)
-	return slices.DeleteFunc(all, func(err error) bool { return !notBusy(err) }), sure, s.unseen(), ctx.Err()
+	return slices.DeleteFunc(all, func(err error) bool { return !notBusy(err) }), sure, s.unseen(), s.estimate(), ctx.Err()
 }
 
 func notBusy(err error) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -201,14 +202,28 @@ func checkSource(ctx context.Context, a *app, src dump.Source, o dump.Options, a
 		return err
 	}
 	o.Log = log
-	refusals, unseen, err := dump.Check(ctx, src, o)
+	refusals, unseen, estimate, err := dump.Check(ctx, src, o)
 	if err != nil {
 		return interrupted(ctx, "check "+src.Name, err)
 	}
-	if asJSON {
-		return tellRefusals(a, checkResult{Name: src.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals), Unseen: append([]string{}, unseen...)}, "", refusals)
+	stopped, err := estimate.Stopped()
+	if err != nil {
+		return err
 	}
-	return tellRefusals(a, nil, refusalText(src.Name, "dump", refusals)+unseenText(refusals, unseen), refusals)
+	if asJSON {
+		return tellRefusals(a, checkResult{Name: src.Name, Dumps: len(refusals) == 0, Refusals: refusalsJSON(refusals), Unseen: append([]string{}, unseen...),
+			Estimate: estimateJSON{estimate, stopped}}, "", refusals)
+	}
+	return tellRefusals(a, nil, refusalText(src.Name, "dump", refusals)+estimateText(estimate, stopped)+unseenText(refusals, unseen), refusals)
+}
+
+// estimateText tells how much there is to do.
+func estimateText(e dump.Estimate, stopped time.Duration) string {
+	processes := "1 process"
+	if e.Processes != 1 {
+		processes = fmt.Sprintf("%d processes", e.Processes)
+	}
+	return fmt.Sprintf("  about %s of memory in %s, stopped for about %s with --leave-running, else until it is on disk\n", bytesText(e.Bytes), processes, tookText(stopped))
 }
 
 // unseenText tells, of what would dump, how far that is known.
@@ -278,10 +293,16 @@ func refusalText(name, what string, refusals []error) string {
 }
 
 type checkResult struct {
-	Name     string    `json:"name"`
-	Dumps    bool      `json:"dumps"`
-	Refusals []refusal `json:"refusals"`
-	Unseen   []string  `json:"unseen"` // what only a dump looks at
+	Name     string       `json:"name"`
+	Dumps    bool         `json:"dumps"`
+	Refusals []refusal    `json:"refusals"`
+	Unseen   []string     `json:"unseen"` // what only a dump looks at
+	Estimate estimateJSON `json:"estimate"`
+}
+
+type estimateJSON struct {
+	dump.Estimate
+	Stopped time.Duration `json:"stopped_ns"` // with --leave-running
 }
 
 type imageCheckResult struct {
