@@ -112,7 +112,7 @@ func (c *Container) Reload() error {
 	case err != nil:
 		return err
 	case n == nil:
-		return failure.Mark(failure.ErrNoContainer, fmt.Errorf("%s was removed meanwhile", c.Name))
+		return c.removed()
 	case n.damage != nil:
 		return n.damage
 	case !n.Created.Equal(c.Created):
@@ -126,3 +126,7 @@ func (c *Container) Reload() error {
 // ErrSaved: an image holds what was waited for, or may hold it, with the files
 // that it had open. Or it was restored since.
 var ErrSaved = errors.New("saved in an image")
+
+func (c *Container) removed() error {
+	return failure.Mark(failure.ErrNoContainer, fmt.Errorf("%s was removed meanwhile", c.Name))
+}

@@ -17,7 +17,12 @@ import (
 // and tells how that did. Its name is free then. A container that a dump ended
 // is an error, and so is one that was restored since, and one whose supervisor was killed before it could learn
 // the status.
-func (c *Container) Wait(ctx context.Context) (*Exit, error) {
+func (c *Container) Wait(ctx context.Context) (_ *Exit, err error) {
+	defer func() {
+		if _, gone := os.Lstat(c.dir); err != nil && errors.Is(gone, os.ErrNotExist) {
+			err = c.removed()
+		}
+	}()
 	w, err := watchDir(c.dir)
 	if err != nil {
 		return nil, err

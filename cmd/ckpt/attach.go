@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"ckpt/console"
 	"ckpt/container"
@@ -65,10 +66,17 @@ func (a *app) attach(ctx context.Context, t *console.Terminal, conn *net.UnixCon
 		return nil
 	}
 	c, err := a.find(name)
-	if err != nil {
+	var e *container.Exit
+	if err == nil {
+		e, err = c.Wait(ctx)
+	}
+	if errors.Is(err, failure.ErrNoContainer) {
+		a.say("%s: killed and removed", name) // ckpt rm -f
+		return statusError(128 + int(unix.SIGKILL))
+	}
+	if err != nil && c == nil {
 		return err
 	}
-	e, err := c.Wait(ctx)
 	if m := c.Marker(); err != nil && m != nil {
 		hint := "ckpt restore -a " + failure.Quote(m.Image)
 		if m.Image == "" {

@@ -278,6 +278,20 @@ func TestTakenOver(t *testing.T) {
 	})
 }
 
+// Who is attached to a container that another removes is told.
+func TestRemoved(t *testing.T) {
+	each(t, func(t *testing.T, e *harness.Env) {
+		o := shell(e)
+		inside(o, "work")
+		e.Run("rm", "-f", "work")
+		o.Shows("^out> $")
+		o.Run("echo status $?", "^status 137$") // and is told so, unless it was faster
+		if text := o.Text(); strings.Contains(text, "error") {
+			t.Error(text)
+		}
+	})
+}
+
 // A command that ends at once has been seen, and its status is passed on.
 func TestShort(t *testing.T) {
 	each(t, func(t *testing.T, e *harness.Env) {
