@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"fmt"
-	"slices"
 
 	uv "github.com/charmbracelet/ultraviolet"
 	"github.com/charmbracelet/x/ansi"
@@ -73,9 +72,6 @@ func (s *Screen) paintState(b *bytes.Buffer) {
 		}
 	}
 	s.paintCursor(b)
-	if s.shift != 0 {
-		b.WriteByte(s.shift)
-	}
 }
 
 // paintTabs sets tab stops anew, if they are others than at first.
@@ -164,20 +160,4 @@ func (s *Screen) leave() []byte {
 		b.WriteString("\r\n")
 	}
 	return b.Bytes()
-}
-
-// Text is what is shown, a line each row, without colours.
-func (s *Screen) Text() string {
-	var rows []string
-	for _, l := range rowsOf(s.emulator) {
-		rows = append(rows, l.String())
-	}
-	for len(rows) > 0 && rows[len(rows)-1] == "" {
-		rows = slices.Delete(rows, len(rows)-1, len(rows))
-	}
-	var b bytes.Buffer
-	for _, r := range rows {
-		b.WriteString(r + "\n")
-	}
-	return b.String()
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	uv "github.com/charmbracelet/ultraviolet"
 )
 
 func screen(t *testing.T, cols, rows uint16) *Screen {
@@ -139,7 +141,7 @@ func TestResize(t *testing.T) {
 	s := screen(t, 20, 5)
 	s.Write([]byte("one\r\ntwo\r\nthree"))
 	s.Resize(Size{Rows: 3, Cols: 10})
-	if got := s.Text(); got != "one\ntwo\nthree\n" {
+	if got := uv.Lines(rowsOf(s.emulator)).String(); got != "one\ntwo\nthree" {
 		t.Errorf("%q", got)
 	}
 	s.Resize(Size{})

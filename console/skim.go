@@ -37,7 +37,7 @@ func (s *Screen) skim(b []byte) int {
 // plain tells whether characters come out as they are, one behind the other, in lines
 // that leave the screen at its top.
 func (s *Screen) plain() bool {
-	return s.main == nil && s.bottom == 0 && s.shift == 0 && s.charsets[0] == 0 && !s.modes[modeOrigin] && !s.modes[modeMargins] && s.pen.Bg == nil
+	return s.main == nil && s.bottom == 0 && s.charsets[0] == 0 && !s.modes[modeOrigin] && !s.modes[modeMargins] && s.pen.Bg == nil
 }
 
 // styled is a line as render has it.

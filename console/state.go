@@ -13,8 +13,6 @@ import (
 // sequences).
 const (
 	modeOrigin   = 6
-	modeWrap     = 7
-	modeCursor   = 25
 	modeKeypad   = 66
 	modeMargins  = 69
 	modeAlt      = 47
@@ -36,7 +34,6 @@ type state struct {
 	bottom   int
 	tabs     map[int]bool // columns; nil: as they are at first
 	charsets [4]byte      // final bytes by which G0 to G3 were chosen; 0: US ASCII
-	shift    byte         // which of them is in use: shift out, or shift in
 	keys     []int        // flags of kitty's keyboard protocol, as they were pushed
 	modify   int          // xterm's modifyOtherKeys
 	saved    [2]*cursor   // DECSC, on the main and on the alternate screen

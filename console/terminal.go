@@ -87,14 +87,14 @@ func (t *Terminal) Attach(ctx context.Context, conn *net.UnixConn) (how How, err
 	for {
 		kind, b, err := receive(r)
 		if err != nil {
-			return out.how(Ended), nil
+			return out.how(), nil
 		}
 		switch kind {
 		case paint:
 			b = t.emptied()
 		case goodbye:
 			bye = b
-			return out.how(Ended), nil
+			return out.how(), nil
 		case elsewhere:
 			return Elsewhere, nil
 		}
@@ -129,14 +129,14 @@ func (s *sender) detach() {
 	_ = send(s.conn, detach, nil)
 }
 
-// how is Detached, if that was asked for.
-func (s *sender) how(other How) How {
+// how is Detached, if that was asked for, else Ended.
+func (s *sender) how() How {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.detached {
 		return Detached
 	}
-	return other
+	return Ended
 }
 
 // begin makes the terminal pass on every key, and has it guarded.

@@ -17,7 +17,7 @@ const (
 	// From a dump.
 	lend    = 'm' // the server answers by lend, and hands over the master (SCM_RIGHTS)
 	release = 'g' // ends hold
-	hold    = 'h' // nothing is read or written until the connection ends; it answers by paint and hold
+	hold    = 'h' // nothing is read or written until release, or the end of the connection; it answers by output, and hold
 	// From the server.
 	paint     = 'p' // empty the screen: output shows all of it
 	output    = 'o' // what was written since
