@@ -67,7 +67,7 @@ func Guard(in io.Reader, tty *os.File) error {
 	if d.Decode(&done) == nil {
 		return nil
 	}
-	_, err := io.WriteString(tty, Clean+forget+"\x1b[999;1H\r\n")
+	_, err := io.WriteString(tty, Clean+forget+bottom)
 	if err != nil {
 		return fmt.Errorf("give back the terminal: %w", err)
 	}

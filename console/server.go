@@ -187,7 +187,7 @@ func (s *Server) resize(z Size) {
 		return
 	}
 	s.screen.Resize(z)
-	_ = unix.IoctlSetWinsize(s.fd, unix.TIOCSWINSZ, &unix.Winsize{Row: z.Rows, Col: z.Cols, Xpixel: z.X, Ypixel: z.Y})
+	_ = z.Set(s.fd)
 }
 
 // Connect serves one connection until it ends.

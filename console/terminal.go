@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"ckpt/failure"
 )
@@ -32,19 +31,21 @@ const (
 const (
 	remember = "\x1b[22;0t"
 	forget   = "\x1b[23;0t"
+	// bottom is where the cursor is left if nobody says where.
+	bottom = "\x1b[999;1H\r\n"
 )
 
 // Terminal is that of the user.
 type Terminal struct {
-	in, out *os.File
-	old     *term.State
-	guard   *guard
+	in, out    *os.File
+	attributes // of in
+	guard      *guard
 }
 
 // NewTerminal takes a terminal to show another one on.
 func NewTerminal(in, out *os.File) (*Terminal, error) {
 	for _, f := range []*os.File{in, out} {
-		if !term.IsTerminal(int(f.Fd())) {
+		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
 			return nil, failure.WithHint(
 				failure.Mark(failure.ErrUsage, errors.New("standard input and output are not a terminal")),
 				"run it in a terminal (in a script, script(1) makes one)")
@@ -65,6 +66,11 @@ func SizeOf(f *os.File) Size {
 	return Size{w.Row, w.Col, w.Xpixel, w.Ypixel}
 }
 
+// Set gives it to a terminal.
+func (z Size) Set(fd int) error {
+	return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: z.Rows, Col: z.Cols, Xpixel: z.X, Ypixel: z.Y})
+}
+
 // Attach shows what is at the other end of conn, and passes on what is typed, until
 // one of them ends. When ctx ends it detaches. In every case the terminal is as it was.
 func (t *Terminal) Attach(ctx context.Context, conn *net.UnixConn) (how How, err error) {
@@ -72,7 +78,7 @@ func (t *Terminal) Attach(ctx context.Context, conn *net.UnixConn) (how How, err
 	if err := t.begin(); err != nil {
 		return Ended, err
 	}
-	bye := []byte("\x1b[999;1H\r\n")
+	bye := []byte(bottom)
 	defer func() { err = errors.Join(err, t.end(bye)) }()
 	out := &sender{conn: conn}
 	if err := out.send(attach, t.Size().encode()); err != nil {
@@ -146,13 +152,11 @@ func (t *Terminal) begin() (err error) {
 	}
 	before, err := unix.IoctlGetTermios(int(t.in.Fd()), unix.TCGETS)
 	if err == nil {
-		t.old, err = term.GetState(int(t.in.Fd()))
+		t.attributes = attributes{*before, raw(*before)}
+		err = t.guard.tell(t.attributes)
 	}
 	if err == nil {
-		err = t.guard.tell(attributes{*before, raw(*before)})
-	}
-	if err == nil {
-		_, err = term.MakeRaw(int(t.in.Fd()))
+		err = unix.IoctlSetTermios(int(t.in.Fd()), unix.TCSETS, &t.While)
 	}
 	if err == nil {
 		_, err = t.out.WriteString(remember)
@@ -164,7 +168,8 @@ func (t *Terminal) begin() (err error) {
 	return nil
 }
 
-// raw is what term.MakeRaw makes of attributes.
+// raw are attributes under which every key is passed on as it is (cfmakeraw(3)). The
+// guard has to know them before they are set.
 func raw(t unix.Termios) unix.Termios {
 	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
 	t.Oflag &^= unix.OPOST
@@ -178,7 +183,7 @@ func raw(t unix.Termios) unix.Termios {
 // end gives the terminal back.
 func (t *Terminal) end(bye []byte) error {
 	_, _ = t.out.WriteString(Clean + forget + string(bye)) // it may be gone
-	err := term.Restore(int(t.in.Fd()), t.old)
+	err := unix.IoctlSetTermios(int(t.in.Fd()), unix.TCSETS, &t.Before)
 	t.guard.dismiss()
 	if err != nil && !errors.Is(err, unix.EIO) {
 		return fmt.Errorf("give back the terminal: %w", err)

@@ -49,7 +49,7 @@ func openTerminal(t *tracee.Thread, site tracee.Site, z console.Size) (_ *os.Fil
 	if err := unix.IoctlSetPointerInt(own, unix.TIOCSPTLCK, 0); err != nil {
 		return nil, fmt.Errorf("unlock the terminal (TIOCSPTLCK): %w", err)
 	}
-	if err := unix.IoctlSetWinsize(own, unix.TIOCSWINSZ, &unix.Winsize{Row: z.Rows, Col: z.Cols, Xpixel: z.X, Ypixel: z.Y}); err != nil {
+	if err := z.Set(own); err != nil {
 		return nil, fmt.Errorf("set the terminal's size (TIOCSWINSZ): %w", err)
 	}
 	s = tracee.NewScript(site.Base)
